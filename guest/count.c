@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* count: heartbeats with a counter, for ever. */
+#include "guest/lib/guest.h"
+
+const char *const guest_keys[] = { "rate", NULL };
+
+void guest_main(const struct guest_machine *m, unsigned cpu)
+{
+	uint64_t rate;
+
+	if (cpu)
+		return;
+	rate = arg_number(m, "rate", 0);
+	print("count: hello\n");
+	db_write(RAMET_DB_PHASE, RAMET_PHASE_READY);
+	for (uint32_t n = 1;; n++) {
+		db_write(RAMET_DB_HEARTBEAT, n);
+		if (rate)
+			guest_sleep(1000000 / rate);
+	}
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "guest/state.h"
+
+#define DOORBELL_GENERATION 0x624
+#define SPIN		    20000 /* rounds without an exit between two looks */
+
+
+	.text
+	.globl state_hold
+state_hold: /* RDI = struct state */
+	.irp reg, rbx, rbp, r12, r13, r14, r15
+	push %\reg
+	.endr
+	push %rdi
+	mov %rdi, %rax
+	mov STATE_XCR0(%rax), %rcx
+	test %rcx, %rcx
+	jz 1f
+	mov %rcx, %rdx
+	xchg %rax, %rcx
+	shr $32, %rdx
+	xrstor64 STATE_X_SET(%rcx)
+	mov %rcx, %rax
+	jmp 2f
+1:	fxrstor64 STATE_X_SET(%rax)
+2:	.set at, STATE_SET
+	.irp reg, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
+	mov at(%rax), %\reg
+	.set at, at + 8
+	.endr
+	std
+	/* From here on RAX, RCX, RDX and the arithmetic flags are the loop's, all else is held. */
+3:	mov $SPIN, %ecx
+4:	dec %ecx
+	jnz 4b
+	rdtsc
+	shl $32, %rdx
+	or %rdx, %rax
+	mov (%rsp), %rcx
+	mov %rax, STATE_TSC(%rcx)
+	mov $DOORBELL_GENERATION, %edx
+	in %dx, %eax
+	cmp STATE_LIFE(%rcx), %eax
+	je 3b
+	/* A new life. */
+	mov %rcx, %rax
+	.set at, STATE_FOUND
+	.irp reg, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
+	mov %\reg, at(%rax)
+	.set at, at + 8
+	.endr
+	pushf
+	pop STATE_FLAGS(%rax)
+	cld
+	mov STATE_XCR0(%rax), %rcx
+	test %rcx, %rcx
+	jz 5f
+	mov %rcx, %rdx
+	xchg %rax, %rcx
+	shr $32, %rdx
+	xsave64 STATE_X_FOUND(%rcx)
+	jmp 6f
+5:	fxsave64 STATE_X_FOUND(%rax)
+6:	fninit
+	pop %rdi
+	.irp reg, r15, r14, r13, r12, rbp, rbx
+	pop %\reg
+	.endr
+	ret
+
+	.section .note.GNU-stack, "", @progbits
