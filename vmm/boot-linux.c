@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Booting a Linux kernel: read the files, place kernel, initrd, command line, tables; start vCPU 0
+ * as the kernel's boot protocol says. Sources: Linux Documentation/arch/x86/boot.rst ("64-bit boot
+ * protocol"); Xen docs/misc/pvh.pandoc ("start of day"); SDM vol. 3, 9.4 for INIT.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <libfdt.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "include/ramet/abi.h"
+#include "vmm/linux.h"
+
+#define PAGE 4096ull
+
+/* Selectors both protocols ask for, or leave to us. */
+enum { BOOT_CS = 0x10, BOOT_DS = 0x18, BOOT_TSS = 0x20 };
+
+/* A file of the user's, mapped; the kernel gives SIGBUS for what is cut off meanwhile, so copy. */
+struct blob {
+	void *data;
+	size_t len;
+};
+
+static int blob_open(struct blob *b, const char *what, const char *path, struct ramet_err *err)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC), ret = 0;
+	size_t done = 0;
+	struct stat st;
+	ssize_t n;
+
+	if (fd < 0)
+		return err_set(err, -errno, "%s '%s': %s", what, path, strerror(errno));
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || !st.st_size)
+		ret = err_set(err, -EINVAL, "%s '%s': not a regular file, or empty", what, path);
+	if (!ret) {
+		*b = (struct blob){ .len = (size_t)st.st_size };
+		b->data = mmap(
+			NULL, b->len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (b->data == MAP_FAILED)
+			ret = err_set(err, -ENOMEM, "%s '%s': no memory for it", what, path);
+	}
+	while (!ret && done < b->len) {
+		n = read(fd, (char *)b->data + done, b->len - done);
+		if (n <= 0) {
+			munmap(b->data, b->len);
+			ret = err_set(err, n ? -errno : -EIO, "%s '%s': cannot read all of it",
+				what, path);
+		}
+		done += (size_t)n;
+	}
+	close(fd);
+	return ret;
+}
+
+static void blob_close(struct blob *b)
+{
+	munmap(b->data, b->len);
+}
+
+static int load_kernel(const struct ramet_config *cfg, const struct boot_memory *mem,
+	struct linux_image *image, struct ramet_err *err)
+{
+	struct ramet_err why = { "" };
+	struct blob file;
+	int ret = blob_open(&file, "kernel", cfg->kernel, err);
+
+	if (ret)
+		return ret;
+	ret = linux_load_image(file.data, file.len, mem, image, &why);
+	blob_close(&file);
+	return ret ? err_set(err, ret, "kernel '%s': %s", cfg->kernel, why.msg) : 0;
+}
+
+/* As high as kernel and RAM allow, where it is least in the way. */
+static int load_initrd(const struct ramet_config *cfg, const struct boot_memory *mem,
+	const struct linux_image *image, struct linux_params *params, struct ramet_err *err)
+{
+	uint64_t end = mem->ram->r[0].len, at;
+	struct blob file;
+	int ret;
+
+	if (!cfg->initrd)
+		return 0;
+	ret = blob_open(&file, "initrd", cfg->initrd, err);
+	if (ret)
+		return ret;
+	if (end > image->initrd_end)
+		end = image->initrd_end;
+	at = file.len <= end ? (end - file.len) & ~(PAGE - 1) : 0;
+	if (at < image->end) {
+		ret = err_set(err, -ENOSPC,
+			"initrd '%s': its %zu KiB do not fit into memory above the kernel, which "
+			"ends at %llu MiB; try more --memory",
+			cfg->initrd, file.len >> 10, (unsigned long long)image->end >> 20);
+	} else {
+		memcpy(boot_mem(mem, at, file.len), file.data, file.len);
+		params->initrd = at;
+		params->initrd_len = file.len;
+	}
+	blob_close(&file);
+	return ret;
+}
+
+static int load_cmdline(const struct ramet_config *cfg, const struct boot_memory *mem,
+	const struct linux_image *image, struct ramet_err *err)
+{
+	const char *cmdline = cfg->args ? cfg->args : "console=ttyS0";
+	size_t len = strlen(cmdline);
+
+	if (len > image->cmdline_max || len >= LINUX_CMDLINE_MAX)
+		return err_set(err, -E2BIG, "kernel '%s': command line of %zu bytes, it takes %u",
+			cfg->kernel, len, image->cmdline_max);
+	memcpy(boot_mem(mem, LINUX_GPA_CMDLINE, LINUX_CMDLINE_MAX), cmdline, len + 1);
+	return 0;
+}
+
+static void load_gdt(const struct boot_memory *mem)
+{
+	static const uint64_t gdt[] = {
+		[BOOT_CS / 8] = 0x00af9b000000ffff, /* 64-bit code, execute/read, accessed */
+		[BOOT_DS / 8] = 0x00cf93000000ffff, /* flat data, read/write, accessed */
+	};
+
+	memcpy(boot_mem(mem, LINUX_GPA_GDT, sizeof(gdt)), gdt, sizeof(gdt));
+}
+
+/* Left in memory for boot_linux_vcpu(): no guest has run on it yet. */
+struct boot_entry {
+	uint64_t rip;
+	bool pvh;
+};
+
+int boot_linux_load(
+	const struct ramet_config *cfg, const struct boot_memory *mem, struct ramet_err *err)
+{
+	struct linux_params params = { 0 };
+	struct linux_image image;
+	void *fdt = boot_mem(mem, RAMET_GPA_FDT, RAMET_FDT_MAX);
+	int ret;
+
+	ret = load_kernel(cfg, mem, &image, err);
+	if (!ret)
+		ret = load_initrd(cfg, mem, &image, &params, err);
+	if (!ret)
+		ret = load_cmdline(cfg, mem, &image, err);
+	if (ret)
+		return ret;
+	if (machine_fdt(cfg, mem->ram, fdt, RAMET_FDT_MAX) || boot_tables(mem) ||
+		acpi_build(mem, cfg->cpus ? cfg->cpus : 1))
+		return err_set(
+			err, -ENOSPC, "kernel '%s': no room for the machine's tables", cfg->kernel);
+	params.fdt_len = fdt_totalsize(fdt);
+	load_gdt(mem);
+	if (image.pvh)
+		pvh_params(mem, &params);
+	else
+		bzimage_params(mem, &params);
+	*(struct boot_entry *)boot_mem(mem, LINUX_GPA_ENTRY, sizeof(struct boot_entry)) =
+		(struct boot_entry){ .rip = image.entry, .pvh = image.pvh };
+	return 0;
+}
+
+static struct kvm_segment flat(uint16_t selector, uint8_t type)
+{
+	return (struct kvm_segment){
+		.limit = 0xffffffff,
+		.selector = selector,
+		.type = type,
+		.present = 1,
+		.s = 1,
+		.g = 1,
+		.db = 1,
+	};
+}
+
+/* vCPU 0; the others wait for its INIT and SIPI, as KVM makes them. */
+int boot_linux_vcpu(const struct ramet_config *cfg, const struct boot_memory *mem, unsigned index,
+	struct boot_vcpu *vcpu)
+{
+	const struct boot_entry *entry = boot_mem(mem, LINUX_GPA_ENTRY, sizeof(*entry));
+	struct kvm_sregs *s = &vcpu->sregs;
+
+	vcpu->wait_for_sipi = index > 0;
+	if (index)
+		return 0;
+	s->cs = flat(BOOT_CS, 0xb);
+	s->ss = s->ds = s->es = s->fs = s->gs = flat(BOOT_DS, 0x3);
+	s->tr = (struct kvm_segment){
+		.selector = BOOT_TSS, .limit = 0x67, .type = 0xb, .present = 1
+	};
+	s->ldt = (struct kvm_segment){ .unusable = 1 };
+	s->gdt = (struct kvm_dtable){ .base = LINUX_GPA_GDT, .limit = BOOT_DS + 7 };
+	s->idt = (struct kvm_dtable){ 0 };
+	vcpu->regs = (struct kvm_regs){ .rip = entry->rip, .rflags = 0x2 };
+	if (entry->pvh) {
+		s->cr0 = 0x11; /* PE ET */
+		s->cr3 = s->cr4 = s->efer = 0;
+		vcpu->regs.rbx = LINUX_GPA_PARAMS;
+	} else {
+		s->cs.l = 1;
+		s->cs.db = 0;
+		s->cr0 = 0x80050033; /* PG AM WP NE ET MP PE */
+		s->cr3 = RAMET_GPA_TABLES;
+		s->cr4 = 0x20;	 /* PAE */
+		s->efer = 0x500; /* LMA LME */
+		vcpu->regs.rsi = LINUX_GPA_PARAMS;
+	}
+	return 0;
+}

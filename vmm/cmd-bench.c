@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ramet bench: a table of benchmarks. */
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/command.h"
+
+static const struct command benches[] = {
+	{ "clone", cmd_bench_clone, "forks of a VM, next to fork(2) and a copy" },
+	{ "reset", cmd_bench_reset, "putting a clone back to its birth" },
+	{ "recover", cmd_bench_recover, "how fast both sides of a fork are back at work" },
+	{ 0 },
+};
+
+int cmd_bench(int argc, char **argv)
+{
+	if (argc > 1 && strcmp(argv[1], "--help") && strcmp(argv[1], "-h"))
+		return command_run(benches, "ramet bench", argc, argv);
+	puts("Usage: ramet bench WHAT [OPTION...]\n"
+	     "Measures, and prints a table, JSON, CSV or a plot.\n");
+	command_list(benches);
+	puts("\n'ramet bench WHAT --help' explains one.");
+	return argc > 1 ? EXIT_OK : EXIT_USAGE;
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ramet console: attach to a VM's serial console. */
+#include <signal.h>
+#include <stdio.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "vmm/command.h"
+#include "vmm/console-relay.h"
+
+static error_t parse_console(int key, char *arg, struct argp_state *state)
+{
+	const char **name = state->input;
+
+	switch (key) {
+	case ARGP_KEY_ARG:
+		if (*name)
+			argp_error(state, "one VM at a time");
+		*name = arg;
+		return 0;
+	case ARGP_KEY_NO_ARGS:
+		argp_error(state, "which VM?");
+		return 0;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+/* A terminal left raw would be a nuisance: signals end the relay in an orderly way. */
+static int terminating_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	return signalfd(-1, &set, SFD_CLOEXEC);
+}
+
+int cmd_console(int argc, char **argv)
+{
+	static const struct argp argp = {
+		NULL,
+		parse_console,
+		"NAME",
+		"Attaches to the serial console of a VM: first the last 64 KiB it wrote, then "
+		"whatever "
+		"it writes until it stops. Keys go to the guest; Ctrl-] leaves the VM running and "
+		"returns. Several terminals may attach to one VM.\v"
+		"Examples:\n  ramet console web.1\n  ramet console web < /dev/null | grep -m1 "
+		"ready",
+		NULL,
+		NULL,
+		NULL,
+	};
+	const char *name = NULL;
+	struct client c;
+	enum relay_end end;
+	json_t *reply;
+	int wake;
+
+	argp_parse(&argp, argc, argv, 0, NULL, &name);
+	if (client_open(&c, name))
+		return EXIT_TROUBLE;
+	reply = client_call(&c, json_pack("{s:s, s:s}", "op", "console", "vm", name));
+	if (!reply) {
+		client_close(&c);
+		return EXIT_TROUBLE;
+	}
+	json_decref(reply);
+	signal(SIGPIPE, SIG_IGN);
+	wake = terminating_signals();
+	end = console_relay(&c, wake, false);
+	if (isatty(STDIN_FILENO))
+		fprintf(stderr, "\r\n[%s %s]\r\n", name,
+			end == RELAY_STOPPED ? "has stopped" : "goes on running");
+	close(wake);
+	client_close(&c);
+	return end == RELAY_SIGNAL ? EXIT_TROUBLE : EXIT_OK;
+}

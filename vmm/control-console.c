@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/control-console.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define RETRY_MS 2 /* for a guest that does not take its input yet */
+
+struct pump {
+	struct wire out; /* for its send loop only */
+	struct ramet_vm *vm;
+	struct console_reader *reader;
+	char in[256]; /* typed, not taken yet */
+	size_t in_len;
+	bool in_closed;
+};
+
+/* False: the end, of the log or of the client. */
+static bool pump_output(struct pump *p, bool last)
+{
+	char buf[4096], note[64];
+	uint64_t lost;
+	bool end;
+	size_t n;
+
+	do {
+		n = console_read(p->reader, buf, sizeof(buf), &lost, &end);
+		if (lost) {
+			int len = snprintf(note, sizeof(note),
+				"\r\n[ramet: %" PRIu64 " bytes of output lost]\r\n", lost);
+
+			if (wire_send_raw(&p->out, note, (size_t)len))
+				return false;
+		}
+		if (n && wire_send_raw(&p->out, buf, n))
+			return false;
+	} while (last && n);
+	return !end;
+}
+
+static void pump_input(struct pump *p, bool readable)
+{
+	ssize_t n;
+
+	if (readable) {
+		n = recv(p->out.fd, p->in + p->in_len, sizeof(p->in) - p->in_len, MSG_DONTWAIT);
+		if (n > 0)
+			p->in_len += (size_t)n;
+		else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+			p->in_closed = true;
+	}
+	if (p->in_len) {
+		size_t taken = ramet_console_input(p->vm, p->in, p->in_len);
+
+		p->in_len -= taken;
+		memmove(p->in, p->in + taken, p->in_len);
+	}
+}
+
+static bool stopped(struct ramet_vm *vm)
+{
+	struct ramet_stat st;
+
+	ramet_vm_stat_quick(vm, &st);
+	return st.state != RAMET_RUNNING && st.state != RAMET_PAUSED;
+}
+
+static void pump_run(struct pump *p)
+{
+	bool going = true;
+
+	while (going) {
+		struct pollfd fds[] = {
+			{ .fd = console_reader_fd(p->reader), .events = POLLIN },
+			{ .fd = p->out.fd, .events = 0 },
+		};
+
+		if (!p->in_closed && p->in_len < sizeof(p->in))
+			fds[1].events = POLLIN;
+		if (poll(fds, 2, p->in_len ? RETRY_MS : -1) < 0 && errno != EINTR)
+			return;
+		if (fds[1].revents & (POLLHUP | POLLERR))
+			return;
+		if (fds[0].revents)
+			going = pump_output(p, false);
+		pump_input(p, fds[1].revents & POLLIN);
+	}
+}
+
+void control_console(struct host *host, int fd, struct ramet_vm *vm)
+{
+	struct pump p = { .out = { .fd = fd }, .vm = vm };
+	struct ramet_stat st;
+
+	ramet_vm_stat_quick(vm, &st);
+	p.reader = console_reader_open(&host->consoles, st.id);
+	if (!p.reader)
+		return;
+	/* A log that was closed before we opened it would never end. */
+	if (stopped(vm))
+		pump_output(&p, true);
+	else
+		pump_run(&p);
+	console_reader_close(p.reader);
+}

@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * fork(VM): the VM becomes an immutable generation, from which it goes on itself and its children
+ * are born.
+ *
+ * All that can fail or take long is done before the vCPUs are stopped: shells, memory, a root that
+ * shares the PTE tables of the VM's birth generation (the tables of a VM that runs never change:
+ * what it writes is private to its view). In the pause there is only the machine's state to save
+ * and load.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "vmm/futex.h"
+#include "vmm/hurry.h"
+#include "vmm/vm.h"
+
+struct fork {
+	struct ramet_vm *vm;
+	unsigned n;
+	struct ramet_vm **child;
+	struct generation *gen;
+	struct shell *old_shell, *shell; /* the parent's */
+	uint64_t request_ns, stop_ns;
+	uint64_t first[RAMET_CPUS_MAX * 3]; /* GPAs its vCPUs need first */
+	unsigned n_first;
+	bool reuse; /* it has not run since its birth: its birth generation is what it would freeze
+		       to */
+	bool deferred; /* the VM has a view of its own over its birth generation: it becomes the
+			  overlay */
+};
+
+/* A generation is born from a root and a state; a VM that booted and was never forked has its own
+ * already. */
+static int prepare_generation(struct fork *k)
+{
+	struct ramet_family *f = k->vm->family;
+	int r;
+
+	if (k->reuse || !k->vm->birth->state) {
+		k->gen = generation_get(k->vm->birth);
+		if (k->reuse)
+			return 0;
+	} else {
+		r = generation_branch(k->vm->birth, &k->gen);
+		if (r)
+			return r;
+		k->deferred = true;
+	}
+	k->gen->state = machine_state_new(&f->machine.host, f->cfg.cpus, f->machine.pit);
+	return k->gen->state ? 0 : -ENOMEM;
+}
+
+/*
+ * What is resolved is mapped ahead. While the VM that booted still writes its frames, nobody may
+ * touch them through another view: KVM might, in a shell that was used, to fetch a page for its
+ * former VM. That view is filled on demand.
+ */
+static int map_ahead(const struct fork *k, struct shell *sh)
+{
+	return !k->reuse && sh->used ? 0 : generation_populate(sh->view, k->gen);
+}
+
+static int prepare_child(struct fork *k, struct ramet_vm **out)
+{
+	struct ramet_vm *c;
+	int r = vm_new(k->vm->family, k->vm, &c);
+
+	if (r)
+		return r;
+	r = shells_take(c->family, &c->shell);
+	if (!r)
+		r = map_ahead(k, c->shell);
+	if (r) {
+		vm_discard(c);
+		return r;
+	}
+	*out = c;
+	return 0;
+}
+
+static int prepare(struct fork *k)
+{
+	int r = prepare_generation(k);
+
+	if (!r && !k->reuse)
+		r = shells_take(k->vm->family, &k->shell);
+	if (!r && k->shell && !k->deferred)
+		r = map_ahead(k, k->shell);
+	for (unsigned i = 0; i < k->n && !r; i++)
+		r = prepare_child(k, &k->child[i]);
+	return r;
+}
+
+/* Gives back what prepare() got; the VM goes on as it was. */
+static void undo(struct fork *k)
+{
+	for (unsigned i = 0; i < k->n; i++)
+		if (k->child[i])
+			vm_discard(k->child[i]);
+	shells_give(k->vm->family, k->shell);
+	if (k->gen && k->gen == k->vm->birth && !k->reuse) {
+		machine_state_free(k->gen->state);
+		k->gen->state = NULL;
+		device_set_free(k->gen->devices);
+	}
+	generation_put(k->gen);
+}
+
+/*
+ * A vCPU that goes on needs its code, its stack and its page tables at once; where all is deferred
+ * it would wait for a fault on each. Notes where they are, while the stopped VM can still be asked.
+ */
+static void note_first_spans(struct fork *k)
+{
+	const struct machine_state *s = k->gen->state;
+
+	for (unsigned i = 0; i < s->cpus; i++) {
+		const struct vcpu_state *v = &s->vcpu[i];
+		uint64_t linear[] = { v->regs.rip, v->regs.rsp };
+
+		k->first[k->n_first++] = v->sregs.cr3 & ~0xfffull;
+		for (unsigned j = 0; j < 2; j++) {
+			struct kvm_translation t = { .linear_address = linear[j] };
+
+			if (ioctl(k->vm->shell->vcpu[i].fd, KVM_TRANSLATE, &t) == 0 && t.valid)
+				k->first[k->n_first++] = t.physical_address;
+		}
+	}
+}
+
+static void fill_first_spans(const struct fork *k, struct ramet_vm *vm)
+{
+	for (unsigned i = 0; i < k->n_first; i++) {
+		int64_t off = ram_offset(&vm->family->ram, k->first[i], 1);
+
+		/* A span that cannot be filled is met again by the vCPU, and reported then. */
+		if (off >= 0)
+			generation_touch(vm->shell->view, (uint64_t)off >> SPAN_SHIFT);
+	}
+}
+
+/* Stops the VM and fills the generation in. On failure the VM runs on, as it was. */
+static int freeze(struct fork *k)
+{
+	struct ramet_vm *vm = k->vm;
+	bool running = vm->state == RAMET_RUNNING;
+	int r;
+
+	if (running)
+		device_set_quiesce(&vm->devices);
+	k->stop_ns = now_ns();
+	r = running ? shell_stop(vm->shell, k->gen->state) : shell_save(vm->shell, k->gen->state);
+	if (!r && k->deferred)
+		note_first_spans(k);
+	if (!r)
+		r = device_set_clone(&vm->devices, NULL, k->gen->devices);
+	if (r && running) {
+		shell_start(vm->shell, vm, NULL);
+		device_set_unquiesce(&vm->devices);
+	}
+	return r;
+}
+
+/* The parent goes on in a shell of its own, from the generation, like a child. */
+static int move_parent(struct fork *k)
+{
+	struct ramet_vm *vm = k->vm;
+	struct generation *birth = vm->birth;
+	bool running = vm->state == RAMET_RUNNING;
+	int r = 0;
+
+	k->old_shell = vm->shell;
+	/* Filled by nobody from here on; what is private in it stays as it is. */
+	view_set_source(k->old_shell->view, NULL);
+	if (k->deferred)
+		k->gen->overlay = k->old_shell;
+	vm->shell = k->shell;
+	vm->birth = generation_get(k->gen);
+	view_set_source(vm->shell->view, k->gen);
+	/* Of a VM that stays paused more children may be born: its generation must stay whole. */
+	if (k->deferred && running)
+		atomic_store(&k->gen->heir, vm->shell->view);
+	vm->ran = running;
+	vm_new_birth(vm, k->request_ns, false);
+	device_set_attach(&vm->devices);
+	if (running)
+		shell_start_async(vm->shell, vm, k->gen->state);
+	else
+		r = shell_load(vm->shell, k->gen->state);
+	if (running)
+		device_set_unquiesce(&vm->devices);
+	if (running && !r)
+		fill_first_spans(k, vm); /* while its vCPUs load their state */
+	generation_put(birth);
+	return r;
+}
+
+static int start_child(struct fork *k, struct ramet_vm *c, bool run)
+{
+	struct ramet_vm *vm = k->vm;
+	int r = device_set_clone(k->gen->devices, c, &c->devices);
+
+	if (r)
+		return r;
+	c->birth = generation_get(k->gen);
+	c->home = generation_get(k->gen);
+	c->phase = vm->phase;
+	c->counter = vm->counter;
+	atomic_store(&c->births, atomic_load(&vm->births) - !k->reuse);
+	vm_new_birth(c, k->request_ns, true);
+	view_set_source(c->shell->view, k->gen);
+	device_set_attach(&c->devices);
+	device_set_born(&c->devices);
+	fill_first_spans(k, c);
+	c->ran = run;
+	c->state = run ? RAMET_RUNNING : RAMET_PAUSED;
+	if (run)
+		shell_start_async(c->shell, c, k->gen->state);
+	else
+		r = shell_load(c->shell, k->gen->state);
+	return r;
+}
+
+static int born(struct fork *k, bool run)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < k->n && !r; i++)
+		r = start_child(k, k->child[i], run);
+	if (!k->reuse && k->vm->state == RAMET_RUNNING && shell_await(k->vm->shell))
+		vm_fail(k->vm, "its state could not be loaded after a fork: %s",
+			strerror(-shell_await(k->vm->shell)));
+	for (unsigned i = 0; i < k->n && !r && run; i++)
+		r = shell_await(k->child[i]->shell);
+	for (unsigned i = 0; i < k->n && !r; i++)
+		device_set_loaded(&k->child[i]->devices);
+	return r;
+}
+
+static int fork_locked(struct fork *k, bool run)
+{
+	struct ramet_vm *vm = k->vm;
+	int r;
+
+	worker_throttle(vm->family);
+	r = prepare(k);
+	if (!r && !k->reuse)
+		r = freeze(k);
+	if (r) {
+		undo(k);
+		return r;
+	}
+	if (!k->reuse)
+		r = move_parent(k);
+	if (!r)
+		r = born(k, run);
+	if (k->deferred)
+		worker_settle(vm->family, k->gen);
+	else
+		shells_give(vm->family, k->old_shell);
+	if (r)
+		for (unsigned i = 0; i < k->n; i++)
+			vm_discard(k->child[i]);
+	generation_put(k->gen);
+	return r;
+}
+
+static int explain(struct ramet_err *err, const struct ramet_vm *vm, unsigned n, int r)
+{
+	const char *hint = r == -EMFILE || r == -ENFILE ? "; raise the limit of open files (ulimit "
+							  "-n): a VM takes one and one per vCPU"
+			   : r == -ENOMEM ? "; stop some clones, or give the host more memory"
+			   : r == -EAGAIN ? "; the limit of threads is reached (ulimit -u)"
+					  : "";
+
+	return err_set(err, r, "cannot fork '%s' into %u: %s%s; it goes on as before", vm->name, n,
+		strerror(-r), hint);
+}
+
+int ramet_fork(struct ramet_vm *vm, unsigned n, unsigned flags, struct ramet_vm **children,
+	struct ramet_fork_times *times, struct ramet_err *err)
+{
+	struct fork k = { .vm = vm, .n = n, .request_ns = now_ns() };
+	struct hurry hurry;
+	bool run;
+	int r;
+
+	if (!n || n > RAMET_FORK_MAX || flags & ~RAMET_FORK_RUN)
+		return err_set(err, -EINVAL, "cannot fork '%s' into %u: 1 to %u at once", vm->name,
+			n, RAMET_FORK_MAX);
+	k.child = calloc(n, sizeof(*k.child));
+	if (!k.child)
+		return explain(err, vm, n, -ENOMEM);
+	r = vm_lock_alive(vm, "fork", err);
+	if (r) {
+		free(k.child);
+		return r;
+	}
+	run = vm->state == RAMET_RUNNING || flags & RAMET_FORK_RUN;
+	k.reuse = vm->state == RAMET_PAUSED && !vm->ran && vm->birth->state;
+	hurry = hurry_begin();
+	r = fork_locked(&k, run);
+	if (r) {
+		explain(err, vm, n, r);
+	} else {
+		for (unsigned i = 0; i < n; i++) {
+			vm_link(k.child[i]);
+			children[i] = k.child[i];
+		}
+		if (times)
+			*times = (struct ramet_fork_times){
+				.request_ns = k.request_ns,
+				.pause_ns = k.stop_ns && vm->state == RAMET_RUNNING
+						    ? vm->shell->done_ns - k.stop_ns
+						    : 0,
+				.return_ns = now_ns(),
+			};
+		atomic_fetch_add(&vm->family->forks, 1);
+	}
+	pthread_mutex_unlock(&vm->op);
+	hurry_end(&hurry);
+	free(k.child);
+	return r;
+}

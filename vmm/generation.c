@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/generation.h"
+
+#include <errno.h>
+#include <linux/userfaultfd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+#include "vmm/futex.h"
+#include "vmm/vm.h"
+
+/* A span in more pieces than this is copied into a view rather than mapped: a mapping costs a VMA
+ * and about as much time as copying two pages. */
+#define PIECES_PER_SPAN 64u
+/* All views together stay well under the default vm.max_map_count (65530). */
+#define PIECES_MAX  40000u
+#define LIST_PIECES 64u /* mappings that a view starts with */
+
+int generation_new(struct ramet_family *f, struct mmu_root *root, struct generation **out)
+{
+	static atomic_uint_fast64_t next_id;
+	struct generation *g = calloc(1, sizeof(*g));
+
+	if (!g)
+		return -ENOMEM;
+	g->devices = calloc(1, sizeof(*g->devices));
+	if (!g->devices) {
+		free(g);
+		return -ENOMEM;
+	}
+	g->family = f;
+	g->id = atomic_fetch_add(&next_id, 1);
+	g->root = root;
+	atomic_init(&g->refs, 1);
+	atomic_init(&g->settled, true);
+	pthread_mutex_lock(&f->generations_lock);
+	g->all = f->all_generations;
+	f->all_generations = g;
+	f->n_generations++;
+	pthread_mutex_unlock(&f->generations_lock);
+	*out = g;
+	return 0;
+}
+
+struct generation *generation_get(struct generation *g)
+{
+	atomic_fetch_add_explicit(&g->refs, 1, memory_order_relaxed);
+	return g;
+}
+
+void generation_put(struct generation *g)
+{
+	if (g && atomic_fetch_sub(&g->refs, 1) == 1)
+		worker_free(g->family, g);
+}
+
+static void unlist(struct generation *g)
+{
+	struct generation **p = &g->family->all_generations;
+
+	pthread_mutex_lock(&g->family->generations_lock);
+	while (*p != g)
+		p = &(*p)->all;
+	*p = g->all;
+	g->family->n_generations--;
+	pthread_mutex_unlock(&g->family->generations_lock);
+}
+
+void generation_free(struct generation *g)
+{
+	unlist(g);
+	generation_put(g->base);
+	if (g->overlay)
+		shells_give(g->family, g->overlay);
+	device_set_free(g->devices);
+	free(g->devices);
+	machine_state_free(g->state);
+	memory_put_root(&g->family->memory, g->root);
+	free(g->list);
+	free((void *)g->span);
+	free(g);
+}
+
+int generation_branch(struct generation *base, struct generation **out)
+{
+	/* Before the root is taken: a base that settles meanwhile would else have tables that we
+	 * lack. */
+	struct generation *unsettled = atomic_load(&base->settled) ? NULL : generation_get(base);
+	struct memory *m = &base->family->memory;
+	struct mmu_root *root;
+	struct generation *g;
+	int r = memory_fork_root(m, base->root, &root);
+
+	if (r) {
+		generation_put(unsettled);
+		return r;
+	}
+	r = generation_new(base->family, root, &g);
+	if (r) {
+		memory_put_root(m, root);
+		generation_put(unsettled);
+		return r;
+	}
+	g->base = unsettled;
+	/* From now on: nobody may map what its root, the base's as yet, says of any span. */
+	atomic_store(&g->settled, false);
+	g->span = calloc(g->family->ram.size >> SPAN_SHIFT, 1); /* GEN_DEFERRED */
+	if (!g->span) {
+		generation_put(g);
+		return -ENOMEM;
+	}
+	*out = g;
+	return 0;
+}
+
+/* ---- resolving ---- */
+
+/* The span is BUSY and ours. Brings the root's table up to what base has. */
+static int inherit(struct generation *g, uint64_t span)
+{
+	int r;
+
+	if (!g->base)
+		return 0;
+	r = generation_resolve(g->base, span);
+	return r ? r : memory_share_span(&g->family->memory, g->root, g->base->root, span);
+}
+
+static int resolve_busy(struct generation *g, uint64_t span, uint8_t *state)
+{
+	struct view *overlay = g->overlay->view;
+	uint64_t bitmap[SPAN_PAGES / 64];
+	bool moved_all = false;
+	int n, r = inherit(g, span);
+
+	if (r)
+		return r;
+	*state = GEN_RESOLVED;
+	/* A span it never touched has nothing to add. */
+	if (overlay->span[span] == VIEW_ABSENT)
+		return 0;
+	n = view_private_pages(overlay, span, bitmap);
+	if (n <= 0)
+		return n;
+	r = memory_store_span(&g->family->memory, g->root, span, bitmap,
+		overlay->base + (span << SPAN_SHIFT), &moved_all);
+	if (!r && moved_all)
+		*state = GEN_COPIED;
+	return r;
+}
+
+/* Makes a DEFERRED span BUSY for the caller. False: somebody else has done it meanwhile. */
+static bool claim(struct generation *g, uint64_t span)
+{
+	for (;;) {
+		unsigned event = atomic_load(&g->event);
+		uint8_t s = GEN_DEFERRED;
+
+		if (atomic_compare_exchange_strong(&g->span[span], &s, GEN_BUSY))
+			return true;
+		if (s != GEN_BUSY)
+			return false;
+		futex_wait(&g->event, event, 0);
+	}
+}
+
+static void unclaim(struct generation *g, uint64_t span, uint8_t state)
+{
+	atomic_store(&g->span[span], state);
+	atomic_fetch_add(&g->event, 1);
+	futex_wake_all(&g->event);
+}
+
+int generation_resolve(struct generation *g, uint64_t span)
+{
+	uint8_t state = GEN_DEFERRED;
+	int r;
+
+	if (!g->span || !claim(g, span))
+		return 0;
+	r = resolve_busy(g, span, &state);
+	unclaim(g, span, r ? GEN_DEFERRED : state);
+	if (!r)
+		atomic_fetch_add_explicit(&g->family->resolved, 1, memory_order_relaxed);
+	return r;
+}
+
+/* ---- filling views ---- */
+
+/* Copies a span into a view as private pages, for want of mappings. */
+static int copy_span(
+	struct view *view, struct memory *m, uint64_t span, const struct frame_run *run, unsigned n)
+{
+	struct uffdio_copy copy = { .dst = (uintptr_t)view->base + (span << SPAN_SHIFT),
+		.len = SPAN_SIZE };
+	uint8_t *buf =
+		mmap(NULL, SPAN_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int r = 0;
+
+	if (buf == MAP_FAILED)
+		return -ENOMEM;
+	for (unsigned i = 0; i < n && !r; i++)
+		r = memory_read_frames(
+			m, run[i].frame, run[i].n_pages, buf + run[i].off - (span << SPAN_SHIFT));
+	copy.src = (uintptr_t)buf;
+	if (!r && ioctl(view->arena->uffd, UFFDIO_COPY, &copy) < 0)
+		r = -errno;
+	if (!r)
+		view->span[span] = VIEW_PRESENT;
+	munmap(buf, SPAN_SIZE);
+	return r;
+}
+
+static int map_span(struct view *view, struct generation *g, uint64_t span)
+{
+	struct memory *m = &g->family->memory;
+	struct frame_run run[SPAN_PAGES];
+	uint64_t off = span << SPAN_SHIFT, next;
+	unsigned n = memory_runs(m, g->root, off, off + SPAN_SIZE, run, SPAN_PAGES, &next);
+	int r = 0;
+
+	if (n > PIECES_PER_SPAN || (n > 1 && atomic_load(&view->arena->pieces) + n > PIECES_MAX))
+		return copy_span(view, m, span, run, n);
+	for (unsigned i = 0; i < n && !r; i++)
+		r = view_map(view, run[i].off, run[i].frame, run[i].n_pages, false);
+	return r;
+}
+
+/* The overlay holds this span just as the VM left it: take it, page table and all. */
+static int take_span(struct view *view, struct generation *g, uint64_t span)
+{
+	int r = view_take(view, g->overlay->view, span);
+
+	if (!r)
+		atomic_fetch_add_explicit(&g->family->taken_back, 1, memory_order_relaxed);
+	return r;
+}
+
+int generation_fill(struct view *view, uint64_t span)
+{
+	struct generation *g = view->source;
+	bool heir = !atomic_load(&g->settled) && atomic_load(&g->heir) == view && g->overlay &&
+		    view_can_take(g->overlay->view, span);
+	int r;
+
+	/* Nobody else needs it: no copy is made, the table stays as it was (references 1 mean
+	 * reuse). */
+	if (heir && atomic_load(&g->refs) == 1 && claim(g, span)) {
+		r = inherit(g, span);
+		if (!r)
+			r = take_span(view, g, span);
+		unclaim(g, span, r ? GEN_DEFERRED : GEN_TAKEN);
+		return r;
+	}
+	r = generation_resolve(g, span);
+	if (r)
+		return r;
+	if (heir && atomic_load(&g->span[span]) == GEN_RESOLVED)
+		return take_span(view, g, span);
+	return map_span(view, g, span);
+}
+
+int generation_touch(struct view *view, uint64_t span)
+{
+	int r = 0;
+
+	if (__atomic_load_n(&view->span[span], __ATOMIC_ACQUIRE) == VIEW_PRESENT)
+		return 0;
+	pthread_mutex_lock(&view->lock);
+	if (view->span[span] == VIEW_POISONED || (view->span[span] == VIEW_ABSENT && !view->source))
+		r = -ENOMEM;
+	else if (view->span[span] == VIEW_ABSENT)
+		r = generation_fill(view, span);
+	if (!r)
+		view_wake(view, span << SPAN_SHIFT, SPAN_SIZE);
+	pthread_mutex_unlock(&view->lock);
+	return r;
+}
+
+static struct frame_list *make_list(struct generation *g)
+{
+	struct frame_list *l = malloc(sizeof(*l) + LIST_PIECES * sizeof(l->run[0]));
+	uint64_t next;
+
+	if (!l)
+		return NULL;
+	l->n = memory_runs(
+		&g->family->memory, g->root, 0, g->family->ram.size, l->run, LIST_PIECES, &next);
+	l->whole = next == g->family->ram.size;
+	/* What is cut short by the limit stays absent from the next whole span on. */
+	while (!l->whole && l->n &&
+		(l->run[l->n - 1].off + l->run[l->n - 1].n_pages * PAGE_SIZE) % SPAN_SIZE) {
+		struct frame_run *last = &l->run[l->n - 1];
+		uint64_t end = (last->off + last->n_pages * PAGE_SIZE) & ~(SPAN_SIZE - 1);
+
+		if (end > last->off)
+			last->n_pages = (end - last->off) / PAGE_SIZE;
+		else
+			l->n--;
+	}
+	return l;
+}
+
+int generation_populate(struct view *view, struct generation *g)
+{
+	struct frame_list *l, *none = NULL;
+	int r = 0;
+
+	if (!atomic_load(&g->settled))
+		return 0; /* all of it is filled on demand */
+	l = atomic_load(&g->list);
+	if (!l) {
+		l = make_list(g);
+		if (!l)
+			return -ENOMEM;
+		if (!atomic_compare_exchange_strong(&g->list, &none, l)) {
+			free(l);
+			l = none;
+		}
+	}
+	if (atomic_load(&view->arena->pieces) + l->n > PIECES_MAX)
+		return 0;
+	for (unsigned i = 0; i < l->n && !r; i++)
+		r = view_map(view, l->run[i].off, l->run[i].frame, l->run[i].n_pages, false);
+	return r;
+}
+
+/* Nothing is deferred any more. The heir's lock, since it looks at the overlay under it. */
+static void let_go(struct generation *g)
+{
+	struct view *heir = atomic_load(&g->heir);
+	struct shell *overlay = g->overlay;
+
+	if (heir)
+		pthread_mutex_lock(&heir->lock);
+	atomic_store(&g->heir, NULL);
+	g->overlay = NULL;
+	if (heir)
+		pthread_mutex_unlock(&heir->lock);
+	atomic_store(&g->settled, true);
+	generation_put(g->base);
+	g->base = NULL;
+	shells_give(g->family, overlay);
+}
+
+int generation_settle(struct generation *g)
+{
+	uint64_t spans = g->family->ram.size >> SPAN_SHIFT;
+	int r = 0;
+
+	for (uint64_t s = 0; s < spans && !r; s++) {
+		struct view *heir = atomic_load(&g->heir);
+
+		if (!atomic_load(&g->refs))
+			return 0; /* nobody wants it any more: it is about to be freed */
+
+		if (heir) {
+			pthread_mutex_lock(&heir->lock);
+			if (heir->source == g && heir->span[s] == VIEW_ABSENT) {
+				r = generation_fill(heir, s);
+				if (!r)
+					view_wake(heir, s << SPAN_SHIFT, SPAN_SIZE);
+			}
+			pthread_mutex_unlock(&heir->lock);
+		}
+		if (!r)
+			r = generation_resolve(g, s);
+	}
+	if (!r)
+		let_go(g);
+	return r;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A family's process: the family, references to its VMs, their consoles, and the clients on the
+ * control socket. One keeper thread accepts clients and notices VMs that have stopped; each client
+ * has a thread of its own.
+ */
+#ifndef RAMET_VMM_HOST_H
+#define RAMET_VMM_HOST_H
+
+#include <jansson.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "include/ramet/ramet.h"
+#include "vmm/console-log.h"
+#include "vmm/wire.h"
+
+#define HOST_CLIENTS_MAX 64
+#define HOST_SPARE_FDS	 4
+
+struct host {
+	struct ramet_family *family;
+	struct ramet_vm *booted;
+	char name[RAMET_NAME_MAX];
+	struct console_logs consoles;
+
+	pthread_mutex_t lock; /* the fields below */
+	pthread_cond_t left;  /* a client has left */
+	struct ramet_vm **members;
+	size_t n_members, cap_members;
+	int client_fd[HOST_CLIENTS_MAX]; /* -1: free */
+	unsigned n_clients;
+	/* Descriptors held back, so that a family that has run out of them can still be told to
+	 * stop something. */
+	int spare[HOST_SPARE_FDS];
+
+	int rundir, listener;
+	int done;	     /* eventfd: no VM lives any more */
+	atomic_bool leaving; /* accept nobody any more */
+	atomic_bool closing; /* sessions are to end */
+	pthread_t keeper;
+};
+
+/* Before ramet_launch(): takes the name. */
+int host_init(struct host *host, const char *name, struct ramet_err *err);
+/* After it: serves until host_close(). Takes over the reference to vm. */
+int host_start(
+	struct host *host, struct ramet_family *family, struct ramet_vm *vm, struct ramet_err *err);
+/* Lets clients finish what they are being told, gives the name back, stops and frees all. Also
+ * after a failed launch, when the host was never started. */
+void host_close(struct host *host);
+/* For ramet_config.console; arg is the host. */
+void host_console(void *arg, struct ramet_vm *vm, const char *buf, size_t len);
+/* Serves one more client on a connected socket, which it takes over. 0 or -errno. */
+int host_serve(struct host *host, int fd);
+
+/* Takes over references to new VMs. On -ENOMEM the caller keeps them. */
+int host_add(struct host *host, struct ramet_vm **vms, size_t n);
+
+/* One client's session, until it leaves (vmm/control.c). */
+void control_session(struct host *host, struct wire *wire);
+
+#endif

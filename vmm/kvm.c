@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/kvm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <asm/kvm_para.h>
+
+#include "vmm/machine.h"
+
+#define CPUID_MAX 256
+
+/* MSRs that KVM lists as saved but that are restored another way, or change under us. */
+#define MSR_IA32_TSC	      0x10u /* through the TSC offset: a written value jumps */
+#define MSR_IA32_TSC_DEADLINE 0x6e0u
+
+/*
+ * Asynchronous page faults are hidden from guests: one that waits for a "page ready" at a fork
+ * would wait for ever in the clone, whose KVM never fetched that page. Without guests that use them
+ * their MSRs stay 0, and must not be written: KVM then forgets the pages it fetches for a halted
+ * vCPU, but not that the vCPU is halted for them (kvm_pv_enable_async_pf() in arch/x86/kvm/x86.c),
+ * and a recycled shell would never run.
+ */
+static bool is_async_pf(uint32_t msr)
+{
+	return msr == MSR_KVM_ASYNC_PF_EN || msr == MSR_KVM_ASYNC_PF_INT ||
+	       msr == MSR_KVM_ASYNC_PF_ACK;
+}
+
+static int check_ext(int fd, long cap)
+{
+	int r = ioctl(fd, KVM_CHECK_EXTENSION, cap);
+
+	return r < 0 ? 0 : r;
+}
+
+static int read_cpuid(struct kvm_host *host)
+{
+	struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + CPUID_MAX * sizeof(c->entries[0]));
+
+	if (!c)
+		return -ENOMEM;
+	c->nent = CPUID_MAX;
+	if (ioctl(host->fd, KVM_GET_SUPPORTED_CPUID, c) < 0) {
+		int e = -errno;
+
+		free(c);
+		return e;
+	}
+	host->cpuid = c;
+	return 0;
+}
+
+static int read_msr_list(struct kvm_host *host)
+{
+	struct {
+		struct kvm_msr_list head;
+		uint32_t index[512];
+	} list = { .head.nmsrs = 512 };
+	bool deadline = false;
+
+	if (ioctl(host->fd, KVM_GET_MSR_INDEX_LIST, &list) < 0)
+		return -errno;
+	host->n_msrs = 0;
+	for (unsigned i = 0; i < list.head.nmsrs; i++) {
+		uint32_t m = list.head.indices[i];
+
+		/* Writing a wall-clock MSR makes KVM write guest memory: it is an action, not
+		 * state. */
+		if (m == MSR_KVM_WALL_CLOCK || m == MSR_KVM_WALL_CLOCK_NEW)
+			continue;
+		if (is_async_pf(m))
+			continue;
+		if (m == MSR_IA32_TSC && host->tsc_offset)
+			continue;
+		if (m == MSR_IA32_TSC_DEADLINE) {
+			deadline = true;
+			continue;
+		}
+		if (host->n_msrs < KVM_MSRS_MAX - 1)
+			host->msr[host->n_msrs++] = m;
+	}
+	/* Last, since it is relative to the TSC (MSR or offset) and to the timer mode in the LAPIC.
+	 */
+	if (deadline)
+		host->msr[host->n_msrs++] = MSR_IA32_TSC_DEADLINE;
+	return 0;
+}
+
+static int open_device(struct ramet_err *err)
+{
+	const char *path = getenv("RAMET_KVM_DEVICE");
+	int fd;
+
+	if (!path || !*path)
+		path = "/dev/kvm";
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd >= 0)
+		return fd;
+	if (errno == EACCES || errno == EPERM)
+		return err_set(err, -errno,
+			"cannot open %s: permission denied; run as root or join the group that "
+			"owns it (often 'kvm')",
+			path);
+	if (errno == ENOENT || errno == ENXIO || errno == ENODEV)
+		return err_set(err, -errno,
+			"there is no usable %s: load kvm_intel or kvm_amd, turn on virtualization "
+			"in the firmware, or use scripts/nested",
+			path);
+	return err_set(err, -errno, "cannot open %s: %s", path, strerror(errno));
+}
+
+int kvm_host_open(struct kvm_host *host, struct ramet_err *err)
+{
+	static const struct {
+		int cap;
+		const char *name;
+	} needed[] = {
+		{ KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY" },
+		{ KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP" },
+		{ KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT" },
+		{ KVM_CAP_XSAVE, "KVM_CAP_XSAVE" },
+		{ KVM_CAP_VCPU_EVENTS, "KVM_CAP_VCPU_EVENTS" },
+		{ KVM_CAP_DEBUGREGS, "KVM_CAP_DEBUGREGS" },
+		{ KVM_CAP_MP_STATE, "KVM_CAP_MP_STATE" },
+		{ KVM_CAP_ADJUST_CLOCK, "KVM_CAP_ADJUST_CLOCK" },
+	};
+	struct kvm_host h = { .fd = open_device(err) };
+	int r;
+
+	if (h.fd < 0)
+		return h.fd;
+	r = ioctl(h.fd, KVM_GET_API_VERSION, 0);
+	if (r != KVM_API_VERSION) {
+		r = err_set(err, -ENOTSUP,
+			"this is not the KVM we know: API version %d, expected %d", r,
+			KVM_API_VERSION);
+		goto fail;
+	}
+	for (unsigned i = 0; i < sizeof(needed) / sizeof(needed[0]); i++)
+		if (!check_ext(h.fd, needed[i].cap)) {
+			r = err_set(err, -ENOTSUP, "this KVM lacks %s; Linux 6.8 or later has it",
+				needed[i].name);
+			goto fail;
+		}
+	h.run_size = (size_t)ioctl(h.fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+	h.sync_regs = (uint32_t)check_ext(h.fd, KVM_CAP_SYNC_REGS);
+	h.xsave_size = (size_t)check_ext(h.fd, KVM_CAP_XSAVE2);
+	h.xsave2 = h.xsave_size > sizeof(struct kvm_xsave);
+	if (!h.xsave2)
+		h.xsave_size = sizeof(struct kvm_xsave);
+	h.xcrs = check_ext(h.fd, KVM_CAP_XCRS) > 0;
+	h.tsc_offset = check_ext(h.fd, KVM_CAP_VCPU_ATTRIBUTES) > 0;
+	h.clock_realtime = (check_ext(h.fd, KVM_CAP_ADJUST_CLOCK) & KVM_CLOCK_REALTIME) != 0;
+	r = read_cpuid(&h);
+	if (!r)
+		r = read_msr_list(&h);
+	if (r) {
+		err_set(err, r, "cannot ask KVM for its CPUID and MSR lists: %s", strerror(-r));
+		goto fail;
+	}
+	*host = h;
+	return 0;
+fail:
+	kvm_host_close(&h);
+	return r;
+}
+
+void kvm_host_close(struct kvm_host *host)
+{
+	if (host->fd >= 0)
+		close(host->fd);
+	free(host->cpuid);
+	host->fd = -1;
+	host->cpuid = NULL;
+}
+
+int kvm_set_cpuid(const struct kvm_host *host, int vcpu_fd, unsigned index, unsigned cpus)
+{
+	size_t size = sizeof(*host->cpuid) + host->cpuid->nent * sizeof(host->cpuid->entries[0]);
+	struct kvm_cpuid2 *c = malloc(size);
+	int r = 0;
+
+	if (!c)
+		return -ENOMEM;
+	memcpy(c, host->cpuid, size);
+	for (unsigned i = 0; i < c->nent; i++) {
+		struct kvm_cpuid_entry2 *e = &c->entries[i];
+
+		if (e->function == 1) {
+			/* SDM vol. 2A, CPUID leaf 1: EBX[31:24] initial APIC id, EBX[23:16] logical
+			 * CPUs; ECX[24] TSC deadline (KVM leaves it to us), ECX[31] hypervisor. */
+			e->ebx = (e->ebx & 0x0000ffffu) | index << 24 | cpus << 16;
+			e->ecx |= 1u << 24 | 1u << 31;
+			if (cpus > 1)
+				e->edx |= 1u << 28;
+		} else if (e->function == KVM_CPUID_FEATURES) {
+			e->eax &= ~(1u << KVM_FEATURE_ASYNC_PF | 1u << KVM_FEATURE_ASYNC_PF_VMEXIT |
+				    1u << KVM_FEATURE_ASYNC_PF_INT);
+		} else if (e->function == 0xb || e->function == 0x1f) {
+			/* One package of `cpus` cores; x2APIC id in EDX. */
+			unsigned shift = 0;
+
+			while ((1u << shift) < cpus)
+				shift++;
+			e->edx = index;
+			if (e->index == 0) {
+				e->eax = 0;
+				e->ebx = 1;
+				e->ecx = 1u << 8;
+			} else if (e->index == 1) {
+				e->eax = shift;
+				e->ebx = cpus;
+				e->ecx = 2u << 8 | 1;
+			}
+		}
+	}
+	if (ioctl(vcpu_fd, KVM_SET_CPUID2, c) < 0)
+		r = -errno;
+	free(c);
+	return r;
+}
+
+int kvm_probe_msrs(struct kvm_host *host, int vcpu_fd)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < host->n_msrs; i++) {
+		struct {
+			struct kvm_msrs head;
+			struct kvm_msr_entry entry;
+		} one = { .head.nmsrs = 1, .entry.index = host->msr[i] };
+
+		/* KVM lists what some vCPU could have; this one may lack the CPUID bit for it. */
+		if (ioctl(vcpu_fd, KVM_GET_MSRS, &one) != 1)
+			continue;
+		if (ioctl(vcpu_fd, KVM_SET_MSRS, &one) != 1)
+			continue;
+		host->msr[kept++] = host->msr[i];
+	}
+	host->n_msrs = kept;
+	return kept ? 0 : -EIO;
+}

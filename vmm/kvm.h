@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* /dev/kvm: what it offers, and the few facts about it that every VM of a family shares. */
+#ifndef RAMET_VMM_KVM_H
+#define RAMET_VMM_KVM_H
+
+#include <linux/kvm.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "include/ramet/ramet.h"
+
+#define KVM_MSRS_MAX 192
+
+struct kvm_host {
+	int fd;
+	size_t run_size;   /* of one vCPU's struct kvm_run mapping */
+	size_t xsave_size; /* of KVM_GET_XSAVE2's area; 4096 without it */
+	bool xsave2, tsc_offset, clock_realtime;
+	bool xcrs;		  /* false: no XSAVE, hence no XCR0 */
+	uint32_t sync_regs;	  /* KVM_SYNC_X86_* that kvm_run carries */
+	struct kvm_cpuid2 *cpuid; /* what a vCPU is shown; APIC ids are filled in per vCPU */
+	unsigned n_msrs;	  /* saved and loaded, in this order */
+	uint32_t msr[KVM_MSRS_MAX];
+};
+
+/*
+ * Opens the KVM device (RAMET_KVM_DEVICE in the environment names another) and asks for its
+ * capabilities. -ENOENT, -EACCES, -ENOTSUP with a line that says what to do.
+ */
+int kvm_host_open(struct kvm_host *host, struct ramet_err *err);
+void kvm_host_close(struct kvm_host *host);
+
+/* Gives a vCPU its CPUID, with the APIC id `index` of `cpus`. */
+int kvm_set_cpuid(const struct kvm_host *host, int vcpu_fd, unsigned index, unsigned cpus);
+
+/* Keeps of host->msr those that this vCPU can both read and write. Once, on the first vCPU. */
+int kvm_probe_msrs(struct kvm_host *host, int vcpu_fd);
+
+#endif

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/acpi-device.h"
+#include "vmm/disk.h"
+#include "vmm/linux-devices.h"
+#include "vmm/pci.h"
+#include "vmm/virtio-devices.h"
+
+/* Takes fn over, also when it fails. */
+static int plug(struct device *bus, struct pci_function *fn)
+{
+	int ret = pci_bus_add(bus, fn);
+
+	if (ret)
+		fn->ops->free(fn);
+	return ret;
+}
+
+static int plug_disk(struct ramet_vm *vm, struct device *bus, const struct ramet_disk *spec,
+	struct ramet_err *err)
+{
+	struct pci_function *fn;
+	struct disk *disk;
+	int ret = disk_open(spec->path, spec->readonly, &disk, err);
+
+	if (ret)
+		return ret;
+	ret = virtio_blk_new(vm, disk, &fn);
+	if (ret)
+		disk_free(disk);
+	else
+		ret = plug(bus, fn);
+	return ret ? err_set(err, ret, "disk '%s': out of memory", spec->path) : 0;
+}
+
+static int plug_all(struct ramet_vm *vm, const struct ramet_config *cfg, struct device *bus,
+	struct ramet_err *err)
+{
+	struct pci_function *fn;
+	int ret = virtio_console_new(vm, &fn);
+
+	if (!ret)
+		ret = plug(bus, fn);
+	if (!ret)
+		ret = virtio_rng_new(vm, &fn);
+	if (!ret)
+		ret = plug(bus, fn);
+	if (ret)
+		return err_set(err, ret, "virtio devices: out of memory");
+	for (unsigned i = 0; !ret && i < cfg->n_disks; i++)
+		ret = plug_disk(vm, bus, &cfg->disks[i], err);
+	return ret;
+}
+
+int linux_devices_new(struct ramet_vm *vm, const struct ramet_config *cfg,
+	struct device *out[LINUX_DEVICES], struct ramet_err *err)
+{
+	struct device *acpi, *bus;
+	int ret = acpi_device_new(vm, &acpi);
+
+	if (ret)
+		return err_set(err, ret, "ACPI: out of memory");
+	ret = pci_bus_new(vm, &bus);
+	if (ret) {
+		acpi->ops->free(acpi);
+		return err_set(err, ret, "PCI bus: out of memory");
+	}
+	ret = plug_all(vm, cfg, bus, err);
+	if (ret) {
+		bus->ops->free(bus);
+		acpi->ops->free(acpi);
+		return ret;
+	}
+	out[0] = acpi;
+	out[1] = bus;
+	return 0;
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The program: a table of commands. */
+#include <locale.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/command.h"
+
+static const struct command commands[] = {
+	{ "run", cmd_run, "launch a VM" },
+	{ "fork", cmd_fork, "fork a running VM" },
+	{ "list", cmd_list, "draw all VMs as a tree of forks" },
+	{ "stat", cmd_stat, "show one VM in full" },
+	{ "console", cmd_console, "attach to a VM's serial console" },
+	{ "pause", cmd_pause, "stop VMs' vCPUs for now" },
+	{ "resume", cmd_resume, "let paused VMs go on" },
+	{ "stop", cmd_stop, "stop VMs for good" },
+	{ "reset", cmd_reset, "put clones back to the moment they were born" },
+	{ "wait", cmd_wait, "wait until a VM is ready, has stopped, ..." },
+	{ "dump", cmd_dump, "write guest memory to stdout" },
+	{ "bench", cmd_bench, "measure what forks cost" },
+	{ 0 },
+};
+
+static int help(void)
+{
+	puts("Usage: ramet COMMAND [OPTION...]\n"
+	     "A small KVM monitor that forks running virtual machines in microseconds.\n");
+	command_list(commands);
+	puts("\n'ramet help COMMAND' (or 'ramet COMMAND --help') explains one, with examples.\n"
+	     "Start with:\n"
+	     "  ramet run --name web --memory 1G --guest dirty --detach\n"
+	     "  ramet fork web --count 3\n"
+	     "  ramet list\n"
+	     "  ramet stop --all web");
+	return EXIT_OK;
+}
+
+int main(int argc, char **argv)
+{
+	setlocale(LC_CTYPE, "");
+	if (argc < 2) {
+		fputs("ramet: which command? See 'ramet --help'\n", stderr);
+		return EXIT_USAGE;
+	}
+	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
+		puts("ramet " RAMET_VERSION);
+		return EXIT_OK;
+	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") ||
+		(!strcmp(argv[1], "help") && argc == 2))
+		return help();
+	if (!strcmp(argv[1], "help"))
+		return command_run(commands, "ramet", 3,
+			(char *[]){ argv[0], argv[2], (char *)"--help", NULL });
+	return command_run(commands, "ramet", argc, argv);
+}

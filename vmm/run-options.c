@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/run-options.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/command.h"
+#include "vmm/rundir.h"
+
+enum {
+	OPT_GUEST = 256,
+	OPT_ARGS,
+	OPT_KERNEL,
+	OPT_INITRD,
+	OPT_CMDLINE,
+	OPT_DISK,
+	OPT_LIMIT,
+	OPT_PAUSED
+};
+
+static const struct argp_option options[] = {
+	{ "name", 'n', "NAME", 0, "Name of the family (the guest's, or 'linux')", 0 },
+	{ "memory", 'm', "SIZE", 0, "Guest memory, 16M to 64G in steps of 2M (64M)", 0 },
+	{ "cpus", 'c', "N", 0, "vCPUs, 1 to 8 (1)", 0 },
+	{ "detach", 'd', NULL, 0,
+		"Return when the VM runs, printing its name; it goes on in the background", 0 },
+	{ "paused", OPT_PAUSED, NULL, 0, "Leave it paused, until 'ramet resume'", 0 },
+	{ "limit", OPT_LIMIT, "SIZE", 0, "Most guest memory that the family may hold in all", 0 },
+	{ NULL, 0, NULL, 0, "What to run:", 1 },
+	{ "guest", OPT_GUEST, "NAME", 0, "A built-in guest, see below", 1 },
+	{ "args", OPT_ARGS, "STRING", 0, "Arguments for the built-in guest", 1 },
+	{ "kernel", OPT_KERNEL, "FILE", 0, "A Linux kernel: bzImage or ELF with a PVH entry", 1 },
+	{ "initrd", OPT_INITRD, "FILE", 0, "Its initial RAM disk", 1 },
+	{ "cmdline", OPT_CMDLINE, "STRING", 0,
+		"Its command line (console=ttyS0 is the serial port)", 1 },
+	{ "disk", OPT_DISK, "FILE[,ro]", 0,
+		"A raw disk image; may be given 4 times. It is never written: each VM writes to an "
+		"overlay of its own",
+		1 },
+	{ 0 },
+};
+
+static void add_disk(struct argp_state *state, struct ramet_config *cfg, char *arg)
+{
+	char *comma = strrchr(arg, ',');
+	bool ro = comma && !strcmp(comma, ",ro");
+
+	if (cfg->n_disks == RAMET_DISKS_MAX)
+		argp_error(state, "--disk: at most %u of them", RAMET_DISKS_MAX);
+	if (ro)
+		*comma = '\0';
+	cfg->disks[cfg->n_disks++] = (struct ramet_disk){ .path = arg, .readonly = ro };
+}
+
+static bool is_guest(const char *name)
+{
+	for (unsigned i = 0; ramet_guest_name(i); i++)
+		if (!strcmp(ramet_guest_name(i), name))
+			return true;
+	return false;
+}
+
+/* What only makes sense together. */
+static void check_together(struct argp_state *state, struct ramet_config *cfg, const char *cmdline)
+{
+	if (!cfg->guest == !cfg->kernel)
+		argp_error(state, "give either --guest or --kernel");
+	if (cfg->guest && (cfg->initrd || cmdline))
+		argp_error(state, "--initrd and --cmdline go with --kernel");
+	if (cfg->kernel && cfg->args)
+		argp_error(state, "--args goes with --guest; a kernel takes --cmdline");
+	if (cfg->memory % (2u << 20))
+		argp_error(state, "--memory: must be a multiple of 2M");
+	if (cmdline)
+		cfg->args = cmdline;
+	if (!cfg->name)
+		cfg->name = cfg->guest ? cfg->guest : "linux";
+	if (!family_name_ok(cfg->name))
+		argp_error(state,
+			"--name: '%s' cannot be a name; use up to %u letters, digits, '-' and '_'",
+			cfg->name, FAMILY_NAME_MAX);
+}
+
+static const char *cmdline;
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct run_options *o = state->input;
+	struct ramet_config *cfg = &o->cfg;
+
+	switch (key) {
+	case 'n':
+		cfg->name = arg;
+		return 0;
+	case 'm':
+		cfg->memory = opt_size(state, "--memory", arg, RAMET_MEMORY_MIN, RAMET_MEMORY_MAX);
+		return 0;
+	case 'c':
+		cfg->cpus = (unsigned)opt_number(state, "--cpus", arg, 1, RAMET_CPUS_MAX);
+		return 0;
+	case 'd':
+		o->detach = true;
+		return 0;
+	case OPT_PAUSED:
+		cfg->paused = true;
+		return 0;
+	case OPT_LIMIT:
+		cfg->max_pool = opt_size(state, "--limit", arg, 1u << 20, UINT64_MAX);
+		return 0;
+	case OPT_GUEST:
+		if (!is_guest(arg))
+			argp_error(state, "--guest: there is no built-in guest '%s'", arg);
+		cfg->guest = arg;
+		return 0;
+	case OPT_ARGS:
+		cfg->args = arg;
+		return 0;
+	case OPT_KERNEL:
+		cfg->kernel = arg;
+		return 0;
+	case OPT_INITRD:
+		cfg->initrd = arg;
+		return 0;
+	case OPT_CMDLINE:
+		cmdline = arg;
+		return 0;
+	case OPT_DISK:
+		add_disk(state, cfg, arg);
+		return 0;
+	case ARGP_KEY_END:
+		check_together(state, cfg, cmdline);
+		return 0;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+/* Lists the built-in guests after the options. */
+static char *help_filter(int key, const char *text, void *input)
+{
+	char *out = NULL;
+	size_t size;
+	FILE *f;
+
+	if (key != ARGP_KEY_HELP_POST_DOC || !(f = open_memstream(&out, &size)))
+		return (char *)text;
+	fputs("Built-in guests:\n", f);
+	for (unsigned i = 0; ramet_guest_name(i); i++)
+		fprintf(f, "  %-8s %s\n", ramet_guest_name(i), ramet_guest_help(i));
+	fprintf(f, "\n%s", text);
+	fclose(f);
+	return out;
+}
+
+static const struct argp argp = {
+	options,
+	parse,
+	NULL,
+	"Launches a VM. Its serial console is this terminal, Ctrl-C or Ctrl-] stops it, and its "
+	"exit "
+	"status becomes this command's. The process lives until the last clone has stopped.\v"
+	"Examples:\n"
+	"  ramet run --guest count\n"
+	"  ramet run --name web --memory 1G --cpus 2 --guest dirty --args 'dirty=512M' --detach\n"
+	"  ramet run --memory 512M --kernel vmlinuz --initrd initrd.img --cmdline console=ttyS0",
+	NULL,
+	help_filter,
+	NULL,
+};
+
+void run_options_parse(struct run_options *o, int argc, char **argv)
+{
+	*o = (struct run_options){ 0 };
+	argp_parse(&argp, argc, argv, 0, NULL, o);
+}

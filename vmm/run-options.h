@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef RAMET_VMM_RUN_OPTIONS_H
+#define RAMET_VMM_RUN_OPTIONS_H
+
+#include "include/ramet/ramet.h"
+
+struct run_options {
+	struct ramet_config cfg; /* name is set; strings point into argv */
+	bool detach;
+};
+
+/* Does not return on bad usage. */
+void run_options_parse(struct run_options *o, int argc, char **argv);
+
+#endif

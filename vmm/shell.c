@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/shell.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "vmm/futex.h"
+#include "vmm/hurry.h"
+
+enum { VCPU_LOAD = 1, VCPU_RUN = 2, VCPU_SAVE = 4, VCPU_QUIT = 8 };
+
+#define KICK_SIGNAL	 SIGRTMIN
+#define VCPU_STACK_BYTES (128u << 10)
+
+/* ---- the vCPU's thread: real-time, except while it runs the guest ---- */
+
+static void acknowledge(struct shell *sh, int error)
+{
+	int none = 0;
+
+	if (error)
+		atomic_compare_exchange_strong(&sh->error, &none, error);
+	sh->done_ns = now_ns();
+	if (atomic_fetch_sub(&sh->pending, 1) == 1)
+		futex_wake_all(&sh->pending);
+}
+
+/* An exit is only finished when KVM_RUN is entered again (api.rst): do that without running the
+ * guest. */
+static void complete_io(struct vcpu *vcpu)
+{
+	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+	for (int i = 0; i < 64; i++) {
+		if (ioctl(vcpu->fd, KVM_RUN, 0) < 0 && errno != EAGAIN)
+			break;
+		if (!vcpu_exit(vcpu))
+			break;
+	}
+}
+
+static void run_until_stopped(struct vcpu *vcpu)
+{
+	struct shell *sh = vcpu->shell;
+	bool runnable = true;
+
+	hurry_thread(0, false);
+	while (!atomic_load(&sh->stop)) {
+		if (!runnable) {
+			futex_wait(&sh->stop, 0, 0);
+			continue;
+		}
+		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
+			runnable = vcpu_exit(vcpu);
+		} else if (errno != EINTR && errno != EAGAIN) {
+			vcpu_failed(vcpu, -errno);
+			runnable = false;
+		}
+	}
+	if (runnable)
+		complete_io(vcpu);
+}
+
+/* No vCPU is saved while another one runs: it could still send an interrupt, which would be lost.
+ */
+static void meet(struct shell *sh)
+{
+	unsigned n = atomic_fetch_add(&sh->stopped, 1) + 1;
+
+	if (n == sh->machine->cpus)
+		futex_wake_all(&sh->stopped);
+	while (n < sh->machine->cpus) {
+		futex_wait(&sh->stopped, n, 0);
+		n = atomic_load(&sh->stopped);
+	}
+}
+
+static void *vcpu_thread(void *arg)
+{
+	struct vcpu *vcpu = arg;
+	struct shell *sh = vcpu->shell;
+	const struct kvm_host *host = &sh->machine->host;
+
+	atomic_store(&vcpu->tid, gettid());
+	hurry_thread(0, true);
+	/* The first KVM_RUN of a vCPU allocates: do it now rather than in somebody's pause. */
+	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+	ioctl(vcpu->fd, KVM_RUN, 0);
+	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+	for (;;) {
+		unsigned cmd = atomic_load(&vcpu->cmd);
+		int r = 0;
+
+		if (!cmd) {
+			futex_wait(&vcpu->cmd, 0, 0);
+			continue;
+		}
+		atomic_store(&vcpu->cmd, 0);
+		if (cmd & VCPU_QUIT)
+			return NULL;
+		if (cmd & VCPU_LOAD)
+			r = vcpu_load(host, vcpu->fd, &sh->load->vcpu[vcpu->index]);
+		if (cmd & VCPU_RUN) {
+			/* Here, not when stopping: the stopper may still be about to set it. */
+			__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+			acknowledge(sh, r);
+			if (!r)
+				run_until_stopped(vcpu);
+			else
+				while (!atomic_load(&sh->stop))
+					futex_wait(&sh->stop, 0, 0);
+			meet(sh);
+			r = 0;
+			if (sh->save)
+				r = vcpu_save(host, vcpu->fd, &sh->save->vcpu[vcpu->index]);
+		}
+		if (cmd & VCPU_SAVE)
+			r = vcpu_save(host, vcpu->fd, &sh->save->vcpu[vcpu->index]);
+		acknowledge(sh, r);
+	}
+}
+
+/* ---- commands ---- */
+
+static void command(struct shell *sh, unsigned cmd)
+{
+	atomic_store(&sh->pending, sh->machine->cpus);
+	atomic_store(&sh->error, 0);
+	for (unsigned i = 0; i < sh->machine->cpus; i++) {
+		atomic_store(&sh->vcpu[i].cmd, cmd);
+		futex_wake_all(&sh->vcpu[i].cmd);
+	}
+}
+
+int shell_await(struct shell *sh)
+{
+	unsigned left;
+
+	while ((left = atomic_load(&sh->pending)))
+		futex_wait(&sh->pending, left, 0);
+	return atomic_load(&sh->error);
+}
+
+void shell_start_async(struct shell *sh, struct ramet_vm *vm, const struct machine_state *state)
+{
+	int r = 0;
+
+	sh->vm = vm;
+	sh->load = (struct machine_state *)state;
+	sh->save = NULL;
+	atomic_store(&sh->stop, 0);
+	atomic_store(&sh->stopped, 0);
+	/* Before the vCPUs: loading a LAPIC looks at the I/O APIC's routes. */
+	if (state)
+		r = machine_load(&sh->machine->host, sh->vm_fd, state);
+	command(sh, VCPU_RUN | (state ? VCPU_LOAD : 0u));
+	if (r)
+		atomic_store(&sh->error, r);
+}
+
+int shell_start(struct shell *sh, struct ramet_vm *vm, const struct machine_state *state)
+{
+	shell_start_async(sh, vm, state);
+	return shell_await(sh);
+}
+
+int shell_load(struct shell *sh, const struct machine_state *state)
+{
+	int r = machine_load(&sh->machine->host, sh->vm_fd, state);
+
+	sh->load = (struct machine_state *)state;
+	command(sh, VCPU_LOAD);
+	return shell_await(sh) ? shell_await(sh) : r;
+}
+
+int shell_stop(struct shell *sh, struct machine_state *state)
+{
+	int r;
+
+	sh->save = state;
+	atomic_store(&sh->error, 0);
+	atomic_store(&sh->pending, sh->machine->cpus);
+	atomic_store(&sh->stop, 1);
+	futex_wake_all(&sh->stop);
+	for (unsigned i = 0; i < sh->machine->cpus; i++) {
+		/* Before the signal: one that comes outside KVM_RUN must not be missed. */
+		__atomic_store_n(&sh->vcpu[i].run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+		hurry_thread(atomic_load(&sh->vcpu[i].tid), true);
+		pthread_kill(sh->vcpu[i].thread, KICK_SIGNAL);
+	}
+	r = shell_await(sh);
+	if (!r && state)
+		r = machine_save(&sh->machine->host, sh->vm_fd, state);
+	return r;
+}
+
+int shell_save(struct shell *sh, struct machine_state *state)
+{
+	int r;
+
+	sh->save = state;
+	command(sh, VCPU_SAVE);
+	r = shell_await(sh);
+	return r ? r : machine_save(&sh->machine->host, sh->vm_fd, state);
+}
+
+/* ---- making one ---- */
+
+static void ignore_signal(int sig)
+{
+}
+
+int shell_signal_init(void)
+{
+	struct sigaction sa = { .sa_handler =
+					ignore_signal }; /* no SA_RESTART: it must interrupt */
+
+	return sigaction(KICK_SIGNAL, &sa, NULL) < 0 ? -errno : 0;
+}
+
+static int make_vm(struct shell *sh)
+{
+	const struct machine *m = sh->machine;
+	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
+
+	sh->vm_fd = ioctl(m->host.fd, KVM_CREATE_VM, 0);
+	if (sh->vm_fd < 0)
+		return -errno;
+	/* An Intel host without unrestricted guest needs these two; elsewhere they are ignored. */
+	if (ioctl(sh->vm_fd, KVM_SET_TSS_ADDR, 0xfffbd000ul) < 0 && errno != EINVAL &&
+		errno != ENOTTY)
+		return -errno;
+	/* Memslots before the interrupt controllers: a memslot then waits for no SRCU grace period.
+	 */
+	for (unsigned i = 0; i < m->n_slots; i++) {
+		struct kvm_userspace_memory_region region = {
+			.slot = i,
+			.guest_phys_addr = m->slot[i].gpa,
+			.memory_size = m->slot[i].len,
+			.userspace_addr = (uintptr_t)sh->view->base + m->slot[i].off,
+		};
+
+		if (ioctl(sh->vm_fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)
+			return -errno;
+	}
+	if (ioctl(sh->vm_fd, KVM_CREATE_IRQCHIP, 0) < 0)
+		return -errno;
+	if (m->pit && ioctl(sh->vm_fd, KVM_CREATE_PIT2, &pit) < 0)
+		return -errno;
+	return 0;
+}
+
+static int make_vcpu(struct shell *sh, unsigned index)
+{
+	struct machine *m = (struct machine *)sh->machine;
+	struct vcpu *vcpu = &sh->vcpu[index];
+	pthread_attr_t attr;
+	int r = 0;
+
+	vcpu->fd = ioctl(sh->vm_fd, KVM_CREATE_VCPU, (unsigned long)index);
+	if (vcpu->fd < 0)
+		return -errno;
+	vcpu->run = mmap(NULL, m->host.run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
+	if (vcpu->run == MAP_FAILED) {
+		vcpu->run = NULL;
+		return -errno;
+	}
+	r = kvm_set_cpuid(&m->host, vcpu->fd, index, m->cpus);
+	if (r)
+		return r;
+	pthread_mutex_lock(&m->lock);
+	if (!m->msrs_probed) {
+		r = kvm_probe_msrs(&m->host, vcpu->fd);
+		m->msrs_probed = !r;
+	}
+	pthread_mutex_unlock(&m->lock);
+	if (r)
+		return r;
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, VCPU_STACK_BYTES);
+	r = -pthread_create(&vcpu->thread, &attr, vcpu_thread, vcpu);
+	pthread_attr_destroy(&attr);
+	vcpu->has_thread = !r;
+	return r;
+}
+
+int shell_new(struct machine *machine, struct shell **out)
+{
+	struct shell *sh = calloc(1, sizeof(*sh));
+	int r;
+
+	if (!sh)
+		return -ENOMEM;
+	sh->machine = machine;
+	sh->vm_fd = -1;
+	for (unsigned i = 0; i < machine->cpus; i++) {
+		sh->vcpu[i].shell = sh;
+		sh->vcpu[i].index = i;
+		sh->vcpu[i].fd = -1;
+	}
+	r = view_new(&machine->arena, &sh->view);
+	if (!r)
+		r = make_vm(sh);
+	for (unsigned i = 0; i < machine->cpus && !r; i++)
+		r = make_vcpu(sh, i);
+	if (r) {
+		shell_free(sh);
+		return r;
+	}
+	*out = sh;
+	return 0;
+}
+
+void shell_free(struct shell *sh)
+{
+	if (!sh)
+		return;
+	for (unsigned i = 0; i < sh->machine->cpus; i++) {
+		struct vcpu *vcpu = &sh->vcpu[i];
+
+		if (vcpu->has_thread) {
+			atomic_store(&vcpu->cmd, VCPU_QUIT);
+			futex_wake_all(&vcpu->cmd);
+			pthread_join(vcpu->thread, NULL);
+		}
+		if (vcpu->run)
+			munmap(vcpu->run, sh->machine->host.run_size);
+		if (vcpu->fd >= 0)
+			close(vcpu->fd);
+	}
+	/* Before the VM: whoever waits for a page of the view must be let go, or close() waits for
+	 * it. */
+	view_free(sh->view);
+	if (sh->vm_fd >= 0)
+		close(sh->vm_fd);
+	free(sh);
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Shells: KVM VMs made ahead, with vCPUs and their threads, interrupt controllers and memslots over
+ * a view. Making one costs a millisecond and more, loading a machine into one a tenth of that; so a
+ * family keeps some ready and takes back those whose VM has gone.
+ *
+ * A vCPU's thread belongs to its shell, since KVM wants one thread per vCPU (moving costs an RCU
+ * grace period on older kernels). It waits for a command, loads, runs and saves as told.
+ */
+#ifndef RAMET_VMM_SHELL_H
+#define RAMET_VMM_SHELL_H
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+
+#include "vmm/state.h"
+#include "vmm/view.h"
+
+struct ramet_vm;
+struct shell;
+struct machine;
+
+struct vcpu {
+	struct shell *shell;
+	unsigned index;
+	int fd;
+	struct kvm_run *run;
+	pthread_t thread;
+	bool has_thread;
+	_Atomic pid_t tid;
+	atomic_uint cmd; /* futex: VCPU_* bits to do; 0: idle */
+};
+
+struct shell {
+	const struct machine *machine;
+	int vm_fd;
+	struct view *view;
+	struct ramet_vm *vm;	    /* whose vCPUs these are while it runs */
+	struct machine_state *load; /* what to load before running / where to save after stopping */
+	struct machine_state *save;
+	atomic_uint stop;    /* futex: 1 asks vCPUs to leave the guest */
+	atomic_uint stopped; /* futex: vCPUs that have left it */
+	atomic_uint pending; /* futex: vCPUs that have not acknowledged the command */
+	atomic_int error;    /* first -errno of a command */
+	uint64_t done_ns;    /* when the last vCPU acknowledged it */
+	bool used;	     /* it has run another VM: KVM may still fetch pages for that one */
+	struct shell *next;  /* in the family's pool */
+	struct vcpu vcpu[RAMET_CPUS_MAX];
+};
+
+/* What all shells of a family are made from. */
+struct machine {
+	struct kvm_host host;
+	struct view_arena arena;
+	unsigned cpus, n_slots;
+	bool pit;
+	struct {
+		uint64_t gpa, off, len;
+	} slot[2];
+	bool msrs_probed;
+	pthread_mutex_t lock; /* guards msrs_probed and host.msr while it is being probed */
+};
+
+int shell_new(struct machine *machine, struct shell **out);
+/* The vCPUs must be idle. */
+void shell_free(struct shell *sh);
+
+/*
+ * Commands. The caller is the only one who commands this shell. start() loads `state` if given,
+ * then lets the vCPUs run for vm; stop() brings them out of the guest at an instruction boundary,
+ * with I/O completed, and saves into `state` if given. Both wait until done; start_async() does
+ * not, await() does it later. save() is for vCPUs that are stopped already.
+ */
+void shell_start_async(struct shell *sh, struct ramet_vm *vm, const struct machine_state *state);
+int shell_await(struct shell *sh);
+int shell_start(struct shell *sh, struct ramet_vm *vm, const struct machine_state *state);
+int shell_load(struct shell *sh, const struct machine_state *state);
+int shell_stop(struct shell *sh, struct machine_state *state);
+int shell_save(struct shell *sh, struct machine_state *state);
+
+/* Installs the (empty) handler of the signal that interrupts KVM_RUN. */
+int shell_signal_init(void);
+
+/* Implemented by the VM (vcpu.c): handles one exit of a running vCPU. Returns false when this vCPU
+ * must not enter the guest again until the VM is stopped. */
+bool vcpu_exit(struct vcpu *vcpu);
+/* KVM_RUN failed with -errno. */
+void vcpu_failed(struct vcpu *vcpu, int error);
+
+#endif

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The family's pool of shells. The maker thread keeps as many ready as are wanted, rather by
+ * blanking used ones (the cost of what their last VM touched) than by making new ones.
+ */
+#include <errno.h>
+
+#include "vmm/vm.h"
+
+/* A used shell is dropped for good when this many are ready beyond what is wanted. */
+#define SHELLS_SPARE 64u
+
+static struct shell *pop(struct shell **list)
+{
+	struct shell *sh = *list;
+
+	if (sh)
+		*list = sh->next;
+	return sh;
+}
+
+/* Makes a used shell as good as new: no page, no vCPU running, nobody's. */
+static int blank(struct shell *sh)
+{
+	int r = view_close(sh->view);
+
+	sh->vm = NULL;
+	return r ? r : view_blank(sh->view);
+}
+
+/* One step of the maker, outside the lock. */
+static struct shell *refill(struct ramet_family *f, struct shell *used, bool drop)
+{
+	struct shell *sh = NULL;
+
+	if (used && (drop || blank(used))) {
+		shell_free(used);
+		return NULL;
+	}
+	if (used)
+		return used;
+	return shell_new(&f->machine, &sh) ? NULL : sh;
+}
+
+static void *maker(void *arg)
+{
+	struct ramet_family *f = arg;
+
+	pthread_mutex_lock(&f->shells_lock);
+	while (!f->shells_quit) {
+		struct shell *used, *made;
+		bool drop;
+
+		if (!f->used_shells && f->n_shells >= f->want_shells) {
+			pthread_cond_wait(&f->shells_cond, &f->shells_lock);
+			continue;
+		}
+		used = pop(&f->used_shells);
+		drop = f->n_shells >= f->want_shells + SHELLS_SPARE;
+		pthread_mutex_unlock(&f->shells_lock);
+		made = refill(f, used, drop);
+		pthread_mutex_lock(&f->shells_lock);
+		if (made) {
+			made->next = f->shells;
+			f->shells = made;
+			f->n_shells++;
+		} else if (!used) {
+			/* Out of something: whoever needs a shell makes one itself and learns what.
+			 */
+			pthread_cond_wait(&f->shells_cond, &f->shells_lock);
+		}
+	}
+	pthread_mutex_unlock(&f->shells_lock);
+	return NULL;
+}
+
+int shells_start(struct ramet_family *f)
+{
+	pthread_mutex_init(&f->shells_lock, NULL);
+	pthread_cond_init(&f->shells_cond, NULL);
+	return -pthread_create(&f->maker, NULL, maker, f);
+}
+
+void shells_stop(struct ramet_family *f)
+{
+	struct shell *sh;
+
+	pthread_mutex_lock(&f->shells_lock);
+	f->shells_quit = true;
+	pthread_cond_signal(&f->shells_cond);
+	pthread_mutex_unlock(&f->shells_lock);
+	pthread_join(f->maker, NULL);
+	while ((sh = pop(&f->shells)))
+		shell_free(sh);
+	while ((sh = pop(&f->used_shells)))
+		shell_free(sh);
+	pthread_cond_destroy(&f->shells_cond);
+	pthread_mutex_destroy(&f->shells_lock);
+}
+
+int shells_take(struct ramet_family *f, struct shell **out)
+{
+	struct shell *sh = NULL;
+
+	pthread_mutex_lock(&f->shells_lock);
+	if (!f->cfg.cold) {
+		sh = pop(&f->shells);
+		f->n_shells -= sh != NULL;
+		pthread_cond_signal(&f->shells_cond);
+	}
+	pthread_mutex_unlock(&f->shells_lock);
+	if (!sh) {
+		int r = shell_new(&f->machine, &sh);
+
+		if (r)
+			return r;
+	}
+	*out = sh;
+	return 0;
+}
+
+void shells_give(struct ramet_family *f, struct shell *sh)
+{
+	if (!sh)
+		return;
+	/* The caller lets go of the generation now; the maker closes the view some time. */
+	view_set_source(sh->view, NULL);
+	sh->used = true;
+	pthread_mutex_lock(&f->shells_lock);
+	sh->next = f->used_shells;
+	f->used_shells = sh;
+	pthread_cond_signal(&f->shells_cond);
+	pthread_mutex_unlock(&f->shells_lock);
+}

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Views: the host mappings that VMs run on. A view shows the RAM of one VM, at one fixed host
+ * address, in 2 MiB spans. RAM is addressed by *offset* here: guest-physical addresses with the
+ * hole below 4 GiB taken out.
+ *
+ * A span is ABSENT (its first touch is caught by userfaultfd and filled from a generation, see
+ * fault.c) or PRESENT: mapped shared (the VM that booted writes pool frames) or privately (the
+ * kernel copies a page when the guest first writes it). Only this file maps, moves and unmaps guest
+ * memory.
+ *
+ * Views live in one arena with a fixed stride, so that an address names its view.
+ */
+#ifndef RAMET_VMM_VIEW_H
+#define RAMET_VMM_VIEW_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SPAN_SHIFT 21
+#define SPAN_SIZE  (1ull << SPAN_SHIFT)
+#define PAGE_SIZE  4096u
+#define SPAN_PAGES 512u
+
+struct view_arena {
+	uint8_t *base;
+	uint64_t stride, len; /* of one view; len is the RAM in it, whole spans */
+	unsigned slots;
+	int uffd, pool_fd, pagemap_fd;
+	bool moves_pieces;    /* mremap moves several mappings at once: Linux 6.17 */
+	atomic_uint pieces;   /* mappings in all views, at most: neighbours may have merged */
+	pthread_mutex_t lock; /* guards used[] and view.in_use */
+	struct view **used;   /* [slots]; NULL: never used */
+};
+
+enum view_span { VIEW_ABSENT, VIEW_PRESENT, VIEW_POISONED };
+
+struct generation;
+
+struct view {
+	struct view_arena *arena;
+	unsigned slot;
+	bool in_use;   /* guarded by the arena's lock */
+	uint8_t *base; /* RAM offset 0 */
+	/* Guards all below, and every change of the mapping. */
+	pthread_mutex_t lock;
+	struct generation *source; /* fills absent spans; NULL: nobody does */
+	bool unserved;		   /* somebody waits for a span that had no source to fill it */
+	unsigned pieces;	   /* mappings made; bounds the VMA count */
+	uint8_t *span;		   /* enum view_span of each */
+	uint8_t *split;		   /* of each: consists of several mappings, perhaps */
+};
+
+/* Reserves address space for views of `len` bytes over the pool's file. Owns none of the fds but
+ * uffd. */
+int view_arena_init(struct view_arena *arena, uint64_t len, int pool_fd);
+void view_arena_destroy(struct view_arena *arena);
+
+/* A view with every span ABSENT and no source. -ENOMEM: no slot or no memory. */
+int view_new(struct view_arena *arena, struct view **out);
+void view_free(struct view *view);
+
+/* Maps pages [off, off + n) onto pool frames, shared or private, all spans concerned become
+ * PRESENT. The lock is held, or nobody else knows the view yet. */
+int view_map(struct view *view, uint64_t off, uint64_t frame, uint64_t n_pages, bool shared);
+
+/* Drops everything: no page is held any more; a touch fails (EFAULT) and waiters are let go. */
+int view_close(struct view *view);
+/* All spans ABSENT again, from CLOSED or any other state. */
+int view_blank(struct view *view);
+
+/* Who fills absent spans from now on. */
+void view_set_source(struct view *view, struct generation *source);
+
+/* Makes an ABSENT span one that cannot be touched (EFAULT to KVM, SIGBUS-free): it could not be
+ * filled. */
+void view_poison(struct view *view, uint64_t span);
+
+/* Lets those go on that wait for a touch of [off, off + len). */
+void view_wake(struct view *view, uint64_t off, uint64_t len);
+
+/* Which pages of a span only this view has (bit i: page i). Returns their number or -errno. */
+int view_private_pages(const struct view *view, uint64_t span, uint64_t bitmap[SPAN_PAGES / 64]);
+/* Which spans have any: has[i] for span i. Returns the number of such pages or -errno. */
+int view_private_spans(const struct view *view, uint8_t *has);
+
+/* Moves a whole span, its private pages with it, to the same place in another view where it is
+ * ABSENT: one page table changes hands. `from` is left without a mapping there. */
+int view_take(struct view *to, struct view *from, uint64_t span);
+/* Whether it is PRESENT and this kernel can move it. A move that fails leaves a hole in `to`. */
+bool view_can_take(const struct view *from, uint64_t span);
+
+/* What is mapped now. Takes time in proportion to the PRESENT spans. */
+struct view_count {
+	uint64_t private_pages, shared_pages, absent_spans;
+};
+int view_count(struct view *view, struct view_count *count);
+
+/* The view that contains addr and the RAM offset there; NULL: none. */
+struct view *view_find(struct view_arena *arena, uint64_t addr, uint64_t *off);
+
+#endif

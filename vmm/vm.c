@@ -1,0 +1,449 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The life of one VM: born, paused, resumed, looked at, stopped. Forking is in fork.c. */
+#include "vmm/vm.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/random.h>
+
+#include "vmm/futex.h"
+#include "vmm/serial.h"
+
+/* ---- names, references, lineage ---- */
+
+int vm_new(struct ramet_family *f, struct ramet_vm *parent, struct ramet_vm **out)
+{
+	struct ramet_vm *vm = calloc(1, sizeof(*vm));
+
+	if (!vm)
+		return -ENOMEM;
+	vm->family = f;
+	vm->parent = parent;
+	vm->parent_id = parent ? parent->id : 0;
+	atomic_init(&vm->refs, 1);
+	atomic_init(&vm->exit_status, -1);
+	atomic_init(&vm->state, RAMET_PAUSED);
+	pthread_mutex_init(&vm->op, NULL);
+	pthread_mutex_lock(&f->lock);
+	vm->id = f->next_id++;
+	pthread_mutex_unlock(&f->lock);
+	if (vm->id)
+		snprintf(vm->name, sizeof(vm->name), "%.*s.%llu", RAMET_NAME_MAX - 22, f->cfg.name,
+			(unsigned long long)vm->id);
+	else
+		snprintf(vm->name, sizeof(vm->name), "%s", f->cfg.name);
+	*out = vm;
+	return 0;
+}
+
+struct ramet_vm *ramet_vm_get(struct ramet_vm *vm)
+{
+	atomic_fetch_add_explicit(&vm->refs, 1, memory_order_relaxed);
+	return vm;
+}
+
+void ramet_vm_put(struct ramet_vm *vm)
+{
+	if (vm && atomic_fetch_sub(&vm->refs, 1) == 1) {
+		pthread_mutex_destroy(&vm->op);
+		free(vm);
+	}
+}
+
+struct ramet_family *ramet_vm_family(struct ramet_vm *vm)
+{
+	return vm->family;
+}
+
+/* The tree holds a reference to every VM in it. */
+void vm_link(struct ramet_vm *vm)
+{
+	struct ramet_family *f = vm->family;
+
+	pthread_mutex_lock(&f->lock);
+	ramet_vm_get(vm);
+	vm->linked = true;
+	if (vm->parent) {
+		if (vm->parent->last_child)
+			vm->parent->last_child->sibling = vm;
+		else
+			vm->parent->first_child = vm;
+		vm->parent->last_child = vm;
+	} else {
+		f->root = vm;
+	}
+	pthread_mutex_unlock(&f->lock);
+}
+
+/* Takes out a stopped VM without descendants, and then perhaps its parent. The family's lock is
+ * held. */
+static void prune(struct ramet_vm *vm)
+{
+	while (vm && vm->state == RAMET_STOPPED && !vm->first_child) {
+		struct ramet_vm *parent = vm->parent, *before = NULL;
+
+		vm->linked = false;
+		if (!parent) {
+			vm->family->root = NULL;
+		} else {
+			struct ramet_vm **p = &parent->first_child;
+
+			for (; *p != vm; p = &(*p)->sibling)
+				before = *p;
+			*p = vm->sibling;
+			if (parent->last_child == vm)
+				parent->last_child = before;
+		}
+		ramet_vm_put(vm);
+		vm = parent;
+	}
+}
+
+/* ---- births, events ---- */
+
+void vm_new_birth(struct ramet_vm *vm, uint64_t born_ns, bool new_identity)
+{
+	if (new_identity &&
+		getrandom(vm->genid, sizeof(vm->genid), GRND_NONBLOCK) != sizeof(vm->genid))
+		memcpy(vm->genid, &born_ns,
+			sizeof(born_ns)); /* unreachable once the host has booted */
+	atomic_fetch_add(&vm->births, 1);
+	vm->born_ns = born_ns;
+	atomic_store(&vm->ready_ns, 0);
+}
+
+void vm_event(struct ramet_vm *vm)
+{
+	if (atomic_load(&vm->waiters)) {
+		atomic_fetch_add(&vm->events, 1);
+		futex_wake_all(&vm->events);
+	}
+}
+
+static bool happened(struct ramet_vm *vm, enum ramet_event ev, uint64_t value)
+{
+	switch (ev) {
+	case RAMET_EV_STOPPED:
+		return vm->state == RAMET_STOPPED || vm->state == RAMET_FAILED;
+	case RAMET_EV_READY:
+		return atomic_load(&vm->ready_ns) != 0;
+	case RAMET_EV_PHASE:
+		return atomic_load(&vm->phase) >= value;
+	case RAMET_EV_HEARTBEATS:
+		return atomic_load(&vm->heartbeats) >= value;
+	}
+	return false;
+}
+
+int ramet_wait(struct ramet_vm *vm, enum ramet_event ev, uint64_t value, int timeout_ms)
+{
+	uint64_t until = timeout_ms < 0 ? UINT64_MAX : now_ns() + (uint64_t)timeout_ms * 1000000u;
+	int r;
+
+	atomic_fetch_add(&vm->waiters, 1);
+	for (;;) {
+		unsigned seen = atomic_load(&vm->events);
+		uint64_t now = now_ns();
+
+		r = 0;
+		if (happened(vm, ev, value))
+			break;
+		r = -ESRCH;
+		if (happened(vm, RAMET_EV_STOPPED, 0))
+			break;
+		r = -ETIMEDOUT;
+		if (now >= until)
+			break;
+		futex_wait(&vm->events, seen, until == UINT64_MAX ? 0 : until - now);
+	}
+	atomic_fetch_sub(&vm->waiters, 1);
+	return r;
+}
+
+/* ---- what devices may ask (device.h) ---- */
+
+uint64_t vm_id(const struct ramet_vm *vm)
+{
+	return vm->id;
+}
+
+uint64_t vm_births(const struct ramet_vm *vm)
+{
+	return atomic_load(&vm->births);
+}
+
+const uint8_t *vm_genid(const struct ramet_vm *vm)
+{
+	return vm->genid;
+}
+
+void vm_heartbeat(struct ramet_vm *vm, uint32_t counter)
+{
+	atomic_store_explicit(&vm->counter, counter, memory_order_relaxed);
+	atomic_fetch_add(&vm->heartbeats, 1);
+	vm_event(vm);
+}
+
+void vm_phase(struct ramet_vm *vm, uint32_t phase)
+{
+	atomic_store(&vm->phase, phase);
+	vm_event(vm);
+}
+
+void vm_report(struct ramet_vm *vm, uint32_t code, uint64_t gpa)
+{
+	/* The first report is the one that tells. */
+	if (!atomic_load(&vm->report)) {
+		atomic_store(&vm->report_gpa, gpa);
+		atomic_store(&vm->report, code);
+	}
+	vm_event(vm);
+}
+
+void vm_exit(struct ramet_vm *vm, int status)
+{
+	int none = -1;
+
+	if (atomic_compare_exchange_strong(&vm->exit_status, &none, status))
+		worker_exited(ramet_vm_get(vm));
+}
+
+void vm_fail(struct ramet_vm *vm, const char *fmt, ...)
+{
+	int none = -1;
+	va_list ap;
+
+	if (!atomic_compare_exchange_strong(&vm->exit_status, &none, VM_EXIT_FAILED))
+		return;
+	va_start(ap, fmt);
+	vsnprintf(vm->failure, sizeof(vm->failure), fmt, ap);
+	va_end(ap);
+	worker_exited(ramet_vm_get(vm));
+}
+
+void vm_console(struct ramet_vm *vm, const char *buf, size_t len)
+{
+	const struct ramet_config *cfg = &vm->family->cfg;
+
+	if (cfg->console)
+		cfg->console(cfg->console_arg, vm, buf, len);
+}
+
+int vm_irq_line(struct ramet_vm *vm, unsigned gsi, bool level)
+{
+	struct kvm_irq_level l = { .irq = gsi, .level = level };
+
+	return ioctl(vm->shell->vm_fd, KVM_IRQ_LINE, &l) < 0 ? -errno : 0;
+}
+
+int vm_msi(struct ramet_vm *vm, uint64_t address, uint32_t data)
+{
+	struct kvm_msi msi = { .address_lo = (uint32_t)address,
+		.address_hi = (uint32_t)(address >> 32),
+		.data = data };
+
+	return ioctl(vm->shell->vm_fd, KVM_SIGNAL_MSI, &msi) < 0 ? -errno : 0;
+}
+
+/* Fills what is absent first, so that its failure is an error here rather than a fault of ours. */
+void *vm_mem(struct ramet_vm *vm, uint64_t gpa, uint64_t len)
+{
+	struct view *view = vm->shell->view;
+	int64_t off = ram_offset(&vm->family->ram, gpa, len);
+
+	if (off < 0)
+		return NULL;
+	for (uint64_t s = (uint64_t)off >> SPAN_SHIFT;
+		len && s <= ((uint64_t)off + len - 1) >> SPAN_SHIFT; s++)
+		if (generation_touch(view, s))
+			return NULL;
+	return view->base + off;
+}
+
+/* ---- operations ---- */
+
+/* Lets go of everything a VM holds; its vCPUs are idle and op is held. */
+void vm_release(struct ramet_vm *vm)
+{
+	struct shell *sh = vm->shell;
+
+	device_set_quiesce(&vm->devices);
+	vm->shell = NULL;
+	if (sh)
+		shells_give(vm->family, sh);
+	device_set_free(&vm->devices);
+	generation_put(vm->birth);
+	generation_put(vm->home);
+	vm->birth = vm->home = NULL;
+}
+
+void vm_discard(struct ramet_vm *vm)
+{
+	if (vm->state == RAMET_RUNNING && vm->shell)
+		shell_stop(vm->shell, NULL);
+	vm_release(vm);
+	vm->state = RAMET_STOPPED;
+	ramet_vm_put(vm);
+}
+
+static int not_alive(struct ramet_vm *vm, struct ramet_err *err, const char *verb)
+{
+	if (vm->state == RAMET_FAILED)
+		return err_set(err, -ESRCH, "cannot %s '%s': it has failed (%s)", verb, vm->name,
+			vm->failure);
+	if (vm->state == RAMET_STOPPED)
+		return err_set(err, -ESRCH, "cannot %s '%s': it has stopped", verb, vm->name);
+	return 0;
+}
+
+int vm_lock_alive(struct ramet_vm *vm, const char *verb, struct ramet_err *err)
+{
+	int r;
+
+	pthread_mutex_lock(&vm->op);
+	r = not_alive(vm, err, verb);
+	if (r)
+		pthread_mutex_unlock(&vm->op);
+	return r;
+}
+
+int ramet_pause(struct ramet_vm *vm, struct ramet_err *err)
+{
+	int r = vm_lock_alive(vm, "pause", err);
+
+	if (r)
+		return r;
+	if (vm->state == RAMET_RUNNING) {
+		device_set_quiesce(&vm->devices);
+		shell_stop(vm->shell, NULL);
+		vm->state = RAMET_PAUSED;
+	}
+	pthread_mutex_unlock(&vm->op);
+	return 0;
+}
+
+int ramet_resume(struct ramet_vm *vm, struct ramet_err *err)
+{
+	int r = vm_lock_alive(vm, "resume", err);
+
+	if (r)
+		return r;
+	if (vm->state == RAMET_PAUSED) {
+		device_set_unquiesce(&vm->devices);
+		vm->ran = true;
+		vm->state = RAMET_RUNNING;
+		shell_start(vm->shell, vm, NULL);
+	}
+	pthread_mutex_unlock(&vm->op);
+	return 0;
+}
+
+int ramet_stop(struct ramet_vm *vm, struct ramet_err *err)
+{
+	pthread_mutex_lock(&vm->op);
+	if (vm->state == RAMET_RUNNING)
+		shell_stop(vm->shell, NULL);
+	if (vm->state == RAMET_RUNNING || vm->state == RAMET_PAUSED) {
+		vm_release(vm);
+		vm->state = vm->failure[0] ? RAMET_FAILED : RAMET_STOPPED;
+	} else {
+		vm->state = RAMET_STOPPED; /* a failed one has been seen now */
+	}
+	pthread_mutex_unlock(&vm->op);
+	vm_event(vm);
+	pthread_mutex_lock(&vm->family->lock);
+	if (vm->linked) /* not pruned yet */
+		prune(vm);
+	pthread_mutex_unlock(&vm->family->lock);
+	return 0;
+}
+
+int ramet_read(struct ramet_vm *vm, uint64_t gpa, void *buf, size_t len)
+{
+	int r = vm_lock_alive(vm, "read", NULL);
+
+	if (r)
+		return r;
+	if (ram_offset(&vm->family->ram, gpa, len) < 0)
+		r = -EFAULT;
+	/* By spans: a read of all memory must not hold everything filled at once before it starts.
+	 */
+	for (uint8_t *to = buf; len && !r;) {
+		size_t n = SPAN_SIZE - gpa % SPAN_SIZE < len ? SPAN_SIZE - gpa % SPAN_SIZE : len;
+		const void *p = vm_mem(vm, gpa, n);
+
+		if (!p) {
+			r = -ENOMEM;
+			break;
+		}
+		memcpy(to, p, n);
+		to += n;
+		gpa += n;
+		len -= n;
+	}
+	pthread_mutex_unlock(&vm->op);
+	return r;
+}
+
+size_t ramet_console_input(struct ramet_vm *vm, const char *buf, size_t len)
+{
+	size_t n = 0;
+
+	if (vm_lock_alive(vm, "write to", NULL))
+		return 0;
+	if (vm->state == RAMET_RUNNING)
+		n = serial_input(vm->devices.dev[0], buf, len);
+	pthread_mutex_unlock(&vm->op);
+	return n;
+}
+
+/* ---- looking ---- */
+
+void ramet_vm_stat_quick(struct ramet_vm *vm, struct ramet_stat *st)
+{
+	*st = (struct ramet_stat){
+		.id = vm->id,
+		.parent_id = vm->parent_id,
+		.state = vm->state,
+		.cpus = vm->family->cfg.cpus,
+		.memory = vm->family->ram.size,
+		.births = atomic_load(&vm->births),
+		.born_ns = vm->born_ns,
+		.ready_ns = atomic_load(&vm->ready_ns),
+		.heartbeats = atomic_load(&vm->heartbeats),
+		.counter = atomic_load(&vm->counter),
+		.phase = atomic_load(&vm->phase),
+		.report = atomic_load(&vm->report),
+		.report_gpa = atomic_load(&vm->report_gpa),
+		.exit_status = atomic_load(&vm->exit_status),
+	};
+	memcpy(st->name, vm->name, sizeof(st->name));
+	if (st->exit_status == VM_EXIT_FAILED) {
+		st->exit_status = -1;
+		if (st->state == RAMET_FAILED)
+			memcpy(st->failure, vm->failure, sizeof(st->failure));
+	}
+}
+
+void ramet_vm_stat(struct ramet_vm *vm, struct ramet_stat *st)
+{
+	struct view_count c = { 0 };
+
+	pthread_mutex_lock(&vm->op);
+	ramet_vm_stat_quick(vm, st);
+	if (vm->shell) {
+		pthread_mutex_lock(&vm->shell->view->lock);
+		view_count(vm->shell->view, &c);
+		pthread_mutex_unlock(&vm->shell->view->lock);
+		memory_root_stat(
+			&vm->family->memory, vm->birth->root, &st->table_bytes, &st->tables_shared);
+	}
+	pthread_mutex_unlock(&vm->op);
+	st->private_bytes = c.private_pages * PAGE_SIZE;
+	st->shared_bytes = c.shared_pages * PAGE_SIZE;
+	st->deferred_bytes = c.absent_spans * SPAN_SIZE;
+}

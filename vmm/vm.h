@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside libramet: families, VMs and how their parts hang together. */
+#ifndef RAMET_VMM_VM_H
+#define RAMET_VMM_VM_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "include/ramet/abi.h"
+#include "include/ramet/ramet.h"
+#include "vmm/device.h"
+#include "vmm/generation.h"
+#include "vmm/machine.h"
+#include "vmm/memory.h"
+#include "vmm/shell.h"
+
+#define VM_EXIT_FAILED 0x100 /* an exit status that no guest can give */
+
+struct device_set {
+	struct device *dev[DEVICES_MAX];
+	unsigned n;
+};
+
+struct ramet_vm {
+	struct ramet_family *family;
+	uint64_t id;
+	char name[RAMET_NAME_MAX];
+	atomic_uint refs;
+
+	/* Lineage; guarded by the family's lock. */
+	bool linked;
+	uint64_t parent_id;
+	struct ramet_vm *parent, *first_child, *last_child, *sibling;
+
+	/* One operation (fork, pause, resume, reset, stop) at a time. */
+	pthread_mutex_t op;
+	_Atomic enum ramet_state state;
+	char failure[160]; /* written before state becomes RAMET_FAILED */
+	bool ran;	   /* it may differ from its birth generation */
+	struct shell *shell;
+	struct generation *birth; /* what it runs from */
+	struct generation *home;  /* what a reset goes back to; NULL: it booted */
+	struct device_set devices;
+
+	/* This birth, as the doorbell shows it. */
+	_Atomic uint64_t births;
+	uint8_t genid[16];
+	uint64_t born_ns;
+	_Atomic uint64_t ready_ns;
+
+	/* What the guest told. */
+	_Atomic uint64_t heartbeats;
+	atomic_uint counter, phase, report;
+	_Atomic uint64_t report_gpa;
+	atomic_int exit_status;
+
+	/* Waiting for any of it: a futex that changes when somebody waits and something happens. */
+	atomic_uint events, waiters;
+	struct ramet_vm *next_exited; /* in the worker's queue */
+};
+
+struct ramet_family {
+	int stage;		 /* of setting it up, see family.c */
+	struct ramet_config cfg; /* strings are ours */
+	struct ram_layout ram;
+	struct machine machine;
+	struct memory memory;
+
+	pthread_mutex_t lock; /* guards the lineage and the counters below */
+	struct ramet_vm *root;
+	uint64_t next_id;
+	_Atomic uint64_t forks, resets;
+	_Atomic uint64_t resolved, taken_back; /* spans */
+
+	/* Shells ready to be used. */
+	pthread_mutex_t shells_lock;
+	pthread_cond_t shells_cond;
+	struct shell *shells, *used_shells; /* used: to be blanked, by the maker */
+	unsigned n_shells, want_shells;
+	bool shells_quit;
+	pthread_t maker;
+
+	struct worker *worker;
+	pthread_mutex_t generations_lock; /* guards the next two */
+	struct generation *all_generations;
+	uint64_t n_generations;
+	struct fault_threads *faults;
+};
+
+/* family.c: references to all VMs, parents first, so that they can be looked at without the lock.
+ * To be freed. */
+struct ramet_vm **family_snapshot(struct ramet_family *f, unsigned *n);
+
+/* shells.c */
+int shells_start(struct ramet_family *f);
+void shells_stop(struct ramet_family *f); /* frees them all */
+int shells_take(struct ramet_family *f, struct shell **out);
+/* Gives back a shell whose vCPUs are idle. Its view's pages are dropped in the background. */
+void shells_give(struct ramet_family *f, struct shell *sh);
+
+/* device.c */
+void device_set_free(struct device_set *set);
+int device_set_clone(const struct device_set *from, struct ramet_vm *vm, struct device_set *out);
+void device_set_quiesce(struct device_set *set);
+void device_set_unquiesce(struct device_set *set);
+/* The VM is in a new shell: whatever hangs on its KVM descriptor is to be set up again. */
+void device_set_attach(struct device_set *set);
+void device_set_born(struct device_set *set);
+void device_set_loaded(struct device_set *set);
+void device_io(struct ramet_vm *vm, struct vcpu *vcpu, enum device_space space, uint64_t addr,
+	bool write, void *data, unsigned size);
+
+/* vm.c */
+int vm_new(struct ramet_family *f, struct ramet_vm *parent, struct ramet_vm **out);
+void vm_link(struct ramet_vm *vm);
+void vm_new_birth(struct ramet_vm *vm, uint64_t born_ns, bool new_identity);
+void vm_event(struct ramet_vm *vm);
+void vm_fail(struct ramet_vm *vm, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Takes op unless the VM has stopped or failed: then -ESRCH and a line about it. */
+int vm_lock_alive(struct ramet_vm *vm, const char *verb, struct ramet_err *err);
+/* Gives back all it holds; its vCPUs are idle and op is held. */
+void vm_release(struct ramet_vm *vm);
+/* For one that was never linked: stops and forgets it. */
+void vm_discard(struct ramet_vm *vm);
+
+/* worker.c: what need not be done while somebody waits for it. */
+int worker_start(struct ramet_family *f);
+void worker_stop(struct ramet_family *f);
+/* Settles g some time; nothing to do for one that is freed before. */
+void worker_settle(struct ramet_family *f, struct generation *g);
+void worker_free(struct ramet_family *f, struct generation *g);
+/* Stops a VM whose guest has ended it; takes over a reference. */
+void worker_exited(struct ramet_vm *vm);
+/* Waits while so many generations are unsettled that reads through them would get slow. */
+void worker_throttle(struct ramet_family *f);
+/* Waits until it has nothing left to do. */
+void worker_drain(struct ramet_family *f);
+
+/* fault.c: fills the spans that vCPUs, and others, touch. */
+int faults_start(struct ramet_family *f);
+void faults_stop(struct ramet_family *f);
+
+#endif

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The worker: settles deferred generations, frees those that nobody needs, stops VMs whose guests
+ * have ended. One thread, so that a generation is never freed while it is being settled.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "vmm/futex.h"
+#include "vmm/vm.h"
+
+/* A generation is left alone for so long after its fork: those who were just born need the CPUs and
+ * the memory map more, and a child that ends soon spares most of the work. */
+#define SETTLE_DELAY_NS 3000000u
+/* More generations than this that build on each other, and the next fork waits for the oldest. */
+#define UNSETTLED_MAX 8u
+/* After the machine has run out of memory for a resolve, try again this much later. */
+#define RETRY_NS 50000000u
+
+struct worker {
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t cond, idle;
+	struct generation *settle, **settle_tail; /* oldest first: the newer ones build on it */
+	unsigned n_settle;
+	struct generation *dead;
+	struct ramet_vm *exited;
+	unsigned draining;
+	bool quit, busy;
+};
+
+static void drop_from_queue(struct worker *w, struct generation *g)
+{
+	for (struct generation **p = &w->settle; *p; p = &(*p)->next)
+		if (*p == g) {
+			*p = g->next;
+			if (w->settle_tail == &g->next)
+				w->settle_tail = p;
+			w->n_settle--;
+			pthread_cond_broadcast(&w->idle);
+			return;
+		}
+}
+
+/* Waits for something to do, at most so long. */
+static void wait_ns(struct worker *w, uint64_t ns)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	ns += (uint64_t)until.tv_nsec;
+	until.tv_sec += (time_t)(ns / 1000000000u);
+	until.tv_nsec = (long)(ns % 1000000000u);
+	pthread_cond_timedwait(&w->cond, &w->lock, &until);
+}
+
+/* Does one thing; the lock is held on entry and exit. Returns false if there was nothing to do. */
+static bool step(struct ramet_family *f, struct worker *w)
+{
+	struct ramet_vm *vm = w->exited;
+	struct generation *g = w->dead;
+	int r;
+
+	if (vm) {
+		w->exited = vm->next_exited;
+		pthread_mutex_unlock(&w->lock);
+		ramet_stop(vm, NULL);
+		ramet_vm_put(vm);
+		pthread_mutex_lock(&w->lock);
+		return true;
+	}
+	if (g) {
+		w->dead = g->next_dead;
+		drop_from_queue(w, g);
+		pthread_mutex_unlock(&w->lock);
+		generation_free(g);
+		pthread_mutex_lock(&w->lock);
+		return true;
+	}
+	g = w->settle;
+	if (!g)
+		return false;
+	if (w->n_settle < UNSETTLED_MAX && !w->draining && now_ns() < g->settle_ns) {
+		wait_ns(w, g->settle_ns - now_ns());
+		return true;
+	}
+	pthread_mutex_unlock(&w->lock);
+	r = generation_settle(g);
+	pthread_mutex_lock(&w->lock);
+	/* One that died meanwhile stays queued until it is freed, above. */
+	if (!r && atomic_load(&g->settled))
+		drop_from_queue(w, g);
+	if (r)
+		wait_ns(w, RETRY_NS);
+	return true;
+}
+
+static void *worker_thread(void *arg)
+{
+	struct ramet_family *f = arg;
+	struct worker *w = f->worker;
+
+	pthread_mutex_lock(&w->lock);
+	for (;;) {
+		w->busy = true;
+		while (step(f, w))
+			;
+		w->busy = false;
+		pthread_cond_broadcast(&w->idle);
+		if (w->quit)
+			break;
+		pthread_cond_wait(&w->cond, &w->lock);
+	}
+	pthread_mutex_unlock(&w->lock);
+	return NULL;
+}
+
+int worker_start(struct ramet_family *f)
+{
+	struct worker *w = calloc(1, sizeof(*w));
+	pthread_condattr_t monotonic;
+	int r;
+
+	if (!w)
+		return -ENOMEM;
+	pthread_mutex_init(&w->lock, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&w->cond, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	pthread_cond_init(&w->idle, NULL);
+	w->settle_tail = &w->settle;
+	f->worker = w;
+	r = -pthread_create(&w->thread, NULL, worker_thread, f);
+	if (r) {
+		free(w);
+		f->worker = NULL;
+	}
+	return r;
+}
+
+void worker_stop(struct ramet_family *f)
+{
+	struct worker *w = f->worker;
+
+	if (!w)
+		return;
+	pthread_mutex_lock(&w->lock);
+	w->quit = true;
+	pthread_cond_signal(&w->cond);
+	pthread_mutex_unlock(&w->lock);
+	pthread_join(w->thread, NULL);
+	pthread_mutex_destroy(&w->lock);
+	pthread_cond_destroy(&w->cond);
+	pthread_cond_destroy(&w->idle);
+	free(w);
+	f->worker = NULL;
+}
+
+void worker_settle(struct ramet_family *f, struct generation *g)
+{
+	struct worker *w = f->worker;
+
+	pthread_mutex_lock(&w->lock);
+	g->next = NULL;
+	g->settle_ns = now_ns() + SETTLE_DELAY_NS;
+	*w->settle_tail = g;
+	w->settle_tail = &g->next;
+	w->n_settle++;
+	pthread_cond_signal(&w->cond);
+	pthread_mutex_unlock(&w->lock);
+}
+
+void worker_free(struct ramet_family *f, struct generation *g)
+{
+	struct worker *w = f->worker;
+
+	pthread_mutex_lock(&w->lock);
+	g->next_dead = w->dead;
+	w->dead = g;
+	pthread_cond_signal(&w->cond);
+	pthread_mutex_unlock(&w->lock);
+}
+
+void worker_exited(struct ramet_vm *vm)
+{
+	struct worker *w = vm->family->worker;
+
+	pthread_mutex_lock(&w->lock);
+	vm->next_exited = w->exited;
+	w->exited = vm;
+	pthread_cond_signal(&w->cond);
+	pthread_mutex_unlock(&w->lock);
+}
+
+void worker_drain(struct ramet_family *f)
+{
+	struct worker *w = f->worker;
+
+	pthread_mutex_lock(&w->lock);
+	w->draining++;
+	pthread_cond_signal(&w->cond);
+	while (w->busy || w->settle || w->dead || w->exited)
+		pthread_cond_wait(&w->idle, &w->lock);
+	w->draining--;
+	pthread_mutex_unlock(&w->lock);
+}
+
+void worker_throttle(struct ramet_family *f)
+{
+	struct worker *w = f->worker;
+
+	pthread_mutex_lock(&w->lock);
+	while (w->n_settle >= UNSETTLED_MAX)
+		pthread_cond_wait(&w->idle, &w->lock);
+	pthread_mutex_unlock(&w->lock);
+}
