@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+# What the tests of the program share. RAMET is the program; each test has a runtime directory of
+# its own, and leaves nothing behind: no process, no socket, no file.
+
+setup()
+{
+	export RAMET_RUNTIME_DIR=$BATS_TEST_TMPDIR/run
+	export TMPDIR=$BATS_TEST_TMPDIR
+}
+
+teardown()
+{
+	local family
+	for family in "$RAMET_RUNTIME_DIR"/*.sock; do
+		[ -e "$family" ] || continue
+		family=$(basename "$family" .sock)
+		timeout 20 "$RAMET" stop --all "$family" || true
+	done
+	nothing_left
+}
+
+ramet() { timeout 60 "$RAMET" "$@"; }
+
+# Processes of this test's families. They have the runtime directory in their environment.
+processes()
+{
+	local p
+	for p in /proc/[0-9]*; do
+		[ "$(readlink "$p/exe" 2>/dev/null)" = "$(readlink -f "$RAMET")" ] || continue
+		tr '\0' '\n' <"$p/environ" 2>/dev/null | grep -qx "RAMET_RUNTIME_DIR=$RAMET_RUNTIME_DIR" &&
+			echo "${p#/proc/}"
+	done
+	return 0
+}
+
+# The family's process (the one that was started as "ramet run --name NAME").
+processes_serving()
+{
+	local p
+	for p in $(processes); do
+		tr '\0' ' ' <"/proc/$p/cmdline" | grep -q " run --name $1 " && echo "$p"
+	done
+}
+
+# Waits up to five seconds: a process that has been told to end may be ending.
+nothing_left()
+{
+	local i
+	for ((i = 0; i < 50; i++)); do
+		[ -n "$(processes)" ] || [ -n "$(find "$RAMET_RUNTIME_DIR" -name '*.sock' 2>/dev/null)" ] ||
+			break
+		sleep 0.1
+	done
+	[ -z "$(processes)" ] || { echo "left running: $(processes)"; return 1; }
+	[ -z "$(find "$RAMET_RUNTIME_DIR" -name '*.sock' 2>/dev/null)" ] || { echo "socket left"; return 1; }
+}
+
+# The command must fail with this status and say this (an extended regular expression) on stderr.
+fails()
+{
+	local want=$1 text=$2
+	shift 2
+	run "$@"
+	echo "status $status: $output"
+	[ "$status" -eq "$want" ] && grep -qE "$text" <<<"$output"
+}
+
+need_kvm()
+{
+	[ -r "${RAMET_KVM_DEVICE:-/dev/kvm}" ] && [ -w "${RAMET_KVM_DEVICE:-/dev/kvm}" ] ||
+		skip "no usable /dev/kvm"
+}
+
+# A family that counts, detached.
+counter()
+{
+	need_kvm
+	ramet run --name "$1" --memory 16M --guest count --args rate=100 --detach "${@:2}"
+}
+
+field() # FILTER...: of JSON on stdin, without jq
+{
+	python3 -c 'import json,sys
+v = json.load(sys.stdin)
+for k in sys.argv[1:]:
+    v = v[int(k)] if k.lstrip("-").isdigit() else v[k]
+print(v if not isinstance(v, bool) else str(v).lower())' "$@"
+}

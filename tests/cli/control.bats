@@ -1,0 +1,62 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# The control socket: who may, and what happens to input that no client of ours would send.
+
+load common.bash
+
+@test "the socket is in a directory for its owner only" {
+	counter web
+	[ "$(stat -c %a "$RAMET_RUNTIME_DIR")" = 700 ]
+	[ -S "$RAMET_RUNTIME_DIR/web.sock" ]
+}
+
+@test "hostile input is refused and harms nobody" {
+	counter web
+	python3 "$BATS_TEST_DIRNAME/hostile.py" "$RAMET_RUNTIME_DIR/web.sock" web
+	ramet wait web --heartbeats 5 --timeout 20
+}
+
+@test "a very long runtime directory works" {
+	long=$BATS_TEST_TMPDIR/$(printf 'x%.0s' {1..200})
+	mkdir -p "$long"
+	export RAMET_RUNTIME_DIR=$long/run
+	counter web
+	ramet stat web >/dev/null
+	ramet stop web
+	nothing_left
+}
+
+@test "many clients at once" {
+	counter web
+	for i in {1..20}; do
+		ramet wait web --heartbeats 30 --timeout 30 &
+	done
+	ramet fork web --count 5
+	ramet list >/dev/null
+	for job in $(jobs -p); do
+		wait "$job"
+	done
+}
+
+@test "somebody else cannot talk to a family" {
+	[ "$(id -u)" -eq 0 ] || skip "needs root, to become somebody else"
+	counter web
+	fails 1 "." env RAMET_RUNTIME_DIR="$RAMET_RUNTIME_DIR" setpriv --reuid=65534 --regid=65534 \
+		--clear-groups "$RAMET" stat web
+	# Even when the directory lets them in.
+	chmod 755 "$RAMET_RUNTIME_DIR" && chmod 777 "$RAMET_RUNTIME_DIR/web.sock"
+	run setpriv --reuid=65534 --regid=65534 --clear-groups /usr/bin/python3 -c '
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.settimeout(10)
+try:
+    s.connect(sys.argv[1])
+    s.sendall(b"{\"op\":\"list\"}\n")
+    sys.exit(5 if s.recv(1) else 0)
+except OSError:
+    sys.exit(0)
+' "$RAMET_RUNTIME_DIR/web.sock"
+	chmod 700 "$RAMET_RUNTIME_DIR"
+	echo "status $status: $output"
+	[ "$status" -eq 0 ]
+}

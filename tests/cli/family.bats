@@ -1,0 +1,198 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# Families: launch, fork, look, pause, stop; names; processes that die.
+
+load common.bash
+
+@test "run --detach, list, stat, stop" {
+	run counter web
+	[ "$status" -eq 0 ]
+	[ "$output" = web ]
+	ramet list | grep -qE '^web +running +16M'
+	[ "$(ramet stat web --json | field vm state)" = running ]
+	ramet stat web | grep -qE 'state +running'
+	ramet stop web
+	nothing_left
+}
+
+@test "fork: rows, the tree, names, counts" {
+	counter web
+	ramet wait web --heartbeats 2 --timeout 20
+	run ramet fork web --count 3
+	echo "$output"
+	[ "$status" -eq 0 ]
+	[ "$(grep -cE '^web\.[123] .* (us|ms)' <<<"$output")" -eq 3 ]
+	ramet fork web.2
+	ramet list
+	ramet list | grep -qE '(├─|\|-|└─|`-)web\.1'
+	[ "$(ramet stat web.4 --json | field vm parent_id)" = 2 ]
+	ramet wait web.4 --heartbeats 5 --timeout 20
+	ramet fork web --json | field clones 0 name | grep -qx web.5
+}
+
+@test "stopping one VM leaves the others alone; the last one ends the process" {
+	counter web
+	ramet fork web --count 2
+	ramet stop web
+	ramet wait web.1 --heartbeats 5 --timeout 20
+	ramet stop web.1
+	ramet wait web.2 --heartbeats 5 --timeout 20
+	fails 1 "no VM 'web.1'|stopped" ramet fork web.1
+	ramet stop web.2
+	nothing_left
+	fails 1 "no family 'web'" ramet stat web
+}
+
+@test "pause, fork of a paused VM, resume" {
+	counter web
+	ramet wait web --heartbeats 2 --timeout 20
+	ramet pause web
+	[ "$(ramet stat web --json | field vm state)" = paused ]
+	beats=$(ramet stat web --json | field vm heartbeats)
+	ramet fork web
+	[ "$(ramet stat web.1 --json | field vm state)" = paused ]
+	ramet fork web --run
+	[ "$(ramet stat web.2 --json | field vm state)" = running ]
+	[ "$(ramet stat web --json | field vm heartbeats)" = "$beats" ]
+	ramet resume web web.1
+	ramet wait web --heartbeats $((beats + 3)) --timeout 20
+	ramet wait web.1 --heartbeats 3 --timeout 20
+}
+
+@test "reset puts a clone back" {
+	counter web
+	fails 1 "." ramet reset web
+	ramet wait web --heartbeats 2 --timeout 20
+	ramet fork web
+	ramet wait web.1 --heartbeats 5 --timeout 20
+	births=$(ramet stat web.1 --json | field vm births)
+	ramet reset web.1
+	[ "$(ramet stat web.1 --json | field vm births)" -gt "$births" ]
+	ramet stop web.1
+}
+
+@test "dump: the image, holes, refusals" {
+	counter web
+	ramet dump web --gpa 1M --size 4 | grep -qa ELF || ramet dump web --gpa 1M --size 64K >dump.bin
+	ramet dump web --gpa 0x10000 --size 4 | od -An -tx1 | grep -q 'd0 0d fe ed'
+	ramet pause web
+	ramet dump web --gpa 0 --size 16M >"$BATS_TEST_TMPDIR/a"
+	ramet dump web --gpa 0 --size 16M | cat >"$BATS_TEST_TMPDIR/b"
+	cmp "$BATS_TEST_TMPDIR/a" "$BATS_TEST_TMPDIR/b"
+	[ "$(stat -c %s "$BATS_TEST_TMPDIR/a")" -eq $((16 << 20)) ]
+	[ "$(du -k "$BATS_TEST_TMPDIR/a" | cut -f1)" -lt 8192 ]
+	fails 1 "not all of that is guest RAM" ramet dump web --gpa 15M --size 2M
+	fails 1 "not all of that is guest RAM" ramet dump web --gpa 0x7fffffffffffffff --size 1
+	run script -qec "$RAMET dump web --size 1" /dev/null
+	[ "$status" -eq 1 ]
+	grep -q "will not write guest memory to a terminal" <<<"$output"
+	fails 1 "writing to stdout: No space" bash -c "'$RAMET' dump web --size 1M >/dev/full"
+}
+
+@test "a name is taken until its family has gone" {
+	counter web
+	fails 1 "'web' is taken" ramet run --name web --guest count
+	fails 1 "'web' is taken" ramet run --name web --guest count --detach
+	ramet wait web --heartbeats 2 --timeout 20
+	ramet stop --all web
+	counter web
+}
+
+@test "the process killed with a client waiting: both clients and names recover" {
+	counter web
+	ramet wait web --stopped 2>"$BATS_TEST_TMPDIR/err" &
+	waiter=$!
+	ramet console web </dev/null >/dev/null 2>&1 &
+	console=$!
+	sleep 0.5
+	kill -9 "$(processes_serving web)"
+	status=0
+	wait "$waiter" || status=$?
+	[ "$status" -eq 1 ]
+	grep -q "process of family 'web' ended" "$BATS_TEST_TMPDIR/err"
+	wait "$console" || true
+	fails 1 "died without stopping it" ramet stat web
+	fails 1 "no family 'web'" ramet stat web
+	counter web
+	kill -9 "$(processes_serving web)"
+	# A killed process keeps its socket until the kernel has taken it apart.
+	while [ -n "$(processes)" ]; do sleep 0.1; done
+	counter web
+}
+
+@test "out of descriptors: the fork fails whole, the VM goes on, the family can be stopped" {
+	need_kvm
+	(ulimit -n 64; counter web)
+	ramet wait web --heartbeats 2 --timeout 20
+	fails 1 "descriptor|open files" ramet fork web --count 100
+	ramet list
+	[ "$(ramet list --json | grep -c '"name"')" -eq 1 ]
+	beats=$(ramet stat web --json | field vm heartbeats)
+	ramet wait web --heartbeats $((beats + 5)) --timeout 20
+	ramet stop web
+	nothing_left
+}
+
+@test "SIGTERM stops everything" {
+	counter web
+	ramet fork web --count 3
+	kill "$(processes_serving web)"
+	nothing_left
+}
+
+@test "foreground: output, exit status, Ctrl-C, SIGTERM" {
+	need_kvm
+	run bash -c "timeout -s INT 3 '$RAMET' run --guest count --memory 16M </dev/null"
+	[ "$status" -eq 124 ] || [ "$status" -eq 130 ]
+	nothing_left
+	run bash -c "timeout 3 '$RAMET' run --guest dirty --memory 16M </dev/null"
+	echo "$output"
+	grep -q "dirty: done" <<<"$output"
+	nothing_left
+}
+
+@test "foreground in a pipe that closes: stops, does not hang" {
+	need_kvm
+	timeout 20 bash -c "'$RAMET' run --guest count --memory 16M </dev/null | true"
+	nothing_left
+}
+
+@test "console: the backlog, then nothing lost" {
+	need_kvm
+	ramet run --name d --memory 16M --guest dirty --detach
+	ramet wait d --timeout 20
+	timeout 2 "$RAMET" console d </dev/null >"$BATS_TEST_TMPDIR/out" || true
+	grep -q "dirty: done" "$BATS_TEST_TMPDIR/out"
+}
+
+@test "wait: phases, timeouts, VMs that stop meanwhile" {
+	counter web
+	ramet wait web --running --timeout 20
+	fails 1 "did not happen in time" ramet wait web --stopped --timeout 0
+	fails 2 "no phase" ramet wait web --phase moon
+	ramet wait web --heartbeats 1000000 2>"$BATS_TEST_TMPDIR/err" &
+	waiter=$!
+	sleep 0.3
+	ramet stop web
+	status=0
+	wait $waiter || status=$?
+	[ "$status" -eq 1 ]
+	grep -qE "stopped before|ended before" "$BATS_TEST_TMPDIR/err"
+}
+
+@test "bench clone: the keys, the table, the files" {
+	need_kvm
+	cd "$BATS_TEST_TMPDIR"
+	ramet bench clone --memory 16M,32M --dirty 1M,2M --reps 2 --json j --csv c --plot p.svg | tee t
+	grep -q MEMORY t
+	[ "$(grep -c dirty_mib j)" -eq 8 ]
+	for k in memory_mib dirty_mib vcpus clones mode pause_us ready_us parent_ready_us cold_ready_us \
+		fork4k_us forkthp_us fullcopy_us tables_before_bytes tables_after_bytes \
+		tables_classic_bytes private_bytes_per_clone; do
+		field 0 "$k" <j >/dev/null
+	done
+	field 0 pause_us p99 <j
+	[ "$(wc -l <c)" -eq 9 ]
+	grep -q '</svg>' p.svg
+	fails 1 "cannot write" ramet bench clone --memory 16M --dirty 1M --reps 1 --json /nonexistent/x
+}

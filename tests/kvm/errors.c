@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Wrong requests and exhausted resources: a clear error, and nothing left behind or changed. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "tests/kvm/common.h"
+
+#define MEMORY (16 * MIB)
+
+static void test_bad_config(void **state)
+{
+	static const char *const long_name =
+		"a-name-that-is-much-too-long-for-anybody-to-type-and-that-has-no-end-at-all";
+	static char long_args[70000];
+	const struct {
+		struct ramet_config cfg;
+		int ret;
+	} bad[] = {
+		{ { .guest = NULL }, -EINVAL },
+		{ { .guest = "nobody" }, -ENOENT },
+		{ { .guest = "", .name = "x" }, -ENOENT },
+		{ { .guest = "count", .memory = 1 }, -EINVAL },
+		{ { .guest = "count", .memory = RAMET_MEMORY_MIN - 2 * MIB }, -EINVAL },
+		{ { .guest = "count", .memory = RAMET_MEMORY_MAX + 2 * MIB }, -EINVAL },
+		{ { .guest = "count", .memory = UINT64_MAX }, -EINVAL },
+		{ { .guest = "count", .memory = 17 * MIB }, -EINVAL },
+		{ { .guest = "count", .memory = MEMORY, .cpus = RAMET_CPUS_MAX + 1 }, -EINVAL },
+		{ { .guest = "count", .memory = MEMORY, .cpus = UINT32_MAX }, -EINVAL },
+		{ { .guest = "count", .memory = MEMORY, .name = "" }, -EINVAL },
+		{ { .guest = "count", .memory = MEMORY, .name = "a/b" }, -EINVAL },
+		{ { .guest = "count", .memory = MEMORY, .name = ".." }, -EINVAL },
+		{ { .guest = "count", .memory = MEMORY, .name = long_name }, -EINVAL },
+		{ { .guest = "count", .memory = MEMORY, .args = long_args }, -ENOSPC },
+		{ { .guest = "count", .kernel = "/dev/null", .memory = MEMORY }, -EINVAL },
+	};
+
+	memset(long_args, 'x', sizeof(long_args) - 1);
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct resources before = resources_now();
+		struct ramet_family *family = (void *)1;
+		struct ramet_vm *vm = (void *)2;
+		struct ramet_err err = { "" };
+		int ret = ramet_launch(&bad[i].cfg, &family, &vm, &err);
+
+		if (ret != bad[i].ret)
+			fail_msg("bad configuration %u: %d, not %d (%s)", i, ret, bad[i].ret,
+				err.msg);
+		assert_ptr_equal(family, (void *)1);
+		assert_ptr_equal(vm, (void *)2);
+		assert_true(strlen(err.msg) > 0);
+		assert_no_leak(before);
+	}
+}
+
+static void test_bad_fork(void **state)
+{
+	struct family f = launch("count", NULL, MEMORY, 1);
+	struct ramet_vm *child = (void *)1;
+	struct ramet_err err = { "" };
+
+	assert_int_equal(ramet_fork(f.root, 0, 0, &child, NULL, &err), -EINVAL);
+	assert_true(strlen(err.msg) > 0);
+	assert_int_equal(ramet_fork(f.root, RAMET_FORK_MAX + 1, 0, &child, NULL, &err), -EINVAL);
+	assert_int_equal(ramet_fork(f.root, 1, 0x80000000, &child, NULL, &err), -EINVAL);
+	assert_ptr_equal(child, (void *)1);
+	assert_int_equal(ramet_reset(f.root, &err), -EINVAL); /* it never forked */
+	await_beats(f.root, 3);
+	finish(&f);
+}
+
+static void test_read(void **state)
+{
+	struct family f = launch("count", NULL, 4096 * MIB, 1);
+	const uint64_t high = RAMET_RAM_HIGH, hole = RAMET_RAM_HOLE;
+	const struct {
+		uint64_t gpa, len;
+		int ret;
+	} reads[] = {
+		{ 0, 1, 0 },
+		{ hole - 16, 16, 0 },
+		{ hole - 16, 17, -EFAULT },
+		{ hole, 1, -EFAULT },
+		{ high - 1, 2, -EFAULT },
+		{ high, 64, 0 },
+		{ high + 1024 * MIB - 64, 64, 0 },
+		{ high + 1024 * MIB - 64, 65, -EFAULT },
+		{ UINT64_MAX - 7, 16, -EFAULT },
+		{ UINT64_MAX, 1, -EFAULT },
+	};
+	uint8_t buf[128], untouched[128], magic[4];
+
+	memset(untouched, 0x5a, sizeof(untouched));
+	for (unsigned i = 0; i < sizeof(reads) / sizeof(reads[0]); i++) {
+		memset(buf, 0x5a, sizeof(buf));
+		assert_int_equal(ramet_read(f.root, reads[i].gpa, buf, reads[i].len), reads[i].ret);
+		if (reads[i].ret)
+			assert_memory_equal(buf, untouched, sizeof(buf));
+	}
+	assert_int_equal(ramet_read(f.root, RAMET_GPA_FDT, magic, 4), 0);
+	assert_memory_equal(magic, "\xd0\x0d\xfe\xed", 4);
+	finish(&f);
+}
+
+static void test_find(void **state)
+{
+	struct family f = launch("count", NULL, MEMORY, 1);
+	struct ramet_vm *child = fork_one(f.root), *found;
+	struct ramet_stat st;
+
+	assert_null(ramet_find(f.family, "nobody"));
+	assert_null(ramet_find(f.family, ""));
+	ramet_vm_stat_quick(child, &st);
+	found = ramet_find(f.family, st.name);
+	assert_ptr_equal(found, child);
+	assert_ptr_equal(ramet_vm_family(found), f.family);
+	ramet_vm_put(found);
+	ramet_vm_put(NULL);
+	stop_and_put(child);
+	finish(&f);
+}
+
+/* Timeouts do not wait for what will not come. */
+static void test_wait(void **state)
+{
+	struct family f = launch("count", "rate=100", MEMORY, 1);
+
+	assert_int_equal(ramet_wait(f.root, RAMET_EV_HEARTBEATS, UINT64_MAX, 20), -ETIMEDOUT);
+	assert_int_equal(ramet_wait(f.root, RAMET_EV_STOPPED, 0, 0), -ETIMEDOUT);
+	assert_int_equal(ramet_wait(f.root, RAMET_EV_READY, 0, WAIT_MS), 0);
+	finish(&f);
+}
+
+/* Forks until there are no descriptors left: an error, and all VMs go on. */
+static void test_no_descriptors(void **state)
+{
+	struct resources before = resources_now();
+	struct family f = launch("verify", "memory=1M", MEMORY, 1);
+	struct rlimit was, few;
+	struct ramet_vm *children[400];
+	struct ramet_err err = { "" };
+	unsigned n = 0;
+	int ret = 0;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+	few = was;
+	few.rlim_cur = resources_now().fds + 40;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	while (n < 400 && !ret) {
+		ret = ramet_fork(f.root, 1, 0, &children[n], NULL, &err);
+		n += !ret;
+	}
+	print_message("%u forks, then: %s\n", n, err.msg);
+	assert_int_equal(ret, -EMFILE);
+	assert_true(strlen(err.msg) > 0);
+	/* All or nothing: of many children that do not fit none is made. */
+	if (n) {
+		struct ramet_vm *more[64] = { (void *)1 };
+
+		stop_and_put(children[--n]);
+		ret = ramet_fork(f.root, 64, 0, more, NULL, &err);
+		assert_int_equal(ret, -EMFILE);
+		assert_ptr_equal(more[0], (void *)1);
+	}
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+	await_beats(f.root, 1000);
+	for (unsigned i = 0; i < n; i++)
+		await_beats(children[i], 20);
+	stop_and_put(fork_one(f.root)); /* and forking works again */
+	while (n)
+		stop_and_put(children[--n]);
+	finish(&f);
+	assert_no_leak(before);
+}
+
+/* A launch without descriptors, for every number of them that is too small. */
+static void test_launch_no_descriptors(void **state)
+{
+	struct resources before = resources_now();
+	struct rlimit was, few;
+	unsigned refused = 0;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+	for (unsigned spare = 0; spare < 200; spare++) {
+		struct ramet_config cfg = { .guest = "count", .memory = MEMORY };
+		struct ramet_family *family;
+		struct ramet_vm *vm;
+		int ret;
+
+		few = was;
+		few.rlim_cur = before.fds + spare;
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+		ret = ramet_launch(&cfg, &family, &vm, NULL);
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+		if (!ret) {
+			ramet_vm_put(vm);
+			ramet_family_destroy(family);
+			break;
+		}
+		assert_int_equal(ret, -EMFILE);
+		refused++;
+		assert_no_leak(before);
+	}
+	assert_in_range(refused, 1, 199);
+	assert_no_leak(before);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_bad_config),
+		cmocka_unit_test(test_bad_fork),
+		cmocka_unit_test(test_read),
+		cmocka_unit_test(test_find),
+		cmocka_unit_test(test_wait),
+		cmocka_unit_test(test_no_descriptors),
+		cmocka_unit_test(test_launch_no_descriptors),
+	};
+
+	return kvm_run_tests(tests);
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Forks of guests with several vCPUs: all stopped at one point, timers going on on both sides. */
+#include "tests/kvm/common.h"
+
+#define ROUNDS 30 /* of `smp`, after a fork */
+#define FORKS  12
+
+static void run_smp(unsigned cpus)
+{
+	struct resources before = resources_now();
+	struct family f = launch("smp", NULL, 16 * MIB, cpus);
+	struct ramet_vm *line[FORKS + 1] = { ramet_vm_get(f.root) };
+
+	/* Each is forked from some earlier one: a chain here, a bush there. */
+	for (unsigned i = 1; i <= FORKS; i++) {
+		line[i] = fork_one(line[rnd(3) ? i - 1 : rnd(i)]);
+		rnd_sleep(30000);
+	}
+	for (unsigned i = 0; i <= FORKS; i++)
+		await_beats(line[i], ROUNDS);
+	for (unsigned i = 0; i <= FORKS; i++)
+		stop_and_put(line[i]);
+	finish(&f);
+	assert_no_leak(before);
+}
+
+static void test_1(void **state)
+{
+	run_smp(1);
+}
+
+static void test_2(void **state)
+{
+	run_smp(2);
+}
+
+static void test_4(void **state)
+{
+	run_smp(4);
+}
+
+static void test_8(void **state)
+{
+	run_smp(8);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_1),
+		cmocka_unit_test(test_2),
+		cmocka_unit_test(test_4),
+		cmocka_unit_test(test_8),
+	};
+
+	return kvm_run_tests(tests);
+}

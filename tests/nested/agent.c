@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The guest's side of the Linux tests: a static /init that works without a pause, so that a fork
+ * finds it anywhere, and notices what became of it.
+ *
+ * One process writes and checks a file in tmpfs for ever. The other one reads the whole of /dev/vda
+ * in rounds and compares it with a mirror in its memory: memory and disk of a clone belong together
+ * or this fails. After each birth it says who it is, writes that to the disk, and ends `rounds`
+ * rounds later.
+ *
+ * Kernel parameters: agent.rounds=N (8), agent.once (end after the first round).
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/random.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "include/ramet/abi.h"
+#include "tests/nested/pattern.h"
+
+#define CHUNK 65536u
+#define SLOTS 256u /* the last sectors of the disk, one for each clone id */
+
+static volatile uint32_t *db;
+static uint8_t mirror[PATTERN_BYTES];
+static _Atomic uint64_t *laps; /* of the other process */
+
+static void say(const char *fmt, ...)
+{
+	char line[256];
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(line, sizeof(line) - 1, fmt, ap);
+	va_end(ap);
+	line[n++] = '\n';
+	if (write(STDOUT_FILENO, line, (size_t)n) < 0)
+		_exit(1); /* init's death is a panic */
+}
+
+/*
+ * The doorbell in memory, not its ports: the kernel gives ports to user space by a bitmap in the
+ * TSS, which QEMU's emulator ignores once the task register has been loaded as busy, as KVM does.
+ */
+static uint32_t doorbell(unsigned reg)
+{
+	return db[reg / 4];
+}
+
+static void ring(unsigned reg, uint32_t value)
+{
+	db[reg / 4] = value;
+}
+
+static void end(int status)
+{
+	for (;;) {
+		ring(RAMET_DB_EXIT, (uint32_t)status);
+		sleep(1);
+	}
+}
+
+#define CHECK(cond, ...)                                    \
+	do {                                                \
+		if (!(cond)) {                              \
+			say("agent: FAILED: " __VA_ARGS__); \
+			end(1);                             \
+		}                                           \
+	} while (0)
+
+static int64_t ns(clockid_t clock)
+{
+	struct timespec t;
+
+	clock_gettime(clock, &t);
+	return t.tv_sec * 1000000000ll + t.tv_nsec;
+}
+
+static void load_modules(void)
+{
+	DIR *dir = opendir("/modules");
+	struct dirent *e;
+
+	while (dir && (e = readdir(dir))) {
+		char path[300];
+		int fd;
+
+		snprintf(path, sizeof(path), "/modules/%s", e->d_name);
+		fd = open(path, O_RDONLY);
+		if (e->d_name[0] != '.' && syscall(SYS_finit_module, fd, "", 0))
+			say("agent: module %s: %s", e->d_name, strerror(errno));
+		close(fd);
+	}
+}
+
+static void set_up(void)
+{
+	int fd;
+
+	mkdir("/proc", 0755);
+	mkdir("/sys", 0755);
+	mkdir("/dev", 0755);
+	mkdir("/tmp", 0755);
+	mount("proc", "/proc", "proc", 0, NULL);
+	mount("sysfs", "/sys", "sysfs", 0, NULL);
+	mount("dev", "/dev", "devtmpfs", 0, NULL);
+	mount("tmp", "/tmp", "tmpfs", 0, NULL);
+	fd = open("/dev/mem", O_RDWR | O_SYNC);
+	db = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, RAMET_DOORBELL_MMIO);
+	if (db == MAP_FAILED)
+		_exit(1); /* init's death is a panic */
+	load_modules();
+	laps = mmap(NULL, sizeof(*laps), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	CHECK(laps != MAP_FAILED, "mmap: %s", strerror(errno));
+}
+
+static unsigned parameter(const char *name, unsigned otherwise)
+{
+	char line[4096] = "", *at;
+	int fd = open("/proc/cmdline", O_RDONLY);
+
+	if (read(fd, line, sizeof(line) - 1) < 0)
+		line[0] = 0;
+	close(fd);
+	at = strstr(line, name);
+	if (!at)
+		return otherwise;
+	at += strlen(name);
+	return *at == '=' ? (unsigned)atoi(at + 1) : 1;
+}
+
+/* The other process: a file in tmpfs, written and read back with another key each time. */
+static void tmpfs_work(void)
+{
+	static uint32_t words[CHUNK / 4], back[CHUNK / 4];
+	int fd = open("/tmp/file", O_RDWR | O_CREAT | O_TRUNC, 0600);
+
+	for (uint32_t key = 1;; key++) {
+		for (unsigned i = 0; i < CHUNK / 4; i++)
+			words[i] = pattern_word(i * key);
+		CHECK(pwrite(fd, words, CHUNK, 0) == CHUNK && pread(fd, back, CHUNK, 0) == CHUNK,
+			"tmpfs: %s", strerror(errno));
+		CHECK(!memcmp(words, back, CHUNK), "tmpfs: wrong data");
+		++*laps;
+	}
+}
+
+static int open_disk(void)
+{
+	int fd = -1;
+
+	for (unsigned i = 0; i < 200 && fd < 0; i++) {
+		fd = open("/dev/vda", O_RDWR | O_DIRECT | O_SYNC);
+		if (fd < 0)
+			usleep(50000);
+	}
+	return fd;
+}
+
+/* Every byte of the disk, past the page cache. */
+static void disk_round(int fd)
+{
+	static uint8_t chunk[CHUNK] __attribute__((aligned(4096)));
+
+	for (uint64_t pos = 0; pos < PATTERN_BYTES; pos += CHUNK) {
+		ssize_t n = pread(fd, chunk, CHUNK, (off_t)pos);
+
+		CHECK(n == CHUNK, "disk: read at %" PRIu64 ": %s", pos, strerror(errno));
+		for (unsigned i = 0; i < CHUNK; i += 512)
+			CHECK(!memcmp(chunk + i, mirror + pos + i, 512),
+				"disk: wrong data in sector %" PRIu64, (pos + i) / 512);
+	}
+}
+
+static void disk_write_id(int fd, uint32_t id)
+{
+	static uint8_t sector[512] __attribute__((aligned(512)));
+	uint64_t pos = PATTERN_BYTES - (1 + id % SLOTS) * sizeof(sector);
+
+	for (unsigned i = 0; i < sizeof(sector); i++)
+		sector[i] = (uint8_t)(id + i);
+	memcpy(mirror + pos, sector, sizeof(sector));
+	CHECK(pwrite(fd, sector, sizeof(sector), (off_t)pos) == sizeof(sector), "disk: write: %s",
+		strerror(errno));
+}
+
+/* A second disk, if any, must refuse writes. */
+static void check_readonly(void)
+{
+	static uint8_t sector[512] __attribute__((aligned(512)));
+	int fd = open("/dev/vdb", O_RDWR | O_DIRECT);
+
+	if (fd < 0 && errno == ENOENT)
+		return;
+	CHECK(fd < 0 || write(fd, sector, sizeof(sector)) < 0, "the read-only disk was written");
+	fd = open("/dev/vdb", O_RDONLY | O_DIRECT);
+	CHECK(read(fd, sector, sizeof(sector)) == sizeof(sector),
+		"the read-only disk is unreadable");
+	say("agent: read-only disk refused a write");
+}
+
+/* True once the kernel has told that it reseeded its random numbers for this birth. */
+static bool reseeded(int kmsg)
+{
+	char line[1024];
+	bool found = false;
+	ssize_t n;
+
+	while ((n = read(kmsg, line, sizeof(line) - 1)) > 0 || (n < 0 && errno == EPIPE)) {
+		line[n > 0 ? n : 0] = 0;
+		found |= !!strstr(line, "reseeded due to virtual machine fork");
+	}
+	return found;
+}
+
+/* What a guest without a vmgenid driver does: the id of this birth, from the doorbell. */
+static void reseed_by_hand(void)
+{
+	struct {
+		struct rand_pool_info info;
+		uint32_t id[4];
+	} pool = { .info = { .entropy_count = 128, .buf_size = sizeof(pool.id) } };
+	int fd = open("/dev/urandom", O_RDWR);
+
+	for (unsigned i = 0; i < 4; i++)
+		pool.id[i] = doorbell(RAMET_DB_GENID0 + 4 * i);
+	CHECK(!ioctl(fd, RNDADDENTROPY, &pool) && !ioctl(fd, RNDRESEEDCRNG), "reseed: %s",
+		strerror(errno));
+	close(fd);
+}
+
+static void born(int kmsg, bool vmgenid)
+{
+	uint32_t id = doorbell(RAMET_DB_CLONE_ID);
+	uint64_t random[2];
+
+	if (id && vmgenid) {
+		unsigned wait = 0;
+
+		while (!reseeded(kmsg)) {
+			CHECK(++wait < 1000, "clone %u: random numbers were not reseeded", id);
+			usleep(10000);
+		}
+	} else if (id) {
+		reseed_by_hand();
+	}
+	CHECK(getrandom(random, sizeof(random), 0) == sizeof(random), "getrandom");
+	say("agent: born %u %u %016" PRIx64 "%016" PRIx64 " %" PRId64 " %" PRId64, id,
+		doorbell(RAMET_DB_GENERATION), random[0], random[1], ns(CLOCK_MONOTONIC),
+		ns(CLOCK_REALTIME));
+}
+
+int main(void)
+{
+	uint32_t generation, id = 0;
+	unsigned rounds, left, once;
+	int64_t last = 0, offset;
+	uint64_t seen;
+	bool vmgenid;
+	int fd, kmsg;
+
+	set_up();
+	rounds = left = parameter("agent.rounds", 8);
+	once = parameter("agent.once", 0);
+	vmgenid = !access("/sys/bus/platform/drivers/vmgenid/RAMT0001:00", F_OK);
+	kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
+	fd = open_disk();
+	CHECK(fd >= 0, "no /dev/vda: %s", strerror(errno));
+	pattern_fill(mirror);
+	check_readonly();
+	if (!fork())
+		tmpfs_work();
+	disk_round(fd);
+	seen = *laps;
+	generation = doorbell(RAMET_DB_GENERATION);
+	offset = ns(CLOCK_REALTIME) - ns(CLOCK_MONOTONIC);
+	say("agent: ready, vmgenid %s", vmgenid ? "bound" : "absent");
+	ring(RAMET_DB_PHASE, RAMET_PHASE_READY);
+	while (!once && left) {
+		uint32_t now = doorbell(RAMET_DB_GENERATION);
+		int64_t mono = ns(CLOCK_MONOTONIC);
+
+		CHECK(mono >= last, "monotonic time went back");
+		last = mono;
+		CHECK(llabs(ns(CLOCK_REALTIME) - mono - offset) < 1000000000, "wall clock jumped");
+		if (now != generation) {
+			generation = now;
+			id = doorbell(RAMET_DB_CLONE_ID);
+			born(kmsg, vmgenid);
+			disk_write_id(fd, id);
+			left = rounds;
+			seen = *laps;
+		}
+		disk_round(fd);
+		left--;
+		ring(RAMET_DB_HEARTBEAT, rounds - left);
+	}
+	for (unsigned i = 0; *laps == seen && i < 1000; i++)
+		usleep(10000);
+	CHECK(*laps != seen, "the other process stands still");
+	say("agent: done %u", id);
+	end(0);
+}

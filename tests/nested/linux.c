@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Unmodified Linux guests, forked while they work (tests/nested/agent.c is their init). Usage:
+ * linux KERNEL-6.12 INITRD KERNEL-6.1 INITRD VMLINUX, which tests/nested/linux-guests provides.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "include/ramet/abi.h"
+#include "include/ramet/ramet.h"
+#include "tests/nested/pattern.h"
+
+#define VMS_MAX	   32u
+#define BOOT_MS	   90000
+#define WORK_MS	   120000
+#define CONSOLE	   (64u << 10)
+#define PARAMETERS "console=ttyS0 quiet loglevel=5 panic=-1 mitigations=off "
+
+enum { NEW_KERNEL, OLD_KERNEL, KERNELS };
+static struct {
+	const char *kernel, *initrd;
+} linux_files[KERNELS];
+static const char *vmlinux;
+
+/* What each VM of the family wrote, by its id. */
+struct consoles {
+	pthread_mutex_t lock;
+	char text[VMS_MAX][CONSOLE];
+	size_t len[VMS_MAX];
+};
+static struct consoles consoles = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+struct family {
+	struct ramet_family *family;
+	struct ramet_vm *vm[VMS_MAX];
+	unsigned n;
+	char disk[64];
+};
+
+static void on_console(void *arg, struct ramet_vm *vm, const char *buf, size_t len)
+{
+	struct ramet_stat st;
+	size_t room;
+
+	ramet_vm_stat_quick(vm, &st);
+	if (st.id >= VMS_MAX)
+		return;
+	pthread_mutex_lock(&consoles.lock);
+	room = CONSOLE - 1 - consoles.len[st.id];
+	memcpy(consoles.text[st.id] + consoles.len[st.id], buf, len < room ? len : room);
+	consoles.len[st.id] += len < room ? len : room;
+	pthread_mutex_unlock(&consoles.lock);
+}
+
+static void make_disk(char *path)
+{
+	static uint8_t bytes[PATTERN_BYTES];
+	int fd;
+
+	strcpy(path, "/tmp/ramet-disk.XXXXXX");
+	fd = mkstemp(path);
+	assert_true(fd >= 0);
+	pattern_fill(bytes);
+	assert_int_equal(write(fd, bytes, sizeof(bytes)), sizeof(bytes));
+	close(fd);
+}
+
+static void assert_disk_unchanged(const char *path)
+{
+	static uint8_t want[PATTERN_BYTES], have[PATTERN_BYTES];
+	int fd = open(path, O_RDONLY);
+
+	pattern_fill(want);
+	assert_int_equal(read(fd, have, sizeof(have)), sizeof(have));
+	assert_memory_equal(want, have, sizeof(want));
+	close(fd);
+}
+
+static void launch(struct family *f, const char *kernel, const char *initrd, unsigned cpus,
+	const char *parameters)
+{
+	struct ramet_config cfg = {
+		.memory = 192ull << 20,
+		.cpus = cpus,
+		.kernel = kernel,
+		.initrd = initrd,
+		.args = parameters,
+		.disks = { { f->disk, false }, { f->disk, true } },
+		.n_disks = 2,
+		.console = on_console,
+	};
+	struct ramet_err err = { "" };
+
+	memset(&consoles.text, 0, sizeof(consoles.text));
+	memset(&consoles.len, 0, sizeof(consoles.len));
+	make_disk(f->disk);
+	if (ramet_launch(&cfg, &f->family, &f->vm[0], &err))
+		fail_msg("launch: %s", err.msg);
+	f->n = 1;
+}
+
+static void print_consoles(const struct family *f)
+{
+	for (unsigned i = 0; i < f->n; i++)
+		print_message("---- console %u ----\n%s\n", i, consoles.text[i]);
+}
+
+/* Waits for a VM's end, which must be a good one. */
+static void assert_finishes(struct family *f, unsigned i)
+{
+	struct ramet_stat st;
+	int ret = ramet_wait(f->vm[i], RAMET_EV_STOPPED, 0, WORK_MS);
+
+	ramet_vm_stat_quick(f->vm[i], &st);
+	if (ret || st.state != RAMET_STOPPED || st.exit_status) {
+		print_consoles(f);
+		fail_msg("VM %u: wait %d, state %d, exit status %d %s", i, ret, st.state,
+			st.exit_status, st.failure);
+	}
+}
+
+/* No kernel complained. */
+static void assert_quiet(const struct family *f)
+{
+	static const char *const bad[] = { "cut here", "BUG:", "Oops", "soft lockup", "hung task",
+		"self-detected stall", "Kernel panic", "Call Trace", "I/O error" };
+
+	for (unsigned i = 0; i < f->n; i++)
+		for (unsigned k = 0; k < sizeof(bad) / sizeof(bad[0]); k++)
+			if (strstr(consoles.text[i], bad[k])) {
+				print_consoles(f);
+				fail_msg("VM %u: its kernel said '%s'", i, bad[k]);
+			}
+}
+
+static void end(struct family *f)
+{
+	struct ramet_err err = { "" };
+
+	assert_quiet(f);
+	if (ramet_family_check(f->family, &err))
+		fail_msg("%s", err.msg);
+	for (unsigned i = 0; i < f->n; i++)
+		ramet_vm_put(f->vm[i]);
+	ramet_family_destroy(f->family);
+	assert_disk_unchanged(f->disk);
+	unlink(f->disk);
+}
+
+static void await_ready(struct family *f)
+{
+	int ret = ramet_wait(f->vm[0], RAMET_EV_PHASE, RAMET_PHASE_READY, BOOT_MS);
+
+	if (ret) {
+		print_consoles(f);
+		fail_msg("the guest has not become ready: %d", ret);
+	}
+}
+
+static void fork_one(struct family *f, unsigned parent)
+{
+	struct ramet_err err = { "" };
+
+	if (ramet_fork(f->vm[parent], 1, 0, &f->vm[f->n], NULL, &err)) {
+		print_consoles(f);
+		fail_msg("fork of VM %u: %s", parent, err.msg);
+	}
+	f->n++;
+}
+
+static void pause_a_moment(unsigned max_ms)
+{
+	struct timespec t = { 0, (long)(rand() % (int)max_ms) * 1000000 };
+
+	nanosleep(&t, NULL);
+}
+
+struct birth {
+	unsigned id, generation;
+	char random[33];
+	int64_t mono, real;
+};
+
+/* The last birth VM i told of. */
+static bool last_birth(unsigned i, struct birth *b)
+{
+	const char *at = consoles.text[i], *found = NULL;
+
+	while ((at = strstr(at, "agent: born "))) {
+		found = at;
+		at++;
+	}
+	return found && sscanf(found, "agent: born %u %u %32s %ld %ld", &b->id, &b->generation,
+				b->random, &b->mono, &b->real) == 5;
+}
+
+static void assert_births(const struct family *f)
+{
+	struct birth birth[VMS_MAX];
+
+	for (unsigned i = 1; i < f->n; i++) {
+		struct timespec now;
+		int64_t ago;
+
+		clock_gettime(CLOCK_REALTIME, &now);
+		if (!last_birth(i, &birth[i])) {
+			print_consoles(f);
+			fail_msg("VM %u never noticed its birth", i);
+		}
+		assert_int_equal(birth[i].id, i);
+		/* Its wall clock is the host's; minutes may have passed since. */
+		ago = now.tv_sec - birth[i].real / 1000000000;
+		assert_in_range(ago + 2, 0, (2 * WORK_MS + BOOT_MS) / 1000);
+		for (unsigned k = 1; k < i; k++)
+			assert_string_not_equal(birth[i].random, birth[k].random);
+	}
+}
+
+/* The workload, forked eight times: the VM that booted and, every other time, one of its clones. */
+static void forks(unsigned kernel, unsigned cpus)
+{
+	struct family f = { .n = 0 };
+
+	launch(&f, linux_files[kernel].kernel, linux_files[kernel].initrd, cpus, PARAMETERS);
+	await_ready(&f);
+	for (unsigned i = 0; i < 8; i++) {
+		fork_one(&f, i % 2 ? 1 + (unsigned)rand() % (f.n - 1) : 0);
+		pause_a_moment(200);
+	}
+	for (unsigned i = 0; i < f.n; i++)
+		assert_finishes(&f, i);
+	assert_births(&f);
+	end(&f);
+}
+
+static void test_forks(void **state)
+{
+	forks(NEW_KERNEL, 1);
+}
+
+static void test_forks_smp(void **state)
+{
+	forks(NEW_KERNEL, 2);
+}
+
+static void test_forks_old_kernel(void **state)
+{
+	forks(OLD_KERNEL, 2);
+}
+
+/* Waits until VM i has told of a birth other than `before`. */
+static void await_birth(const struct family *f, unsigned i, const char *before, struct birth *b)
+{
+	for (unsigned ms = 0; ms < WORK_MS; ms += 10) {
+		if (last_birth(i, b) && strcmp(b->random, before) != 0)
+			return;
+		usleep(10000);
+	}
+	print_consoles(f);
+	fail_msg("VM %u: no new birth", i);
+}
+
+/* A clone that is put back starts again: same memory and disk, another identity. */
+static void test_reset(void **state)
+{
+	struct family f = { .n = 0 };
+	struct birth before, after;
+
+	launch(&f, linux_files[NEW_KERNEL].kernel, linux_files[NEW_KERNEL].initrd, 1,
+		PARAMETERS "agent.rounds=50");
+	await_ready(&f);
+	fork_one(&f, 0);
+	await_birth(&f, 1, "", &before);
+	for (unsigned i = 0; i < 3; i++) {
+		struct ramet_err err = { "" };
+
+		pause_a_moment(300);
+		if (ramet_reset(f.vm[1], &err))
+			fail_msg("reset: %s", err.msg);
+		await_birth(&f, 1, before.random, &after);
+		assert_true(after.generation > before.generation);
+		before = after;
+	}
+	for (unsigned i = 0; i < f.n; i++) {
+		struct ramet_err err;
+
+		assert_int_equal(ramet_stop(f.vm[i], &err), 0);
+	}
+	end(&f);
+}
+
+/* The other boot protocol. */
+static void test_pvh(void **state)
+{
+	struct family f = { .n = 0 };
+
+	launch(&f, vmlinux, linux_files[NEW_KERNEL].initrd, 2, PARAMETERS "agent.once");
+	assert_finishes(&f, 0);
+	if (!strstr(consoles.text[0], "read-only disk refused a write"))
+		fail_msg("the read-only disk was not tried");
+	end(&f);
+}
+
+/* Files that are wrong give an error that names them. */
+static void refused(
+	const char *kernel, const char *initrd, const char *disk, uint64_t memory, const char *why)
+{
+	struct ramet_config cfg = {
+		.memory = memory,
+		.kernel = kernel,
+		.initrd = initrd,
+		.disks = { { disk, false } },
+		.n_disks = disk ? 1 : 0,
+	};
+	struct ramet_err err = { "" };
+	struct ramet_family *family;
+	struct ramet_vm *vm;
+
+	assert_true(ramet_launch(&cfg, &family, &vm, &err) < 0);
+	if (!strstr(err.msg, why))
+		fail_msg("'%s' does not say '%s'", err.msg, why);
+}
+
+static void write_file(const char *path, const char *from, size_t bytes)
+{
+	char *buf = malloc(bytes);
+	int in = open(from, O_RDONLY), out = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+	assert_true(buf && in >= 0 && out >= 0);
+	assert_int_equal(read(in, buf, bytes), bytes);
+	assert_int_equal(write(out, buf, bytes), bytes);
+	close(in);
+	close(out);
+	free(buf);
+}
+
+static void test_wrong_files(void **state)
+{
+	const char *kernel = linux_files[NEW_KERNEL].kernel;
+	const char *initrd = linux_files[NEW_KERNEL].initrd;
+	const uint64_t mib = 1 << 20;
+
+	refused("/none", NULL, NULL, 256 * mib, "kernel '/none': No such file");
+	refused("/tmp", NULL, NULL, 256 * mib, "kernel '/tmp': not a regular file");
+	refused(initrd, NULL, NULL, 256 * mib, "neither a bzImage nor an ELF file");
+	refused(kernel, NULL, NULL, 16 * mib, "more --memory");
+	refused(kernel, "/none", NULL, 256 * mib, "initrd '/none': No such file");
+	refused(kernel, initrd, "/none", 256 * mib, "disk '/none': No such file");
+	refused(kernel, initrd, "/tmp", 256 * mib, "disk '/tmp': not a regular file");
+	write_file("/tmp/cut", kernel, 1 << 20);
+	refused("/tmp/cut", NULL, NULL, 256 * mib, "cut off");
+	write_file("/tmp/cut", vmlinux, 1 << 20);
+	refused("/tmp/cut", NULL, NULL, 256 * mib, "beyond the end of the file");
+	assert_return_code(truncate("/tmp/cut", 300 * (off_t)mib), errno);
+	refused(kernel, "/tmp/cut", NULL, 256 * mib, "do not fit");
+	unlink("/tmp/cut");
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_wrong_files),
+		cmocka_unit_test(test_forks),
+		cmocka_unit_test(test_forks_smp),
+		cmocka_unit_test(test_forks_old_kernel),
+		cmocka_unit_test(test_reset),
+		cmocka_unit_test(test_pvh),
+	};
+	unsigned seed = (unsigned)time(NULL);
+
+	if (argc < 6) {
+		fprintf(stderr, "usage: %s KERNEL-6.12 INITRD KERNEL-6.1 INITRD VMLINUX [TEST]\n",
+			argv[0]);
+		return 2;
+	}
+	linux_files[NEW_KERNEL].kernel = argv[1];
+	linux_files[NEW_KERNEL].initrd = argv[2];
+	linux_files[OLD_KERNEL].kernel = argv[3];
+	linux_files[OLD_KERNEL].initrd = argv[4];
+	vmlinux = argv[5];
+	if (argc > 6)
+		cmocka_set_test_filter(argv[6]);
+	print_message("seed %u\n", seed);
+	srand(seed);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

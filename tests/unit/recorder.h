@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A VM for device tests: vmm/device.h implemented by writing down what a device does. */
+#ifndef TESTS_UNIT_RECORDER_H
+#define TESTS_UNIT_RECORDER_H
+
+#include "vmm/device.h"
+
+struct ramet_vm {
+	uint64_t id, births;
+	uint8_t genid[16];
+	bool irq[24];
+	unsigned irq_changes, beats;
+	uint32_t counter, phase, report;
+	uint64_t report_gpa;
+	int exit_status;
+	char console[65536];
+	size_t console_len;
+	unsigned console_calls;
+};
+
+struct vcpu {
+	uint32_t slept;
+};
+
+/* One access of the given size at an offset of the device's window. */
+void dev_write(struct device *dev, struct vcpu *vcpu, uint64_t addr, uint32_t value, unsigned size);
+uint32_t dev_read(struct device *dev, uint64_t addr, unsigned size);
+
+#endif
