@@ -64,9 +64,9 @@ static void *maker(void *arg)
 			made->next = f->shells;
 			f->shells = made;
 			f->n_shells++;
-		} else if (!used) {
+		} else if (!used && !f->shells_quit) {
 			/* Out of something: whoever needs a shell makes one itself and learns what.
-			 */
+			 * The family may have ended while the lock was away, and signalled then. */
 			pthread_cond_wait(&f->shells_cond, &f->shells_lock);
 		}
 	}
