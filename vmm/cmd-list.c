@@ -9,7 +9,7 @@
 #include "vmm/command.h"
 #include "vmm/table.h"
 
-enum { NAME, STATE, MEMORY, SHARED, PRIVATE, TABLES, AGE };
+enum { NAME, STATE, MEMORY, SHARED, PRIVATE, TABLES_SHARED, TABLES, AGE };
 
 static const struct table_column columns[] = {
 	[NAME] = { "NAME", TABLE_TREE },
@@ -17,7 +17,8 @@ static const struct table_column columns[] = {
 	[MEMORY] = { "MEMORY", TABLE_RIGHT },
 	[SHARED] = { "SHARED", TABLE_RIGHT },
 	[PRIVATE] = { "PRIVATE", TABLE_RIGHT },
-	[TABLES] = { "TABLES", TABLE_RIGHT },
+	[TABLES_SHARED] = { "TABLES SHARED", TABLE_RIGHT },
+	[TABLES] = { "OWN TABLES", TABLE_RIGHT },
 	[AGE] = { "AGE", TABLE_RIGHT },
 	{ 0 },
 };
@@ -43,6 +44,8 @@ static void draw_vm(struct libscols_line *line, json_t *vm)
 	table_set_size(
 		line, SHARED, reply_u64(vm, "shared_bytes") + reply_u64(vm, "deferred_bytes"));
 	table_set_size(line, PRIVATE, reply_u64(vm, "private_bytes"));
+	table_set(line, TABLES_SHARED, "%" JSON_INTEGER_FORMAT,
+		(json_int_t)reply_u64(vm, "tables_shared"));
 	table_set_size(line, TABLES, reply_u64(vm, "table_bytes"));
 	table_set_time(line, AGE, reply_u64(vm, "age_ns"));
 }
@@ -139,10 +142,8 @@ int cmd_list(int argc, char **argv)
 		parse_list,
 		NULL,
 		"Draws all your VMs, clones under the VM they were forked from. SHARED is memory "
-		"it has "
-		"in common with others, PRIVATE what it alone has, TABLES the second-level tables "
-		"it "
-		"alone has.\v"
+		"it has in common with others, PRIVATE what it alone has; TABLES SHARED are the "
+		"second-level tables that others use too, OWN TABLES those that it alone has.\v"
 		"Example:\n  ramet list --json | jq '.[] | select(.state == \"running\") | .name'",
 		NULL,
 		NULL,

@@ -429,6 +429,19 @@ void ramet_vm_stat_quick(struct ramet_vm *vm, struct ramet_stat *st)
 	}
 }
 
+/* A table is the VM's own if nobody else can reach it: through another root, or by having been born
+ * from the same generation. */
+static void count_tables(struct ramet_vm *vm, struct ramet_stat *st)
+{
+	const struct generation *g = vm->birth;
+
+	memory_root_stat(&vm->family->memory, g->root, &st->table_bytes, &st->tables_shared);
+	if (atomic_load(&g->refs) > 1u + (vm->home == g)) {
+		st->tables_shared += st->table_bytes / PAGE_SIZE;
+		st->table_bytes = 0;
+	}
+}
+
 void ramet_vm_stat(struct ramet_vm *vm, struct ramet_stat *st)
 {
 	struct view_count c = { 0 };
@@ -439,8 +452,7 @@ void ramet_vm_stat(struct ramet_vm *vm, struct ramet_stat *st)
 		pthread_mutex_lock(&vm->shell->view->lock);
 		view_count(vm->shell->view, &c);
 		pthread_mutex_unlock(&vm->shell->view->lock);
-		memory_root_stat(
-			&vm->family->memory, vm->birth->root, &st->table_bytes, &st->tables_shared);
+		count_tables(vm, st);
 	}
 	pthread_mutex_unlock(&vm->op);
 	st->private_bytes = c.private_pages * PAGE_SIZE;
