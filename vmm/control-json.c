@@ -49,12 +49,13 @@ json_t *stat_json(const struct ramet_stat *st)
 
 json_t *family_json(const struct ramet_family_stat *st)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "vms",
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "vms",
 		(json_int_t)st->vms, "shells_ready", (json_int_t)st->shells_ready, "generations",
 		(json_int_t)st->generations, "pool_bytes", (json_int_t)st->pool_bytes,
-		"table_bytes", (json_int_t)st->table_bytes, "tables", (json_int_t)st->tables,
-		"duplicate_bytes", (json_int_t)st->duplicate_bytes, "forks", (json_int_t)st->forks,
-		"resets", (json_int_t)st->resets, "resolved_spans", (json_int_t)st->resolved_spans,
+		"pool_resident_bytes", (json_int_t)st->pool_resident_bytes, "table_bytes",
+		(json_int_t)st->table_bytes, "tables", (json_int_t)st->tables, "duplicate_bytes",
+		(json_int_t)st->duplicate_bytes, "forks", (json_int_t)st->forks, "resets",
+		(json_int_t)st->resets, "resolved_spans", (json_int_t)st->resolved_spans,
 		"taken_back_spans", (json_int_t)st->taken_back_spans);
 }
 

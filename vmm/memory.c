@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* A span with more private pages than this, but not all, is copied whole: the pieces it would fall
@@ -401,6 +402,9 @@ void memory_root_stat(struct memory *m, struct mmu_root *root, uint64_t *bytes, 
 
 void memory_stat(struct memory *m, struct ramet_family_stat *st)
 {
+	struct stat file;
+
+	st->pool_resident_bytes = fstat(m->fd, &file) ? 0 : (uint64_t)file.st_blocks * 512;
 	lock(m);
 	st->tables = mmu_tables(&m->mmu);
 	st->pool_bytes = m->pool.in_use * PAGE_SIZE;

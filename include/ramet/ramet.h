@@ -89,8 +89,10 @@ struct ramet_stat {
 
 struct ramet_family_stat {
 	uint64_t vms, shells_ready, generations;
-	uint64_t pool_bytes;  /* guest memory held once for all */
-	uint64_t table_bytes; /* all second-level tables */
+	uint64_t pool_bytes;	      /* frames with references: guest memory held once for all */
+	uint64_t pool_resident_bytes; /* what the pool takes of the host; untouched frames and kept
+					 free ones make the difference */
+	uint64_t table_bytes;	      /* all second-level tables */
 	uint64_t tables;
 	uint64_t duplicate_bytes; /* held more than once without having been changed */
 	uint64_t forks, resets, resolved_spans, taken_back_spans;
