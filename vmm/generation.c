@@ -189,27 +189,26 @@ int generation_resolve(struct generation *g, uint64_t span)
 
 /* ---- filling views ---- */
 
-/* Copies a span into a view as private pages, for want of mappings. */
+/* Copies a span, from the first of n runs on, into a view as private pages, for want of mappings.
+ */
 static int copy_span(
 	struct view *view, struct memory *m, uint64_t span, const struct frame_run *run, unsigned n)
 {
-	struct uffdio_copy copy = { .dst = (uintptr_t)view->base + (span << SPAN_SHIFT),
-		.len = SPAN_SIZE };
-	uint8_t *buf =
-		mmap(NULL, SPAN_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint64_t off = run[0].off, len = ((span + 1) << SPAN_SHIFT) - off;
+	struct uffdio_copy copy = { .dst = (uintptr_t)view->base + off, .len = len };
+	uint8_t *buf = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int r = 0;
 
 	if (buf == MAP_FAILED)
 		return -ENOMEM;
 	for (unsigned i = 0; i < n && !r; i++)
-		r = memory_read_frames(
-			m, run[i].frame, run[i].n_pages, buf + run[i].off - (span << SPAN_SHIFT));
+		r = memory_read_frames(m, run[i].frame, run[i].n_pages, buf + run[i].off - off);
 	copy.src = (uintptr_t)buf;
 	if (!r && ioctl(view->arena->uffd, UFFDIO_COPY, &copy) < 0)
 		r = -errno;
 	if (!r)
 		view->span[span] = VIEW_PRESENT;
-	munmap(buf, SPAN_SIZE);
+	munmap(buf, len);
 	return r;
 }
 
@@ -219,13 +218,20 @@ static int map_span(struct view *view, struct generation *g, uint64_t span)
 	struct frame_run run[SPAN_PAGES];
 	uint64_t off = span << SPAN_SHIFT, next;
 	unsigned n = memory_runs(m, g->root, off, off + SPAN_SIZE, run, SPAN_PAGES, &next);
-	int r = 0;
 
 	if (n > PIECES_PER_SPAN || (n > 1 && atomic_load(&view->arena->pieces) + n > PIECES_MAX))
 		return copy_span(view, m, span, run, n);
-	for (unsigned i = 0; i < n && !r; i++)
-		r = view_map(view, run[i].off, run[i].frame, run[i].n_pages, false);
-	return r;
+	for (unsigned i = 0; i < n; i++) {
+		int r = view_map(view, run[i].off, run[i].frame, run[i].n_pages, false);
+		if (!r)
+			continue;
+		/* What is mapped may have been written to, so there is no way back; the rest is
+		 * still absent. */
+		if (i && copy_span(view, m, span, run + i, n - i))
+			view_poison(view, span);
+		return i && view->span[span] == VIEW_PRESENT ? 0 : r;
+	}
+	return 0;
 }
 
 /* The overlay holds this span just as the VM left it: take it, page table and all. */

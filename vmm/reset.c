@@ -40,38 +40,46 @@ static int restore_span(struct ramet_vm *vm, uint64_t span, const uint64_t bitma
 	return 0;
 }
 
+struct reset {
+	struct ramet_vm *vm;
+	bool running;
+	bool spoilt; /* its memory is neither what it was nor what it shall be */
+	uint64_t request_ns;
+	struct device_set devices;
+	uint8_t *dirty; /* of each span */
+};
+
 /* -E2BIG: a fresh shell costs less. */
-static int restore_view(struct ramet_vm *vm, struct view *view, uint8_t *dirty)
+static int restore_view(struct reset *k, struct view *view)
 {
-	uint64_t spans = vm->family->ram.size >> SPAN_SHIFT;
+	uint64_t spans = k->vm->family->ram.size >> SPAN_SHIFT;
 	uint64_t bitmap[SPAN_PAGES / 64];
-	int r = view_private_spans(view, dirty);
+	int r = view_private_spans(view, k->dirty);
 
 	if (r > RESTORE_PAGES_MAX)
 		return -E2BIG;
 	for (uint64_t s = 0; s < spans && r >= 0; s++) {
-		if (!dirty[s])
+		if (!k->dirty[s])
 			continue;
 		r = view_private_pages(view, s, bitmap);
-		if (r > 0)
-			r = restore_span(vm, s, bitmap);
+		if (r <= 0)
+			continue;
+		k->spoilt = true;
+		r = restore_span(k->vm, s, bitmap);
 	}
+	k->spoilt = r < 0;
 	return r < 0 ? r : 0;
 }
 
 /* The vCPUs are stopped. */
-static int reset_in_place(struct ramet_vm *vm)
+static int reset_in_place(struct reset *k)
 {
-	struct view *view = vm->shell->view;
-	uint8_t *dirty = malloc(vm->family->ram.size >> SPAN_SHIFT);
+	struct view *view = k->vm->shell->view;
 	int r;
 
-	if (!dirty)
-		return -ENOMEM;
 	pthread_mutex_lock(&view->lock);
-	r = restore_view(vm, view, dirty);
+	r = restore_view(k, view);
 	pthread_mutex_unlock(&view->lock);
-	free(dirty);
 	return r;
 }
 
@@ -95,39 +103,74 @@ static int reset_in_new_shell(struct ramet_vm *vm)
 	return 0;
 }
 
-static int reset_stopped(struct ramet_vm *vm, bool running, uint64_t request_ns)
+/* All that can fail while the VM still is what it was. */
+static int prepare(struct reset *k)
 {
-	struct device_set devices;
-	int r = device_set_clone(vm->home->devices, vm, &devices);
+	struct ramet_vm *vm = k->vm;
+	int r;
 
+	k->dirty = malloc(vm->family->ram.size >> SPAN_SHIFT);
+	r = k->dirty ? device_set_clone(vm->home->devices, vm, &k->devices) : -ENOMEM;
 	if (r)
 		return r;
-	r = vm->birth == vm->home ? reset_in_place(vm) : -E2BIG;
-	if (r == -E2BIG)
-		r = reset_in_new_shell(vm);
-	if (r) {
-		device_set_free(&devices);
-		return r;
+	if (k->running) {
+		device_set_quiesce(&vm->devices);
+		shell_stop(vm->shell, NULL);
 	}
+	r = vm->birth == vm->home ? reset_in_place(k) : -E2BIG;
+	if (r)
+		r = reset_in_new_shell(vm);
+	if (r && k->running && !k->spoilt) {
+		shell_start(vm->shell, vm, NULL);
+		device_set_unquiesce(&vm->devices);
+	}
+	return r;
+}
+
+/* Its memory is that of its birth; now the rest of the machine. */
+static int be_born(struct reset *k)
+{
+	struct ramet_vm *vm = k->vm;
+	int r;
+
 	device_set_free(&vm->devices);
-	vm->devices = devices;
-	vm_new_birth(vm, request_ns, true);
+	vm->devices = k->devices;
+	k->devices.n = 0;
+	vm_new_birth(vm, k->request_ns, true);
 	device_set_attach(&vm->devices);
 	device_set_born(&vm->devices);
-	vm->ran = running;
-	r = running ? shell_start(vm->shell, vm, vm->home->state)
-		    : shell_load(vm->shell, vm->home->state);
+	vm->ran = k->running;
+	r = k->running ? shell_start(vm->shell, vm, vm->home->state)
+		       : shell_load(vm->shell, vm->home->state);
 	if (!r)
 		device_set_loaded(&vm->devices);
 	return r;
 }
 
+static int reset_locked(struct reset *k)
+{
+	struct ramet_vm *vm = k->vm;
+	int r = prepare(k);
+	bool lost = r && k->spoilt;
+
+	if (lost)
+		vm->state = RAMET_PAUSED; /* no vCPU runs */
+	if (!r) {
+		r = be_born(k);
+		lost = r;
+	}
+	if (lost)
+		vm_fail(vm, "it could not be reset: %s", strerror(-r));
+	device_set_free(&k->devices);
+	free(k->dirty);
+	return r;
+}
+
 int ramet_reset(struct ramet_vm *vm, struct ramet_err *err)
 {
-	uint64_t request_ns = now_ns();
+	struct reset k = { .vm = vm, .request_ns = now_ns() };
 	int r = vm_lock_alive(vm, "reset", err);
 	struct hurry hurry;
-	bool running;
 
 	if (r)
 		return r;
@@ -138,16 +181,10 @@ int ramet_reset(struct ramet_vm *vm, struct ramet_err *err)
 			"clone of it",
 			vm->name);
 	}
-	running = vm->state == RAMET_RUNNING;
+	k.running = vm->state == RAMET_RUNNING;
 	hurry = hurry_begin();
-	if (running) {
-		device_set_quiesce(&vm->devices);
-		shell_stop(vm->shell, NULL);
-	}
-	r = reset_stopped(vm, running, request_ns);
-	if (r)
-		vm_fail(vm, "it could not be reset: %s", strerror(-r));
-	else
+	r = reset_locked(&k);
+	if (!r)
 		atomic_fetch_add(&vm->family->resets, 1);
 	pthread_mutex_unlock(&vm->op);
 	hurry_end(&hurry);

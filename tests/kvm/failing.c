@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Out of memory in the middle of anything: every allocation (heap, mapping, descriptor, thread, KVM
+ * object) that the caller of an operation makes fails once, for all of them. The operation then
+ * fails whole with a line that says so, or does without; VMs go on, all counts are right, and
+ * nothing is left behind. The linker puts our wrappers in the place of the functions (meson.build).
+ */
+#include <errno.h>
+#include <linux/kvm.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "tests/kvm/common.h"
+
+#define MEMORY (16 * MIB)
+#define N_MAX  2000 /* allocations of one operation: far more than any makes */
+
+/* Of this thread alone: calls until one fails; -1: none will. */
+static __thread long countdown = -1;
+static __thread bool has_failed;
+
+static bool failing(int error)
+{
+	if (countdown < 0 || countdown-- > 0)
+		return false;
+	has_failed = true;
+	errno = error;
+	return true;
+}
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_malloc(size_t size)
+{
+	return failing(ENOMEM) ? NULL : __real_malloc(size);
+}
+
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size)
+{
+	return failing(ENOMEM) ? NULL : __real_calloc(n, size);
+}
+
+/* With 64-bit file offsets, mmap() is this symbol. */
+void *__real_mmap64(void *addr, size_t len, int prot, int flags, int fd, off_t off);
+void *__wrap_mmap64(void *addr, size_t len, int prot, int flags, int fd, off_t off);
+void *__wrap_mmap64(void *addr, size_t len, int prot, int flags, int fd, off_t off)
+{
+	return failing(ENOMEM) ? MAP_FAILED : __real_mmap64(addr, len, prot, flags, fd, off);
+}
+
+int __real_pthread_create(
+	pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg);
+int __wrap_pthread_create(
+	pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg);
+int __wrap_pthread_create(
+	pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg)
+{
+	return failing(EAGAIN) ? EAGAIN : __real_pthread_create(thread, attr, fn, arg);
+}
+
+int __real_memfd_create(const char *name, unsigned flags);
+int __wrap_memfd_create(const char *name, unsigned flags);
+int __wrap_memfd_create(const char *name, unsigned flags)
+{
+	return failing(EMFILE) ? -1 : __real_memfd_create(name, flags);
+}
+
+int __real_eventfd(unsigned value, int flags);
+int __wrap_eventfd(unsigned value, int flags);
+int __wrap_eventfd(unsigned value, int flags)
+{
+	return failing(EMFILE) ? -1 : __real_eventfd(value, flags);
+}
+
+/* What KVM allocates for, and the reading of states: not their loading, from which there is no way
+ * back. */
+static bool may_fail(unsigned long request)
+{
+	switch (request) {
+	case KVM_CREATE_VM:
+	case KVM_CREATE_VCPU:
+	case KVM_CREATE_IRQCHIP:
+	case KVM_SET_USER_MEMORY_REGION:
+	case KVM_SET_CPUID2:
+	case KVM_GET_IRQCHIP:
+	case KVM_GET_CLOCK:
+	case KVM_GET_SUPPORTED_CPUID:
+	case UFFDIO_API:
+	case UFFDIO_REGISTER:
+		return true;
+	}
+	return false;
+}
+
+int __real_ioctl(int fd, unsigned long request, void *arg);
+int __wrap_ioctl(int fd, unsigned long request, void *arg);
+int __wrap_ioctl(int fd, unsigned long request, void *arg)
+{
+	if (may_fail(request) && failing(request == KVM_CREATE_VM ? EMFILE : ENOMEM))
+		return -1;
+	return __real_ioctl(fd, request, arg);
+}
+
+/* ---- operations, each allocation of which fails once ---- */
+
+static void assert_told(int ret, const struct ramet_err *err)
+{
+	if (ret != -ENOMEM && ret != -EMFILE && ret != -EAGAIN)
+		fail_msg("unexpected error %d: %s", ret, err->msg);
+	assert_true(strlen(err->msg) > 0);
+}
+
+/* Forks vm into n until no allocation fails any more; every child that comes to be must work. */
+static void fork_failing(struct family *f, struct ramet_vm *vm, unsigned n, unsigned flags)
+{
+	struct ramet_vm *child[4];
+	unsigned refused = 0;
+
+	for (long nth = 0;; nth++) {
+		struct ramet_err err = { "" };
+		bool failed;
+		int ret;
+
+		assert_true(nth < N_MAX);
+		countdown = nth;
+		has_failed = false;
+		ret = ramet_fork(vm, n, flags, child, NULL, &err);
+		failed = has_failed;
+		countdown = -1;
+		if (getenv("RAMET_VERBOSE"))
+			print_message("%ld: %d %d %s\n", nth, ret, failed, err.msg);
+		if (ret) {
+			assert_true(failed);
+			assert_told(ret, &err);
+			refused++;
+		}
+		for (unsigned i = 0; i < n && !ret; i++) {
+			await_beats(child[i], 1);
+			stop_and_put(child[i]);
+		}
+		assert_healthy(vm);
+		assert_ok(ramet_family_check(f->family, &err), &err);
+		if (!failed)
+			break;
+	}
+	print_message("%u forks refused\n", refused);
+	assert_true(refused > 0);
+}
+
+/* No shells are kept, so that the fork makes its own and each step of that fails, too. */
+static struct family launch_cold(const char *guest, const char *args)
+{
+	struct ramet_config cfg = { .guest = guest, .args = args, .memory = MEMORY, .cold = true };
+	struct ramet_err err = { "" };
+	struct family f;
+
+	assert_ok(ramet_launch(&cfg, &f.family, &f.root, &err), &err);
+	assert_ok(ramet_wait(f.root, RAMET_EV_PHASE, RAMET_PHASE_READY, WAIT_MS), NULL);
+	return f;
+}
+
+static void test_fork_booted(void **state)
+{
+	struct resources before = resources_now();
+	struct family f = launch_cold("verify", "memory=1M");
+
+	fork_failing(&f, f.root, 1, 0);
+	await_beats(f.root, 100);
+	finish(&f);
+	assert_no_leak(before);
+}
+
+static void test_fork_dirty_clone(void **state)
+{
+	struct resources before = resources_now();
+	struct family f = launch_cold("verify", "memory=1M");
+	struct ramet_vm *clone = fork_one(f.root);
+
+	await_beats(clone, 20);
+	fork_failing(&f, clone, 3, 0);
+	await_beats(clone, 100);
+	await_beats(f.root, 20);
+	stop_and_put(clone);
+	finish(&f);
+	assert_no_leak(before);
+}
+
+static void test_fork_template(void **state)
+{
+	struct resources before = resources_now();
+	struct family f = launch_cold("verify", "memory=1M");
+	struct ramet_vm *template;
+	struct ramet_err err = { "" };
+
+	assert_ok(ramet_pause(f.root, &err), &err);
+	template = fork_one(f.root);
+	fork_failing(&f, template, 2, RAMET_FORK_RUN);
+	stop_and_put(template);
+	assert_ok(ramet_resume(f.root, &err), &err);
+	await_beats(f.root, 20);
+	finish(&f);
+	assert_no_leak(before);
+}
+
+static void test_reset(void **state)
+{
+	struct resources before = resources_now();
+	struct family f = launch_cold("verify", "memory=1M");
+	struct ramet_vm *clone = fork_one(f.root);
+	unsigned done = 0, refused = 0;
+
+	for (long nth = 0; !done; nth++) {
+		struct ramet_err err = { "" };
+		int ret;
+
+		assert_true(nth < N_MAX);
+		await_beats(clone, 2);
+		countdown = nth;
+		has_failed = false;
+		ret = ramet_reset(clone, &err);
+		done = !has_failed;
+		countdown = -1;
+		if (ret) {
+			assert_told(ret, &err);
+			refused++;
+		}
+		assert_healthy(clone);
+		assert_ok(ramet_family_check(f.family, &err), &err);
+	}
+	assert_true(refused > 0);
+	await_beats(clone, 20);
+	stop_and_put(clone);
+	finish(&f);
+	assert_no_leak(before);
+}
+
+static void test_launch(void **state)
+{
+	struct ramet_config cfg = { .guest = "count", .memory = MEMORY, .cpus = 2 };
+	struct resources before = resources_now();
+	unsigned refused = 0;
+
+	for (long nth = 0;; nth++) {
+		struct ramet_err err = { "" };
+		struct ramet_family *family = (void *)1;
+		struct ramet_vm *vm = (void *)2;
+		int ret;
+
+		assert_true(nth < N_MAX);
+		countdown = nth;
+		has_failed = false;
+		ret = ramet_launch(&cfg, &family, &vm, &err);
+		countdown = -1;
+		if (ret) {
+			assert_told(ret, &err);
+			assert_ptr_equal(family, (void *)1);
+			assert_ptr_equal(vm, (void *)2);
+			refused++;
+		} else {
+			struct family f = { family, vm };
+
+			await_beats(vm, 1);
+			finish(&f);
+		}
+		assert_no_leak(before);
+		if (!has_failed)
+			break;
+	}
+	print_message("%u launches refused\n", refused);
+	assert_true(refused > 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_fork_booted),
+		cmocka_unit_test(test_fork_dirty_clone),
+		cmocka_unit_test(test_fork_template),
+		cmocka_unit_test(test_reset),
+		cmocka_unit_test(test_launch),
+	};
+
+	return kvm_run_tests(tests);
+}
