@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ramet console: attach to a VM's serial console. */
-#include <signal.h>
 #include <stdio.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "vmm/command.h"
@@ -10,32 +8,7 @@
 
 static error_t parse_console(int key, char *arg, struct argp_state *state)
 {
-	const char **name = state->input;
-
-	switch (key) {
-	case ARGP_KEY_ARG:
-		if (*name)
-			argp_error(state, "one VM at a time");
-		*name = arg;
-		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "which VM?");
-		return 0;
-	}
-	return ARGP_ERR_UNKNOWN;
-}
-
-/* A terminal left raw would be a nuisance: signals end the relay in an orderly way. */
-static int terminating_signals(void)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	return signalfd(-1, &set, SFD_CLOEXEC);
+	return arg_vm(key, arg, state, state->input);
 }
 
 int cmd_console(int argc, char **argv)
@@ -69,8 +42,7 @@ int cmd_console(int argc, char **argv)
 		return EXIT_TROUBLE;
 	}
 	json_decref(reply);
-	signal(SIGPIPE, SIG_IGN);
-	wake = terminating_signals();
+	wake = ending_signals(); /* a terminal must not be left raw */
 	end = console_relay(&c, wake, false);
 	if (isatty(STDIN_FILENO))
 		fprintf(stderr, "\r\n[%s %s]\r\n", name,

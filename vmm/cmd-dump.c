@@ -29,17 +29,12 @@ static error_t parse_dump(int key, char *arg, struct argp_state *state)
 	case 's':
 		a->size = opt_size(state, "--size", arg, 1, RAMET_MEMORY_MAX);
 		return 0;
-	case ARGP_KEY_ARG:
-		if (a->name)
-			argp_error(state, "one VM at a time");
-		a->name = arg;
-		return 0;
-	case ARGP_KEY_END:
-		if (!a->name || !a->size)
-			argp_error(state, a->name ? "how much? Give --size" : "which VM?");
+	case ARGP_KEY_SUCCESS:
+		if (!a->size)
+			argp_error(state, "how much? Give --size");
 		return 0;
 	}
-	return ARGP_ERR_UNKNOWN;
+	return arg_vm(key, arg, state, &a->name);
 }
 
 static int write_all(const char *buf, size_t len)

@@ -34,16 +34,8 @@ static error_t parse_fork(int key, char *arg, struct argp_state *state)
 	case 'm':
 		a->memory = true;
 		return 0;
-	case ARGP_KEY_ARG:
-		if (a->name)
-			argp_error(state, "one VM at a time");
-		a->name = arg;
-		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "which VM?");
-		return 0;
 	}
-	return ARGP_ERR_UNKNOWN;
+	return arg_vm(key, arg, state, &a->name);
 }
 
 enum { CLONE, PAUSE, READY, SHARED, OWN };

@@ -21,16 +21,8 @@ static error_t parse_stat(int key, char *arg, struct argp_state *state)
 	case 'j':
 		a->json = true;
 		return 0;
-	case ARGP_KEY_ARG:
-		if (a->name)
-			argp_error(state, "one VM at a time");
-		a->name = arg;
-		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "which VM?");
-		return 0;
 	}
-	return ARGP_ERR_UNKNOWN;
+	return arg_vm(key, arg, state, &a->name);
 }
 
 /* "private_bytes" -> "private      1.5M": the unit is in the key's ending. */

@@ -161,16 +161,8 @@ static error_t parse_wait(int key, char *arg, struct argp_state *state)
 		a->timed = true;
 		a->timeout_s = opt_number(state, "--timeout", arg, 0, 1000000);
 		return 0;
-	case ARGP_KEY_ARG:
-		if (a->name)
-			argp_error(state, "one VM at a time");
-		a->name = arg;
-		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "which VM?");
-		return 0;
 	}
-	return ARGP_ERR_UNKNOWN;
+	return arg_vm(key, arg, state, &a->name);
 }
 
 int cmd_wait(int argc, char **argv)

@@ -3,11 +3,13 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 
 #include "vmm/size.h"
 
@@ -91,4 +93,32 @@ uint64_t opt_number(
 		argp_error(state, "%s: %s is out of range; take %" PRIu64 " to %" PRIu64, what, arg,
 			min, max);
 	return v;
+}
+
+error_t arg_vm(int key, char *arg, struct argp_state *state, const char **name)
+{
+	switch (key) {
+	case ARGP_KEY_ARG:
+		if (*name)
+			argp_error(state, "one VM at a time");
+		*name = arg;
+		return 0;
+	case ARGP_KEY_NO_ARGS:
+		argp_error(state, "which VM?");
+		return 0;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+int ending_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	return signalfd(-1, &set, SFD_CLOEXEC);
 }

@@ -55,5 +55,11 @@ uint64_t opt_size(
 	struct argp_state *state, const char *what, const char *arg, uint64_t min, uint64_t max);
 uint64_t opt_number(
 	struct argp_state *state, const char *what, const char *arg, uint64_t min, uint64_t max);
+/* The end of a parser whose command takes one VM: keeps its name, ARGP_ERR_UNKNOWN for the rest. */
+error_t arg_vm(int key, char *arg, struct argp_state *state, const char **name);
+
+/* A signalfd of SIGINT, SIGTERM and SIGHUP, blocked from now on, for the process to end in an
+ * orderly way; SIGPIPE is ignored. -1: errno. */
+int ending_signals(void);
 
 #endif

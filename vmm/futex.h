@@ -11,13 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static inline uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
+#include "vmm/clock.h"
 
 /* Waits while *word == value, at most timeout_ns (0: for ever). Spurious returns happen. */
 static inline void futex_wait(atomic_uint *word, unsigned value, uint64_t timeout_ns)
