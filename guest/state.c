@@ -19,7 +19,7 @@
 
 const char *const guest_keys[] = { NULL };
 
-enum kind { CR2, DR0, DR1, DR2, DR3, DR7, PIC1_MASK, PIC2_MASK, MSR };
+enum kind { CR2, DR0, DR1, DR2, DR3, DR7, PIC1_MASK, PIC2_MASK, PIT_MODE, MSR };
 
 static const struct {
 	enum kind kind;
@@ -31,7 +31,8 @@ static const struct {
 	{ DR3, 0, 0x3ffffff8, 0x80000000 },
 	{ DR7, 0, 0, 0xd0400 | 0x402 }, /* DR0 watches writes of 4 bytes where nobody writes */
 	{ PIC1_MASK, 0, 0xff, 0 }, { PIC2_MASK, 0, 0xff, 0 },
-	{ MSR, 0x174, 0xfffc, 4 },		    /* SYSENTER_CS */
+	{ PIT_MODE, 0, 0, 0x36 },  /* counter 2: both bytes, square wave (all ones without a PIT) */
+	{ MSR, 0x174, 0xfffc, 4 }, /* SYSENTER_CS */
 	{ MSR, 0x175, 0x7fffffffffff, 0 },	    /* SYSENTER_ESP */
 	{ MSR, 0x176, 0x7fffffffffff, 0 },	    /* SYSENTER_EIP */
 	{ MSR, 0x277, 0, 0x0007010600070106 },	    /* PAT, permuted */
@@ -89,6 +90,11 @@ GUEST_RING0 static uint64_t special_read(unsigned i)
 	case PIC2_MASK:
 		__asm__ volatile("inb $0xa1, %b0" : "+a"(v));
 		break;
+	case PIT_MODE: /* read back the status, and of that all but the output and the null count */
+		__asm__ volatile("movb $0xe8, %%al\n\toutb %%al, $0x43\n\tinb $0x42, %%al"
+				 : "+a"(v));
+		v &= 0x3f;
+		break;
 	case MSR:
 		__asm__ volatile("rdmsr" : "=a"(v), "=d"(hi) : "c"(special[i].msr));
 		v = (uint32_t)v | (uint64_t)hi << 32;
@@ -124,6 +130,9 @@ GUEST_RING0 static void special_write(unsigned i, uint64_t v)
 	case PIC2_MASK:
 		__asm__ volatile("outb %b0, $0xa1" : : "a"(v));
 		break;
+	case PIT_MODE:
+		__asm__ volatile("outb %b0, $0x43" : : "a"(v | 0x80));
+		break;
 	case MSR:
 		__asm__ volatile("wrmsr"
 				 :
@@ -132,10 +141,11 @@ GUEST_RING0 static void special_write(unsigned i, uint64_t v)
 	}
 }
 
-/* The interrupt controllers of the PC are one for all vCPUs. */
+/* The interrupt controllers and the timer of the PC are one for all vCPUs. */
 GUEST_RING0 static bool mine(unsigned cpu, unsigned i)
 {
-	return cpu == 0 || (special[i].kind != PIC1_MASK && special[i].kind != PIC2_MASK);
+	return cpu == 0 || (special[i].kind != PIC1_MASK && special[i].kind != PIC2_MASK &&
+				   special[i].kind != PIT_MODE);
 }
 
 enum { SERVICE_WRITE, SERVICE_READ };

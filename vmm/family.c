@@ -109,7 +109,7 @@ static void init_slots(struct ramet_family *f)
 	uint64_t off = 0;
 
 	m->cpus = f->cfg.cpus;
-	m->pit = false; /* Linux does without, as ACPI tells it to (vmm/acpi.c) */
+	m->pit = f->cfg.pit; /* Linux does without, as ACPI tells it to (vmm/acpi.c) */
 	pthread_mutex_init(&m->lock, NULL);
 	for (unsigned i = 0; i < f->ram.n; i++) {
 		m->slot[i].gpa = f->ram.r[i].gpa;

@@ -16,7 +16,8 @@ enum {
 	OPT_CMDLINE,
 	OPT_DISK,
 	OPT_LIMIT,
-	OPT_PAUSED
+	OPT_PAUSED,
+	OPT_PIT
 };
 
 static const struct argp_option options[] = {
@@ -27,6 +28,10 @@ static const struct argp_option options[] = {
 		"Return when the VM runs, printing its name; it goes on in the background", 0 },
 	{ "paused", OPT_PAUSED, NULL, 0, "Leave it paused, until 'ramet resume'", 0 },
 	{ "limit", OPT_LIMIT, "SIZE", 0, "Most guest memory that the family may hold in all", 0 },
+	{ "pit", OPT_PIT, NULL, 0,
+		"Give it an i8254 timer, for guests that insist on one; VMs are slower to make "
+		"then",
+		0 },
 	{ NULL, 0, NULL, 0, "What to run:", 1 },
 	{ "guest", OPT_GUEST, "NAME", 0, "A built-in guest, see below", 1 },
 	{ "args", OPT_ARGS, "STRING", 0, "Arguments for the built-in guest", 1 },
@@ -107,6 +112,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_LIMIT:
 		cfg->max_pool = opt_size(state, "--limit", arg, 1u << 20, UINT64_MAX);
+		return 0;
+	case OPT_PIT:
+		cfg->pit = true;
 		return 0;
 	case OPT_GUEST:
 		if (!is_guest(arg))

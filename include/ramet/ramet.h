@@ -50,9 +50,10 @@ struct ramet_config {
 	const char *initrd;
 	struct ramet_disk disks[RAMET_DISKS_MAX];
 	unsigned n_disks;
-	unsigned shells;   /* shells kept ready ahead; default 2. 0 cannot be asked for */
-	bool cold;	   /* keep none ready: every fork makes its own (to measure that) */
-	bool paused;	   /* do not start the VM */
+	unsigned shells; /* shells kept ready ahead; default 2. 0 cannot be asked for */
+	bool cold;	 /* keep none ready: every fork makes its own (to measure that) */
+	bool paused;	 /* do not start the VM */
+	bool pit; /* an i8254 timer, for guests that insist; making and closing a VM takes longer */
 	uint64_t max_pool; /* most bytes of guest memory the family may hold; default: no limit */
 	/* Console output of any VM of the family; called on a vCPU thread, must not block long. */
 	void (*console)(void *arg, struct ramet_vm *vm, const char *buf, size_t len);

@@ -27,19 +27,22 @@ static void show_console(void *arg, struct ramet_vm *vm, const char *buf, size_t
 	fprintf(stderr, "[%s] %.*s%s", st.name, (int)len, buf, buf[len - 1] == '\n' ? "" : "\n");
 }
 
-struct family launch(const char *guest, const char *args, uint64_t memory, unsigned cpus)
+struct family launch_config(struct ramet_config *cfg)
 {
-	struct ramet_config cfg = { .guest = guest,
-		.args = args,
-		.memory = memory,
-		.cpus = cpus,
-		.console = show_console };
 	struct ramet_err err = { "" };
 	struct family f;
 
-	assert_ok(ramet_launch(&cfg, &f.family, &f.root, &err), &err);
+	cfg->console = show_console;
+	assert_ok(ramet_launch(cfg, &f.family, &f.root, &err), &err);
 	assert_ok(ramet_wait(f.root, RAMET_EV_PHASE, RAMET_PHASE_READY, WAIT_MS), NULL);
 	return f;
+}
+
+struct family launch(const char *guest, const char *args, uint64_t memory, unsigned cpus)
+{
+	struct ramet_config cfg = { .guest = guest, .args = args, .memory = memory, .cpus = cpus };
+
+	return launch_config(&cfg);
 }
 
 void finish(struct family *f)

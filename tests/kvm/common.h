@@ -28,6 +28,7 @@ struct family {
 
 /* A family of a built-in guest, waited for until RAMET_PHASE_READY. */
 struct family launch(const char *guest, const char *args, uint64_t memory, unsigned cpus);
+struct family launch_config(struct ramet_config *cfg); /* its console is ours */
 /* Checks all counts, puts the root, destroys. All other references must have been put. */
 void finish(struct family *f);
 

@@ -156,12 +156,8 @@ static void fork_failing(struct family *f, struct ramet_vm *vm, unsigned n, unsi
 static struct family launch_cold(const char *guest, const char *args)
 {
 	struct ramet_config cfg = { .guest = guest, .args = args, .memory = MEMORY, .cold = true };
-	struct ramet_err err = { "" };
-	struct family f;
 
-	assert_ok(ramet_launch(&cfg, &f.family, &f.root, &err), &err);
-	assert_ok(ramet_wait(f.root, RAMET_EV_PHASE, RAMET_PHASE_READY, WAIT_MS), NULL);
-	return f;
+	return launch_config(&cfg);
 }
 
 static void test_fork_booted(void **state)

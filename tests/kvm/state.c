@@ -20,10 +20,13 @@ static void await_verified(struct ramet_vm *vm)
 	fail_msg("%s has not looked at birth %lu", st.name, st.births);
 }
 
-static void run_state(unsigned cpus)
+static void run_state(unsigned cpus, bool pit)
 {
 	struct resources before = resources_now();
-	struct family f = launch("state", NULL, 16 * MIB, cpus);
+	struct ramet_config cfg = {
+		.guest = "state", .memory = 16 * MIB, .cpus = cpus, .pit = pit
+	};
+	struct family f = launch_config(&cfg);
 	struct ramet_vm *vm = ramet_vm_get(f.root);
 
 	for (unsigned i = 0; i < 10; i++) {
@@ -47,12 +50,17 @@ static void run_state(unsigned cpus)
 
 static void test_1(void **state)
 {
-	run_state(1);
+	run_state(1, false);
 }
 
 static void test_3(void **state)
 {
-	run_state(3);
+	run_state(3, false);
+}
+
+static void test_pit(void **state)
+{
+	run_state(1, true);
 }
 
 int main(void)
@@ -60,6 +68,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_1),
 		cmocka_unit_test(test_3),
+		cmocka_unit_test(test_pit),
 	};
 
 	return kvm_run_tests(tests);
