@@ -18,6 +18,7 @@
 #include "vmm/console-relay.h"
 #include "vmm/host.h"
 #include "vmm/run-options.h"
+#include "vmm/sandbox.h"
 
 /* Everything up to the point where the VM runs and can be reached. */
 static int start(struct host *host, struct run_options *o)
@@ -28,6 +29,11 @@ static int start(struct host *host, struct run_options *o)
 
 	if (host_init(host, o->cfg.name, &err))
 		return complain("%s", err.msg);
+	/* The name is ours and its socket open. */
+	if (!o->no_sandbox && sandbox_enter(&err)) {
+		host_close(host);
+		return complain("%s", err.msg);
+	}
 	o->cfg.console = host_console;
 	o->cfg.console_arg = host;
 	if (ramet_launch(&o->cfg, &family, &vm, &err) || host_start(host, family, vm, &err)) {

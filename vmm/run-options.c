@@ -17,7 +17,8 @@ enum {
 	OPT_DISK,
 	OPT_LIMIT,
 	OPT_PAUSED,
-	OPT_PIT
+	OPT_PIT,
+	OPT_NO_SANDBOX
 };
 
 static const struct argp_option options[] = {
@@ -31,6 +32,10 @@ static const struct argp_option options[] = {
 	{ "pit", OPT_PIT, NULL, 0,
 		"Give it an i8254 timer, for guests that insist on one; VMs are slower to make "
 		"then",
+		0 },
+	{ "no-sandbox", OPT_NO_SANDBOX, NULL, 0,
+		"Keep the right to start programs, open sockets and so on, which the process gives "
+		"up before the guest runs",
 		0 },
 	{ NULL, 0, NULL, 0, "What to run:", 1 },
 	{ "guest", OPT_GUEST, "NAME", 0, "A built-in guest, see below", 1 },
@@ -115,6 +120,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_PIT:
 		cfg->pit = true;
+		return 0;
+	case OPT_NO_SANDBOX:
+		o->no_sandbox = true;
 		return 0;
 	case OPT_GUEST:
 		if (!is_guest(arg))

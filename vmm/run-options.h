@@ -7,6 +7,7 @@
 struct run_options {
 	struct ramet_config cfg; /* name is set; strings point into argv */
 	bool detach;
+	bool no_sandbox;
 };
 
 /* Does not return on bad usage. */

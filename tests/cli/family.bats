@@ -91,6 +91,14 @@ load common.bash
 	fails 1 "writing to stdout: No space" bash -c "'$RAMET' dump web --size 1M >/dev/full"
 }
 
+@test "the process gives up what it does not need, unless told not to" {
+	counter web
+	grep -qE '^Seccomp:\s+2' "/proc/$(processes_serving web)/status"
+	grep -qE '^NoNewPrivs:\s+1' "/proc/$(processes_serving web)/status"
+	counter free --no-sandbox
+	grep -qE '^Seccomp:\s+0' "/proc/$(processes_serving free)/status"
+}
+
 @test "a name is taken until its family has gone" {
 	counter web
 	fails 1 "'web' is taken" ramet run --name web --guest count
