@@ -50,7 +50,7 @@ static int add_rules(scmp_filter_ctx filter)
 	/* Signals to its own threads only. */
 	if (!r)
 		r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(tgkill), 1,
-			SCMP_A0(SCMP_CMP_NE, (scmp_datum_t)getpid()));
+			SCMP_A0(SCMP_CMP_NE, (scmp_datum_t)getpid(), 0));
 	return r;
 }
 
