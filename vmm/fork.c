@@ -23,11 +23,14 @@ struct fork {
 	struct ramet_vm **child;
 	struct generation *gen;
 	struct shell *old_shell, *shell; /* the parent's */
+	struct generation *old_birth;	 /* the parent's */
+	int error;			 /* of handing over */
 	uint64_t request_ns, stop_ns;
 	uint64_t first[RAMET_CPUS_MAX * 3]; /* GPAs its vCPUs need first */
 	unsigned n_first;
+	bool running; /* the parent is */
 	bool reuse; /* it has not run since its birth: its birth generation is what it would freeze
-		       to */
+		     to */
 	bool deferred; /* the VM has a view of its own over its birth generation: it becomes the
 			  overlay */
 };
@@ -102,7 +105,7 @@ static void undo(struct fork *k)
 			vm_discard(k->child[i]);
 	shells_give(k->vm->family, k->shell);
 	if (k->gen && k->gen == k->vm->birth && !k->reuse) {
-		machine_state_free(k->gen->state);
+		machine_state_put(k->gen->state);
 		k->gen->state = NULL;
 		device_set_free(k->gen->devices);
 	}
@@ -111,7 +114,7 @@ static void undo(struct fork *k)
 
 /*
  * A vCPU that goes on needs its code, its stack and its page tables at once; where all is deferred
- * it would wait for a fault on each. Notes where they are, while the stopped VM can still be asked.
+ * it would wait for a fault on each. Asks the stopped VM, which still has them, where they are.
  */
 static void note_first_spans(struct fork *k)
 {
@@ -125,7 +128,7 @@ static void note_first_spans(struct fork *k)
 		for (unsigned j = 0; j < 2; j++) {
 			struct kvm_translation t = { .linear_address = linear[j] };
 
-			if (ioctl(k->vm->shell->vcpu[i].fd, KVM_TRANSLATE, &t) == 0 && t.valid)
+			if (ioctl(k->old_shell->vcpu[i].fd, KVM_TRANSLATE, &t) == 0 && t.valid)
 				k->first[k->n_first++] = t.physical_address;
 		}
 	}
@@ -142,60 +145,83 @@ static void fill_first_spans(const struct fork *k, struct ramet_vm *vm)
 	}
 }
 
-/* Stops the VM and fills the generation in. On failure the VM runs on, as it was. */
-static int freeze(struct fork *k)
-{
-	struct ramet_vm *vm = k->vm;
-	bool running = vm->state == RAMET_RUNNING;
-	int r;
-
-	if (running)
-		device_set_quiesce(&vm->devices);
-	k->stop_ns = now_ns();
-	r = running ? shell_stop(vm->shell, k->gen->state) : shell_save(vm->shell, k->gen->state);
-	if (!r && k->deferred)
-		note_first_spans(k);
-	if (!r)
-		r = device_set_clone(&vm->devices, NULL, k->gen->devices);
-	if (r && running) {
-		shell_start(vm->shell, vm, NULL);
-		device_set_unquiesce(&vm->devices);
-	}
-	return r;
-}
-
 /* The parent goes on in a shell of its own, from the generation, like a child. */
 static int move_parent(struct fork *k)
 {
 	struct ramet_vm *vm = k->vm;
-	struct generation *birth = vm->birth;
-	bool running = vm->state == RAMET_RUNNING;
-	int r = 0;
+	int r;
 
 	k->old_shell = vm->shell;
-	/* Filled by nobody from here on; what is private in it stays as it is. */
-	view_set_source(k->old_shell->view, NULL);
 	if (k->deferred)
 		k->gen->overlay = k->old_shell;
+	view_set_source(k->shell->view, k->gen);
+	if (!k->running) {
+		r = shell_load(k->shell, k->gen->state);
+		if (r) {
+			view_set_source(k->shell->view, NULL);
+			k->gen->overlay = NULL;
+			return r;
+		}
+	}
 	vm->shell = k->shell;
+	k->old_birth = vm->birth;
 	vm->birth = generation_get(k->gen);
-	view_set_source(vm->shell->view, k->gen);
 	/* Of a VM that stays paused more children may be born: its generation must stay whole. */
-	if (k->deferred && running)
+	if (k->deferred && k->running)
 		atomic_store(&k->gen->heir, vm->shell->view);
-	vm->ran = running;
+	vm->ran = k->running;
 	vm_new_birth(vm, k->request_ns, false);
 	device_set_attach(&vm->devices);
-	if (running)
+	if (k->running)
 		shell_start_async(vm->shell, vm, k->gen->state);
-	else
-		r = shell_load(vm->shell, k->gen->state);
-	if (running)
+	return 0;
+}
+
+/* The VM has stopped and its state is saved: all that is left to do before it goes on. */
+static void hand_over(void *arg)
+{
+	struct fork *k = arg;
+
+	k->error = device_set_clone(&k->vm->devices, NULL, k->gen->devices);
+	if (!k->error)
+		k->error = move_parent(k);
+}
+
+/* Stops the VM, fills the generation in and lets the parent go on. On failure it runs on, as it
+ * was.
+ */
+static int freeze(struct fork *k)
+{
+	struct ramet_vm *vm = k->vm;
+	int r;
+
+	if (k->running)
+		device_set_quiesce(&vm->devices);
+	k->stop_ns = now_ns();
+	if (k->running) {
+		r = shell_stop_then(vm->shell, k->gen->state, hand_over, k);
+	} else {
+		r = shell_save(vm->shell, k->gen->state);
+		if (!r)
+			hand_over(k);
+	}
+	r = r ? r : k->error;
+	if (r && k->running)
+		shell_start(vm->shell, vm, NULL);
+	if (k->running)
 		device_set_unquiesce(&vm->devices);
-	if (running && !r)
-		fill_first_spans(k, vm); /* while its vCPUs load their state */
-	generation_put(birth);
 	return r;
+}
+
+/* What can wait until the parent goes on. */
+static void after_freeze(struct fork *k)
+{
+	shells_pattern(k->vm->family, k->gen->state);
+	if (k->deferred)
+		note_first_spans(k);
+	/* From here on it is filled by nobody; what is private in it stays as it is. */
+	view_set_source(k->old_shell->view, NULL);
+	generation_put(k->old_birth);
 }
 
 static int start_child(struct fork *k, struct ramet_vm *c, bool run)
@@ -230,7 +256,7 @@ static int born(struct fork *k, bool run)
 
 	for (unsigned i = 0; i < k->n && !r; i++)
 		r = start_child(k, k->child[i], run);
-	if (!k->reuse && k->vm->state == RAMET_RUNNING && shell_await(k->vm->shell))
+	if (!k->reuse && k->running && shell_await(k->vm->shell))
 		vm_fail(k->vm, "its state could not be loaded after a fork: %s",
 			strerror(-shell_await(k->vm->shell)));
 	for (unsigned i = 0; i < k->n && !r && run; i++)
@@ -254,9 +280,8 @@ static int fork_locked(struct fork *k, bool run)
 		return r;
 	}
 	if (!k->reuse)
-		r = move_parent(k);
-	if (!r)
-		r = born(k, run);
+		after_freeze(k);
+	r = born(k, run);
 	if (k->deferred)
 		worker_settle(vm->family, k->gen);
 	else
@@ -299,7 +324,8 @@ int ramet_fork(struct ramet_vm *vm, unsigned n, unsigned flags, struct ramet_vm 
 		free(k.child);
 		return r;
 	}
-	run = vm->state == RAMET_RUNNING || flags & RAMET_FORK_RUN;
+	k.running = vm->state == RAMET_RUNNING;
+	run = k.running || flags & RAMET_FORK_RUN;
 	k.reuse = vm->state == RAMET_PAUSED && !vm->ran && vm->birth->state;
 	hurry = hurry_begin();
 	r = fork_locked(&k, run);

@@ -76,7 +76,7 @@ void generation_free(struct generation *g)
 		shells_give(g->family, g->overlay);
 	device_set_free(g->devices);
 	free(g->devices);
-	machine_state_free(g->state);
+	machine_state_put(g->state);
 	memory_put_root(&g->family->memory, g->root);
 	free(g->list);
 	free((void *)g->span);

@@ -14,10 +14,6 @@
 
 #define CPUID_MAX 256
 
-/* MSRs that KVM lists as saved but that are restored another way, or change under us. */
-#define MSR_IA32_TSC	      0x10u /* through the TSC offset: a written value jumps */
-#define MSR_IA32_TSC_DEADLINE 0x6e0u
-
 /*
  * Asynchronous page faults are hidden from guests: one that waits for a "page ready" at a fork
  * would wait for ever in the clone, whose KVM never fetched that page. Without guests that use them
@@ -75,6 +71,7 @@ static int read_msr_list(struct kvm_host *host)
 			continue;
 		if (is_async_pf(m))
 			continue;
+		/* Through the TSC offset: a value that is written jumps. */
 		if (m == MSR_IA32_TSC && host->tsc_offset)
 			continue;
 		if (m == MSR_IA32_TSC_DEADLINE) {

@@ -12,13 +12,16 @@
 
 #define KVM_MSRS_MAX 192
 
+#define MSR_IA32_TSC	      0x10u
+#define MSR_IA32_TSC_DEADLINE 0x6e0u
+
 struct kvm_host {
 	int fd;
 	size_t run_size;   /* of one vCPU's struct kvm_run mapping */
 	size_t xsave_size; /* of KVM_GET_XSAVE2's area; 4096 without it */
 	bool xsave2, tsc_offset, clock_realtime;
 	bool xcrs;		  /* false: no XSAVE, hence no XCR0 */
-	uint32_t sync_regs;	  /* KVM_SYNC_X86_* that kvm_run carries */
+	uint32_t sync_regs;	  /* KVM_SYNC_X86_* that kvm_run can carry */
 	struct kvm_cpuid2 *cpuid; /* what a vCPU is shown; APIC ids are filled in per vCPU */
 	unsigned n_msrs;	  /* saved and loaded, in this order */
 	uint32_t msr[KVM_MSRS_MAX];

@@ -17,12 +17,17 @@ enum { VCPU_LOAD = 1, VCPU_RUN = 2, VCPU_SAVE = 4, VCPU_QUIT = 8 };
 
 /* ---- the vCPU's thread: real-time, except while it runs the guest ---- */
 
-static void acknowledge(struct shell *sh, int error)
+static void note_error(struct shell *sh, int error)
 {
 	int none = 0;
 
 	if (error)
 		atomic_compare_exchange_strong(&sh->error, &none, error);
+}
+
+static void acknowledge(struct shell *sh, int error)
+{
+	note_error(sh, error);
 	sh->done_ns = now_ns();
 	if (atomic_fetch_sub(&sh->pending, 1) == 1)
 		futex_wake_all(&sh->pending);
@@ -46,7 +51,7 @@ static void run_until_stopped(struct vcpu *vcpu)
 	struct shell *sh = vcpu->shell;
 	bool runnable = true;
 
-	hurry_thread(0, false);
+	hurry_slice(NEWBORN_SLICE_NS);
 	while (!atomic_load(&sh->stop)) {
 		if (!runnable) {
 			futex_wait(&sh->stop, 0, 0);
@@ -77,18 +82,47 @@ static void meet(struct shell *sh)
 	}
 }
 
+static int save(struct vcpu *vcpu)
+{
+	struct shell *sh = vcpu->shell;
+	const struct kvm_host *host = &sh->machine->host;
+
+	return vcpu_save(host, vcpu->fd, vcpu->run, &sh->save->vcpu[vcpu->index]);
+}
+
+static int load(struct vcpu *vcpu)
+{
+	struct shell *sh = vcpu->shell;
+
+	return vcpu_load(&sh->machine->host, vcpu->fd, vcpu->run, &sh->load->vcpu[vcpu->index],
+		sh->has ? &sh->has->vcpu[vcpu->index] : NULL);
+}
+
+/* This vCPU has left the guest. */
+static void finish_stop(struct vcpu *vcpu)
+{
+	struct shell *sh = vcpu->shell;
+
+	meet(sh);
+	if (!sh->save)
+		return;
+	note_error(sh, save(vcpu));
+	if (atomic_fetch_add(&sh->saved, 1) + 1 < sh->machine->cpus)
+		return;
+	note_error(sh, machine_save(&sh->machine->host, sh->vm_fd, sh->save));
+	if (sh->then && !atomic_load(&sh->error))
+		sh->then(sh->then_arg);
+}
+
 static void *vcpu_thread(void *arg)
 {
 	struct vcpu *vcpu = arg;
 	struct shell *sh = vcpu->shell;
-	const struct kvm_host *host = &sh->machine->host;
 
 	atomic_store(&vcpu->tid, gettid());
 	hurry_thread(0, true);
 	/* The first KVM_RUN of a vCPU allocates: do it now rather than in somebody's pause. */
-	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-	ioctl(vcpu->fd, KVM_RUN, 0);
-	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+	vcpu_flush(vcpu->fd, vcpu->run);
 	for (;;) {
 		unsigned cmd = atomic_load(&vcpu->cmd);
 		int r = 0;
@@ -101,7 +135,7 @@ static void *vcpu_thread(void *arg)
 		if (cmd & VCPU_QUIT)
 			return NULL;
 		if (cmd & VCPU_LOAD)
-			r = vcpu_load(host, vcpu->fd, &sh->load->vcpu[vcpu->index]);
+			r = load(vcpu);
 		if (cmd & VCPU_RUN) {
 			/* Here, not when stopping: the stopper may still be about to set it. */
 			__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
@@ -111,18 +145,25 @@ static void *vcpu_thread(void *arg)
 			else
 				while (!atomic_load(&sh->stop))
 					futex_wait(&sh->stop, 0, 0);
-			meet(sh);
+			finish_stop(vcpu);
 			r = 0;
-			if (sh->save)
-				r = vcpu_save(host, vcpu->fd, &sh->save->vcpu[vcpu->index]);
+		} else if (cmd & VCPU_LOAD && !r) {
+			r = vcpu_flush(vcpu->fd, vcpu->run);
 		}
 		if (cmd & VCPU_SAVE)
-			r = vcpu_save(host, vcpu->fd, &sh->save->vcpu[vcpu->index]);
+			r = save(vcpu);
 		acknowledge(sh, r);
 	}
 }
 
 /* ---- commands ---- */
+
+/* Its vCPUs have been given something else meanwhile. They are idle. */
+static void forget_preload(struct shell *sh)
+{
+	machine_state_put(sh->has);
+	sh->has = NULL;
+}
 
 static void command(struct shell *sh, unsigned cmd)
 {
@@ -148,10 +189,11 @@ void shell_start_async(struct shell *sh, struct ramet_vm *vm, const struct machi
 	int r = 0;
 
 	sh->vm = vm;
-	sh->load = (struct machine_state *)state;
+	sh->load = state;
 	sh->save = NULL;
 	atomic_store(&sh->stop, 0);
 	atomic_store(&sh->stopped, 0);
+	atomic_store(&sh->saved, 0);
 	/* Before the vCPUs: loading a LAPIC looks at the I/O APIC's routes. */
 	if (state)
 		r = machine_load(&sh->machine->host, sh->vm_fd, state);
@@ -170,16 +212,20 @@ int shell_load(struct shell *sh, const struct machine_state *state)
 {
 	int r = machine_load(&sh->machine->host, sh->vm_fd, state);
 
-	sh->load = (struct machine_state *)state;
+	sh->load = state;
 	command(sh, VCPU_LOAD);
-	return shell_await(sh) ? shell_await(sh) : r;
+	r = shell_await(sh) ? shell_await(sh) : r;
+	forget_preload(sh);
+	return r;
 }
 
-int shell_stop(struct shell *sh, struct machine_state *state)
+int shell_stop_then(
+	struct shell *sh, struct machine_state *state, void (*then)(void *arg), void *arg)
 {
-	int r;
-
+	forget_preload(sh);
 	sh->save = state;
+	sh->then = then;
+	sh->then_arg = arg;
 	atomic_store(&sh->error, 0);
 	atomic_store(&sh->pending, sh->machine->cpus);
 	atomic_store(&sh->stop, 1);
@@ -187,13 +233,17 @@ int shell_stop(struct shell *sh, struct machine_state *state)
 	for (unsigned i = 0; i < sh->machine->cpus; i++) {
 		/* Before the signal: one that comes outside KVM_RUN must not be missed. */
 		__atomic_store_n(&sh->vcpu[i].run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-		hurry_thread(atomic_load(&sh->vcpu[i].tid), true);
 		pthread_kill(sh->vcpu[i].thread, KICK_SIGNAL);
 	}
-	r = shell_await(sh);
-	if (!r && state)
-		r = machine_save(&sh->machine->host, sh->vm_fd, state);
-	return r;
+	/* One that waits for a CPU gets one. */
+	for (unsigned i = 0; i < sh->machine->cpus; i++)
+		hurry_thread(atomic_load(&sh->vcpu[i].tid), true);
+	return shell_await(sh);
+}
+
+int shell_stop(struct shell *sh, struct machine_state *state)
+{
+	return shell_stop_then(sh, state, NULL, NULL);
 }
 
 int shell_save(struct shell *sh, struct machine_state *state)
@@ -286,6 +336,16 @@ static int make_vcpu(struct shell *sh, unsigned index)
 	return r;
 }
 
+void shell_preload(struct shell *sh, struct machine_state *state)
+{
+	forget_preload(sh);
+	/* From here: only KVM_RUN wants to be called by one thread. */
+	for (unsigned i = 0; i < sh->machine->cpus; i++)
+		if (vcpu_preload(&sh->machine->host, sh->vcpu[i].fd, &state->vcpu[i]))
+			return;
+	sh->has = machine_state_get(state);
+}
+
 int shell_new(struct machine *machine, struct shell **out)
 {
 	struct shell *sh = calloc(1, sizeof(*sh));
@@ -335,5 +395,6 @@ void shell_free(struct shell *sh)
 	view_free(sh->view);
 	if (sh->vm_fd >= 0)
 		close(sh->vm_fd);
+	machine_state_put(sh->has);
 	free(sh);
 }

@@ -36,11 +36,15 @@ struct shell {
 	const struct machine *machine;
 	int vm_fd;
 	struct view *view;
-	struct ramet_vm *vm;	    /* whose vCPUs these are while it runs */
-	struct machine_state *load; /* what to load before running / where to save after stopping */
-	struct machine_state *save;
+	struct ramet_vm *vm;		  /* whose vCPUs these are while it runs */
+	const struct machine_state *load; /* what to load before running */
+	struct machine_state *save;	  /* where to save after stopping */
+	struct machine_state *has;	  /* what an idle shell was preloaded with, or NULL */
+	void (*then)(void *arg);	  /* see shell_stop_then() */
+	void *then_arg;
 	atomic_uint stop;    /* futex: 1 asks vCPUs to leave the guest */
 	atomic_uint stopped; /* futex: vCPUs that have left it */
+	atomic_uint saved;   /* vCPUs that have been saved */
 	atomic_uint pending; /* futex: vCPUs that have not acknowledged the command */
 	atomic_int error;    /* first -errno of a command */
 	uint64_t done_ns;    /* when the last vCPU acknowledged it */
@@ -66,6 +70,10 @@ int shell_new(struct machine *machine, struct shell **out);
 /* The vCPUs must be idle. */
 void shell_free(struct shell *sh);
 
+/* Loads ahead, into idle vCPUs, what it can of a state like those that are to be loaded, so that
+ * only the difference is left to be loaded then. Failing is fine. */
+void shell_preload(struct shell *sh, struct machine_state *state);
+
 /*
  * Commands. The caller is the only one who commands this shell. start() loads `state` if given,
  * then lets the vCPUs run for vm; stop() brings them out of the guest at an instruction boundary,
@@ -77,6 +85,10 @@ int shell_await(struct shell *sh);
 int shell_start(struct shell *sh, struct ramet_vm *vm, const struct machine_state *state);
 int shell_load(struct shell *sh, const struct machine_state *state);
 int shell_stop(struct shell *sh, struct machine_state *state);
+/* Calls then(arg) when all is saved, before it returns: on the thread of the vCPU that was saved
+ * last, since to wake another one takes as long as saving half a vCPU. Not called on failure. */
+int shell_stop_then(
+	struct shell *sh, struct machine_state *state, void (*then)(void *arg), void *arg);
 int shell_save(struct shell *sh, struct machine_state *state);
 
 /* Installs the (empty) handler of the signal that interrupts KVM_RUN. */

@@ -28,18 +28,22 @@ static int blank(struct shell *sh)
 	return r ? r : view_blank(sh->view);
 }
 
-/* One step of the maker, outside the lock. */
-static struct shell *refill(struct ramet_family *f, struct shell *used, bool drop)
+/* One step of the maker, outside the lock. Takes over the reference to the pattern. */
+static struct shell *refill(
+	struct ramet_family *f, struct shell *used, bool drop, struct machine_state *pattern)
 {
-	struct shell *sh = NULL;
+	struct shell *sh = used;
 
 	if (used && (drop || blank(used))) {
 		shell_free(used);
-		return NULL;
+		sh = NULL;
+	} else if (!used && shell_new(&f->machine, &sh)) {
+		sh = NULL;
 	}
-	if (used)
-		return used;
-	return shell_new(&f->machine, &sh) ? NULL : sh;
+	if (sh && pattern)
+		shell_preload(sh, pattern);
+	machine_state_put(pattern);
+	return sh;
 }
 
 static void *maker(void *arg)
@@ -48,6 +52,7 @@ static void *maker(void *arg)
 
 	pthread_mutex_lock(&f->shells_lock);
 	while (!f->shells_quit) {
+		struct machine_state *pattern = NULL;
 		struct shell *used, *made;
 		bool drop;
 
@@ -57,8 +62,10 @@ static void *maker(void *arg)
 		}
 		used = pop(&f->used_shells);
 		drop = f->n_shells >= f->want_shells + SHELLS_SPARE;
+		if (f->pattern)
+			pattern = machine_state_get(f->pattern);
 		pthread_mutex_unlock(&f->shells_lock);
-		made = refill(f, used, drop);
+		made = refill(f, used, drop, pattern);
 		pthread_mutex_lock(&f->shells_lock);
 		if (made) {
 			made->next = f->shells;
@@ -94,8 +101,20 @@ void shells_stop(struct ramet_family *f)
 		shell_free(sh);
 	while ((sh = pop(&f->used_shells)))
 		shell_free(sh);
+	machine_state_put(f->pattern);
 	pthread_cond_destroy(&f->shells_cond);
 	pthread_mutex_destroy(&f->shells_lock);
+}
+
+void shells_pattern(struct ramet_family *f, struct machine_state *state)
+{
+	struct machine_state *old;
+
+	pthread_mutex_lock(&f->shells_lock);
+	old = f->pattern;
+	f->pattern = machine_state_get(state);
+	pthread_mutex_unlock(&f->shells_lock);
+	machine_state_put(old);
 }
 
 int shells_take(struct ramet_family *f, struct shell **out)

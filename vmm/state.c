@@ -6,6 +6,15 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include <asm/kvm_para.h>
+
+/* SDM vol. 3: 2.5, 2.2.1; 11.5.1 and 11.5.4 (registers of the local APIC). */
+#define CR0_PG		(1ull << 31)
+#define EFER_LMA	(1ull << 10)
+#define APIC_LVTT	0x320
+#define APIC_TMICT	0x380
+#define APIC_LVT_MASKED (1u << 16)
+
 struct machine_state *machine_state_new(const struct kvm_host *host, unsigned cpus, bool has_pit)
 {
 	/* XSAVE areas behind the array, so that a state is one allocation. */
@@ -14,6 +23,7 @@ struct machine_state *machine_state_new(const struct kvm_host *host, unsigned cp
 
 	if (!s)
 		return NULL;
+	atomic_init(&s->refs, 1);
 	s->cpus = cpus;
 	s->has_pit = has_pit;
 	for (unsigned i = 0; i < cpus; i++)
@@ -21,9 +31,16 @@ struct machine_state *machine_state_new(const struct kvm_host *host, unsigned cp
 	return s;
 }
 
-void machine_state_free(struct machine_state *s)
+struct machine_state *machine_state_get(struct machine_state *s)
 {
-	free(s);
+	atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
+	return s;
+}
+
+void machine_state_put(struct machine_state *s)
+{
+	if (s && atomic_fetch_sub(&s->refs, 1) == 1)
+		free(s);
 }
 
 static int tsc_offset(int fd, uint64_t *value, unsigned long request)
@@ -43,14 +60,49 @@ static int tsc_offset(int fd, uint64_t *value, unsigned long request)
 			return -errno; \
 	} while (0)
 
-int vcpu_save(const struct kvm_host *host, int fd, struct vcpu_state *s)
+/* Registers that kvm_run carries both ways, at every KVM_RUN. Each ioctl on a vCPU makes KVM put
+ * its context on the processor and take it off again: 5 us where that traps, more than all else it
+ * does. */
+#define SYNC (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
+
+static bool has_sync(const struct kvm_host *host)
+{
+	return (host->sync_regs & SYNC) == SYNC;
+}
+
+/* A KVM_RUN that runs no instruction. */
+int vcpu_flush(int fd, struct kvm_run *run)
+{
+	__atomic_store_n(&run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+	return ioctl(fd, KVM_RUN, 0) < 0 && errno != EINTR && errno != EAGAIN ? -errno : 0;
+}
+
+static int save_registers(
+	const struct kvm_host *host, int fd, struct kvm_run *run, struct vcpu_state *s)
+{
+	int r;
+
+	if (!has_sync(host)) {
+		TRY(ioctl(fd, KVM_GET_REGS, &s->regs));
+		TRY(ioctl(fd, KVM_GET_SREGS, &s->sregs));
+		TRY(ioctl(fd, KVM_GET_VCPU_EVENTS, &s->events));
+		return 0;
+	}
+	run->kvm_valid_regs = SYNC;
+	r = vcpu_flush(fd, run);
+	run->kvm_valid_regs = 0;
+	s->regs = run->s.regs.regs;
+	s->sregs = run->s.regs.sregs;
+	s->events = run->s.regs.events;
+	return r;
+}
+
+int vcpu_save(const struct kvm_host *host, int fd, struct kvm_run *run, struct vcpu_state *s)
 {
 	int n;
 
 	/* First: reading the MP state takes in a pending INIT or SIPI and so changes the rest. */
 	TRY(ioctl(fd, KVM_GET_MP_STATE, &s->mp_state));
-	TRY(ioctl(fd, KVM_GET_REGS, &s->regs));
-	TRY(ioctl(fd, KVM_GET_SREGS, &s->sregs));
 	TRY(ioctl(fd, host->xsave2 ? KVM_GET_XSAVE2 : KVM_GET_XSAVE, s->xsave));
 	if (host->xcrs)
 		TRY(ioctl(fd, KVM_GET_XCRS, &s->xcrs));
@@ -64,34 +116,131 @@ int vcpu_save(const struct kvm_host *host, int fd, struct vcpu_state *s)
 	n = ioctl(fd, KVM_GET_MSRS, &s->msrs);
 	if (n != (int)host->n_msrs)
 		return n < 0 ? -errno : -EIO;
-	/* Last: the calls above can raise what it reports. */
-	TRY(ioctl(fd, KVM_GET_VCPU_EVENTS, &s->events));
+	/* Last: the calls above can raise what the events report. */
+	return save_registers(host, fd, run, s);
+}
+
+/* Written even if KVM has that value already: it counts from now, or makes KVM look at the guest's
+ * memory. Enlightenments of Hyper-V (0x400000xx) do, too. */
+static bool is_alive(uint32_t msr)
+{
+	return msr == MSR_IA32_TSC || msr == MSR_IA32_TSC_DEADLINE || msr == MSR_KVM_SYSTEM_TIME ||
+	       msr == MSR_KVM_SYSTEM_TIME_NEW || msr == MSR_KVM_STEAL_TIME ||
+	       msr == MSR_KVM_PV_EOI_EN || (msr & 0xfffffe00u) == 0x40000000u;
+}
+
+/* `has`: see vcpu_load(). */
+static int load_msrs(int fd, const struct vcpu_state *s, const struct vcpu_state *has)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry[KVM_MSRS_MAX];
+	} m;
+	int n;
+
+	m.head.nmsrs = m.head.pad = 0;
+	for (unsigned i = 0; i < s->msrs.head.nmsrs; i++) {
+		const struct kvm_msr_entry *e = &s->msrs.entry[i];
+		uint64_t old = !has || is_alive(e->index) ? 0 : has->msrs.entry[i].data;
+
+		if (!has || e->data != old)
+			m.entry[m.head.nmsrs++] = *e;
+	}
+	if (!m.head.nmsrs)
+		return 0;
+	n = ioctl(fd, KVM_SET_MSRS, &m);
+	if (n != (int)m.head.nmsrs)
+		return n < 0 ? -errno : -EIO;
 	return 0;
 }
 
-int vcpu_load(const struct kvm_host *host, int fd, const struct vcpu_state *s)
+/* What is in the events as pending is loaded even where it is empty: the shell may have been used.
+ */
+static struct kvm_vcpu_events events_to_load(const struct vcpu_state *s)
 {
 	struct kvm_vcpu_events events = s->events;
-	int n;
 
-	/* Load what was saved as pending even where it is empty: the shell may have been used. */
 	events.flags |= KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR |
 			KVM_VCPUEVENT_VALID_SHADOW | (s->events.flags & KVM_VCPUEVENT_VALID_SMM);
+	return events;
+}
+
+static int load_registers(
+	const struct kvm_host *host, int fd, struct kvm_run *run, const struct vcpu_state *s)
+{
+	struct kvm_vcpu_events events = events_to_load(s);
+	bool waits_for_sipi = s->mp_state.mp_state != KVM_MP_STATE_RUNNABLE &&
+			      s->mp_state.mp_state != KVM_MP_STATE_HALTED;
+
+	/* A vCPU that waits for its SIPI would take the registers in after it. */
+	if (has_sync(host) && !waits_for_sipi) {
+		run->s.regs.regs = s->regs;
+		run->s.regs.sregs = s->sregs;
+		run->s.regs.events = events;
+		run->kvm_dirty_regs = SYNC;
+		return 0;
+	}
+	TRY(ioctl(fd, KVM_SET_SREGS, &s->sregs));
+	TRY(ioctl(fd, KVM_SET_REGS, &s->regs));
+	/* After the registers, which drop a pending exception. */
+	TRY(ioctl(fd, KVM_SET_VCPU_EVENTS, &events));
+	return 0;
+}
+
+#define DIFFERS(field) (!has || memcmp(&has->field, &s->field, sizeof(s->field)) != 0)
+
+int vcpu_load(const struct kvm_host *host, int fd, struct kvm_run *run, const struct vcpu_state *s,
+	const struct vcpu_state *has)
+{
+	bool new_xcrs = host->xcrs && DIFFERS(xcrs);
+	int r;
+
+	if (DIFFERS(mp_state))
+		TRY(ioctl(fd, KVM_SET_MP_STATE, &s->mp_state));
+	/* Before the LAPIC, which depends on the APIC base. */
+	if (DIFFERS(sregs.apic_base))
+		TRY(ioctl(fd, KVM_SET_SREGS, &s->sregs));
+	if (new_xcrs) /* before XSAVE, which it may forbid */
+		TRY(ioctl(fd, KVM_SET_XCRS, &s->xcrs));
+	if (new_xcrs || !has || memcmp(has->xsave, s->xsave, host->xsave_size) != 0)
+		TRY(ioctl(fd, KVM_SET_XSAVE, s->xsave));
+	if (DIFFERS(debugregs))
+		TRY(ioctl(fd, KVM_SET_DEBUGREGS, &s->debugregs));
+	if (host->tsc_offset && DIFFERS(tsc_offset))
+		TRY(tsc_offset(fd, (uint64_t *)&s->tsc_offset, KVM_SET_DEVICE_ATTR));
+	TRY(ioctl(fd, KVM_SET_LAPIC, &s->lapic)); /* its timer counts from now: never the same */
+	r = load_msrs(fd, s, has);		  /* after the LAPIC: TSC deadline */
+	return r ? r : load_registers(host, fd, run, s);
+}
+
+int vcpu_preload(const struct kvm_host *host, int fd, const struct vcpu_state *s)
+{
+	struct kvm_lapic_state lapic = s->lapic;
+	struct vcpu_state quiet;
+	int r;
+
+	/* Loading CR3 with PAE paging reads its four entries from a memory that is not there yet.
+	 */
+	if ((s->sregs.cr0 & CR0_PG) && !(s->sregs.efer & EFER_LMA))
+		return 1;
+	quiet.msrs = s->msrs;
+	for (unsigned i = 0; i < quiet.msrs.head.nmsrs; i++)
+		if (is_alive(quiet.msrs.entry[i].index))
+			quiet.msrs.entry[i].data = 0;
+	memcpy(lapic.regs + APIC_LVTT, &(uint32_t){ APIC_LVT_MASKED }, sizeof(uint32_t));
+	memset(lapic.regs + APIC_TMICT, 0, sizeof(uint32_t));
 	TRY(ioctl(fd, KVM_SET_MP_STATE, &s->mp_state));
 	TRY(ioctl(fd, KVM_SET_SREGS, &s->sregs));
-	if (host->xcrs) /* before XSAVE, which it may forbid */
+	if (host->xcrs)
 		TRY(ioctl(fd, KVM_SET_XCRS, &s->xcrs));
 	TRY(ioctl(fd, KVM_SET_XSAVE, s->xsave));
 	TRY(ioctl(fd, KVM_SET_DEBUGREGS, &s->debugregs));
 	if (host->tsc_offset)
 		TRY(tsc_offset(fd, (uint64_t *)&s->tsc_offset, KVM_SET_DEVICE_ATTR));
-	TRY(ioctl(fd, KVM_SET_LAPIC, &s->lapic)); /* after SREGS: needs the APIC base */
-	n = ioctl(fd, KVM_SET_MSRS, &s->msrs);	  /* after the LAPIC: TSC deadline */
-	if (n != (int)s->msrs.head.nmsrs)
-		return n < 0 ? -errno : -EIO;
-	TRY(ioctl(fd, KVM_SET_REGS, &s->regs));
-	TRY(ioctl(fd, KVM_SET_VCPU_EVENTS,
-		&events)); /* after REGS, which drops a pending exception */
+	r = load_msrs(fd, &quiet, NULL);
+	if (r)
+		return r;
+	TRY(ioctl(fd, KVM_SET_LAPIC, &lapic));
 	return 0;
 }
 

@@ -6,6 +6,8 @@
 #ifndef RAMET_VMM_STATE_H
 #define RAMET_VMM_STATE_H
 
+#include <stdatomic.h>
+
 #include "vmm/kvm.h"
 
 struct vcpu_state {
@@ -24,7 +26,9 @@ struct vcpu_state {
 	} msrs;
 };
 
+/* Counted, and never changed once it is filled in. */
 struct machine_state {
+	atomic_uint refs;
 	unsigned cpus;
 	bool has_pit;
 	struct kvm_irqchip irqchip[3]; /* master PIC, slave PIC, I/O APIC */
@@ -33,14 +37,25 @@ struct machine_state {
 	struct vcpu_state vcpu[];
 };
 
-/* NULL: out of memory. */
+/* With one reference; NULL: out of memory. */
 struct machine_state *machine_state_new(const struct kvm_host *host, unsigned cpus, bool has_pit);
-void machine_state_free(struct machine_state *s);
+struct machine_state *machine_state_get(struct machine_state *s);
+void machine_state_put(struct machine_state *s); /* NULL is fine */
 
 /* One vCPU; it must be stopped, with pending I/O completed. Other vCPUs must be stopped too, since
  * they can still send it interrupts. Returns 0 or -errno. */
-int vcpu_save(const struct kvm_host *host, int vcpu_fd, struct vcpu_state *s);
-int vcpu_load(const struct kvm_host *host, int vcpu_fd, const struct vcpu_state *s);
+int vcpu_save(const struct kvm_host *host, int vcpu_fd, struct kvm_run *run, struct vcpu_state *s);
+/*
+ * Gives a vCPU what s has but it has not: `has` is what it was preloaded with and has not run
+ * since; NULL: anything. The registers may be left in kvm_run, where the next KVM_RUN finds them;
+ * vcpu_flush() makes one that runs no instruction.
+ */
+int vcpu_load(const struct kvm_host *host, int vcpu_fd, struct kvm_run *run,
+	const struct vcpu_state *s, const struct vcpu_state *has);
+int vcpu_flush(int vcpu_fd, struct kvm_run *run);
+/* Loads ahead what states of one family have in common. The vCPU's timer is silent afterwards, and
+ * KVM does not touch its guest's memory. 1: not possible for this state. */
+int vcpu_preload(const struct kvm_host *host, int vcpu_fd, const struct vcpu_state *s);
 /* The rest: interrupt controllers, timer, clock. */
 int machine_save(const struct kvm_host *host, int vm_fd, struct machine_state *s);
 int machine_load(const struct kvm_host *host, int vm_fd, const struct machine_state *s);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "vmm/futex.h"
+#include "vmm/hurry.h"
 #include "vmm/vm.h"
 
 /* Its first exit after a birth: the guest has executed something, and somebody outside has seen it.
@@ -13,8 +14,10 @@ static void note_ready(struct ramet_vm *vm)
 	uint64_t none = 0;
 
 	if (!atomic_load_explicit(&vm->ready_ns, memory_order_relaxed) &&
-		atomic_compare_exchange_strong(&vm->ready_ns, &none, now_ns()))
+		atomic_compare_exchange_strong(&vm->ready_ns, &none, now_ns())) {
+		hurry_slice(0);
 		vm_event(vm);
+	}
 }
 
 static void port_io(struct vcpu *vcpu)

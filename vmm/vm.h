@@ -76,6 +76,7 @@ struct ramet_family {
 	pthread_mutex_t shells_lock;
 	pthread_cond_t shells_cond;
 	struct shell *shells, *used_shells; /* used: to be blanked, by the maker */
+	struct machine_state *pattern;	    /* what they are preloaded with, or NULL */
 	unsigned n_shells, want_shells;
 	bool shells_quit;
 	pthread_t maker;
@@ -95,6 +96,8 @@ struct ramet_vm **family_snapshot(struct ramet_family *f, unsigned *n);
 int shells_start(struct ramet_family *f);
 void shells_stop(struct ramet_family *f); /* frees them all */
 int shells_take(struct ramet_family *f, struct shell **out);
+/* States that are to be loaded from now on are probably like this one. */
+void shells_pattern(struct ramet_family *f, struct machine_state *state);
 /* Gives back a shell whose vCPUs are idle. Its view's pages are dropped in the background. */
 void shells_give(struct ramet_family *f, struct shell *sh);
 
