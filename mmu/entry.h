@@ -2,46 +2,96 @@
 /*
  * Entries: the only place that knows their bits.
  *
- *   63      59 58 57 56        52 51                 12 11  10  9  8  7  6 5  3 2 1 0
- *   +--------+--+--+------------+---------------------+---+---+--+--+--+--+----+-+-+-+
- *   |        |IN|LK|            |  frame or table     |   |XU |  |D |A |PS|IPAT|X|W|R|   EPT
- *   |NX      |IN|LK|            |                     |       |  |G |PS|D |A   |U|W|P|   NPT
- *   +--------+--+--+------------+---------------------+---+---+--+--+--+--+----+-+-+-+
+ *   63      59 58     54 53 52 51                 12 11  10  9  8  7  6    5  3 2 1 0
+ *   +---------+---------+--+--+---------------------+---+---+--+--+--+----+----+-+-+-+
+ *   |SVE      |         |PN|IN|  frame or table     |   |XU |D |A |PS|IPAT|MT  |X|W|R|    EPT
+ *   |NX       |         |PN|IN|                     |       |  |  |PS|D  A|    |U|W|P|    NPT
+ *   +---------+---------+--+--+---------------------+---+---+--+--+--+----+----+-+-+-+
  *
- * IN (58) and LK (57) are ours, in bits that both formats ignore: SDM vol. 3, tables 29-1 to 29-6
- * (57:52 and, unless their controls are on, 60:58); APM vol. 2, 5.3.3 (58:52 available to software,
- * 62:59 without memory protection keys).
+ * IN and PN are ours, in bits that both formats ignore whatever is enabled: SDM vol. 3, tables 29-1
+ * to 29-6 (56:52); APM vol. 2, 5.3.3 (58:52 are available to software). PS tells a leaf of level 2
+ * or 3 from a link, in both formats.
  */
 #ifndef RAMET_MMU_ENTRY_H
 #define RAMET_MMU_ENTRY_H
 
 #include "include/ramet/mmu.h"
 
-#define MMU_INTENT (1ull << 58) /* may be written, whatever W says now: it is shared, or was */
-#define MMU_LINK   (1ull << 57) /* names a table, not frames */
+#define MMU_INTENT (1ull << 52) /* may be written, whatever W says now: it is shared, or was */
+#define MMU_PIN	   (1ull << 53)
+#define MMU_OURS   (MMU_INTENT | MMU_PIN)
 #define MMU_ADDR   0x000ffffffffff000ull
+#define MMU_PS	   (1ull << 7)
+
+#define EPT_R	 (1ull << 0)
+#define EPT_W	 (1ull << 1)
+#define EPT_X	 (1ull << 2)
+#define EPT_TYPE (7ull << 3)
+#define EPT_IPAT (1ull << 6)
+#define EPT_A	 (1ull << 8)
+#define EPT_D	 (1ull << 9)
+#define EPT_XU	 (1ull << 10)
+#define EPT_SVE	 (1ull << 63)
+
+#define NPT_P	(1ull << 0)
+#define NPT_W	(1ull << 1)
+#define NPT_U	(1ull << 2)
+#define NPT_PWT (1ull << 3)
+#define NPT_PCD (1ull << 4)
+#define NPT_A	(1ull << 5)
+#define NPT_D	(1ull << 6)
+#define NPT_PAT (1ull << 7) /* of level 1; that of larger leaves is bit 12 */
+#define NPT_G	(1ull << 8)
+#define NPT_NX	(1ull << 63)
+
+#define EPT_BITS (EPT_R | EPT_W | EPT_X | EPT_TYPE | EPT_IPAT | EPT_A | EPT_D | EPT_XU | EPT_SVE)
+#define NPT_BITS (NPT_P | NPT_W | NPT_U | NPT_PWT | NPT_PCD | NPT_A | NPT_D | NPT_G | NPT_NX)
+
+_Static_assert(MMU_ADDR >> 52 == 0 && (MMU_ADDR & (MMU_PAGE_SIZE - 1)) == 0, "bits 51:12");
+_Static_assert((MMU_OURS & ~(0x1full << 52)) == 0, "bits 56:52 are ignored by all formats");
+_Static_assert(((EPT_BITS | NPT_BITS) & (MMU_OURS | MMU_ADDR | MMU_PS)) == 0, "no overlap");
+_Static_assert((EPT_R | EPT_W | EPT_X) == 7, "any of bits 2:0 makes an EPT entry present");
+_Static_assert(EPT_TYPE == 0x38 && EPT_IPAT == 0x40, "SDM table 29-6: type 5:3, ignore PAT 6");
+_Static_assert(EPT_A == 0x100 && EPT_D == 0x200 && EPT_XU == 0x400, "A 8, D 9, user X 10");
+_Static_assert(EPT_SVE == NPT_NX && NPT_NX == 0x8000000000000000ull, "suppress #VE, NX: 63");
+_Static_assert((NPT_P | NPT_W | NPT_U) == 7, "P 0, R/W 1, U/S 2");
+_Static_assert((NPT_PWT | NPT_PCD) == 0x18 && (NPT_A | NPT_D) == 0x60, "PWT 3, PCD 4, A 5, D 6");
+_Static_assert(NPT_PAT == MMU_PS && NPT_G == 0x100, "PAT or PS 7, G 8");
 
 struct mmu_format {
 	const char *name;
 	uint64_t present; /* all bits of it clear: the slot is empty */
-	uint64_t write;
-	uint64_t link; /* a link to a table, everything allowed */
-	uint64_t (*leaf)(struct mmu_attr attr);
-	struct mmu_attr (*attr)(
-		uint64_t entry); /* of a leaf, or of a link but for the memory type */
+	uint64_t write, accessed, dirty;
+	uint64_t link;	    /* a link to a table, everything allowed */
+	uint64_t grants;    /* clearing one of these needs a flush, */
+	uint64_t denies;    /* setting one of these, */
+	uint64_t type;	    /* and any change of these */
+	uint64_t attr_bits; /* what mmu_protect() replaces, but for W */
+	/* The bits of a leaf without its address; false: there is no such leaf. */
+	bool (*leaf)(struct mmu_attr attr, unsigned level, uint64_t *bits);
+	struct mmu_attr (*attr)(uint64_t leaf);
+	const char *(*validate)(const struct mmu_caps *caps, unsigned level, uint64_t entry);
 };
-
-_Static_assert((MMU_ADDR & (MMU_INTENT | MMU_LINK)) == 0, "our bits are not in the address");
-_Static_assert(MMU_ADDR >> 52 == 0 && (MMU_ADDR & (MMU_PAGE_SIZE - 1)) == 0, "bits 51:12");
 
 static inline bool is_empty(const struct mmu *m, uint64_t e)
 {
 	return !(e & m->format->present);
 }
 
-static inline bool is_link(uint64_t e)
+/* Of an entry that is not empty. */
+static inline bool is_link(uint64_t e, unsigned level)
 {
-	return e & MMU_LINK;
+	return level > 1 && !(e & MMU_PS);
+}
+
+static inline bool is_leaf(const struct mmu *m, uint64_t e, unsigned level)
+{
+	return !is_empty(m, e) && !is_link(e, level);
+}
+
+static inline bool is_writable(const struct mmu *m, uint64_t e)
+{
+	return e & m->format->write;
 }
 
 static inline uint64_t frame_of(uint64_t e)
@@ -51,12 +101,12 @@ static inline uint64_t frame_of(uint64_t e)
 
 static inline uint64_t make_link(const struct mmu *m, const struct mmu_table *t)
 {
-	return t->phys | m->format->link | MMU_LINK | MMU_INTENT;
+	return t->phys | m->format->link | MMU_INTENT;
 }
 
-static inline uint64_t make_leaf(const struct mmu *m, uint64_t frame, struct mmu_attr attr)
+static inline uint64_t make_leaf(uint64_t frame, uint64_t bits)
 {
-	return frame * MMU_PAGE_SIZE | m->format->leaf(attr) | (attr.w ? MMU_INTENT : 0);
+	return frame * MMU_PAGE_SIZE | bits;
 }
 
 static inline uint64_t write_protected(const struct mmu *m, uint64_t e)
@@ -67,7 +117,7 @@ static inline uint64_t write_protected(const struct mmu *m, uint64_t e)
 /* Levels are numbers: 1 has 4 KiB slots. */
 static inline unsigned level_shift(unsigned level)
 {
-	return 12 + 9 * (level - 1);
+	return 12 + MMU_SLOT_BITS * (level - 1);
 }
 
 static inline uint64_t level_size(unsigned level)
@@ -75,9 +125,22 @@ static inline uint64_t level_size(unsigned level)
 	return 1ull << level_shift(level);
 }
 
-static inline unsigned level_index(gpa_t at, unsigned level)
+static inline uint64_t level_pages(unsigned level)
 {
-	return at.v >> level_shift(level) & (MMU_SLOTS - 1);
+	return level_size(level) / MMU_PAGE_SIZE;
+}
+
+static inline unsigned level_index(uint64_t at, unsigned level)
+{
+	return at >> level_shift(level) & (MMU_SLOTS - 1);
+}
+
+/* Entry i of the table that would map what a leaf of `level` maps, or would be empty. */
+static inline uint64_t piece_of(const struct mmu *m, uint64_t e, unsigned level, unsigned i)
+{
+	if (is_empty(m, e))
+		return 0;
+	return (level == 2 ? e & ~MMU_PS : e) + i * level_size(level - 1);
 }
 
 #endif

@@ -1,99 +1,234 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Forks of address spaces, and of single spans. No leaf is looked at, but when a PTE table is
  * copied. */
-#include "mmu/table.h"
+#include "mmu/walk.h"
+
+/* There is no link above the top whose W could protect it: its own links do. */
+static void share_top(struct mmu *m, struct mmu_copy *copy, struct mmu_table *top)
+{
+	for (unsigned i = 0; i < MMU_SLOTS; i++)
+		copy->protected |= mmu_protect_slot(m, top, i);
+	mmu_table_get(m, top);
+}
 
 int mmu_fork(struct mmu *m, struct mmu_root *src, unsigned share, struct mmu_root *dst)
 {
-	struct mmu_table *top;
+	struct mmu_copy copy = {
+		.m = m,
+		.share = share,
+		.region = src->region,
+		.end = src->region + src->n_regions,
+	};
+	struct mmu_table *top, *fresh = NULL;
+	struct mmu_change c;
+	int r = 0;
 
-	if (share >= MMU_LEVELS) {
-		/* There is no link above the top whose W could protect it: its own links do. */
-		for (unsigned i = 0; i < MMU_SLOTS; i++)
-			mmu_protect_slot(m, src->top, i);
-		mmu_table_get(src->top);
-		top = src->top;
+	mmu_change_start(&c, m, src);
+	mmu_root_lock(m, src, true);
+	top = top_of(src);
+	if (mmu_shareable(&copy, top, 0)) {
+		share_top(m, &copy, top);
 	} else {
-		top = mmu_table_copy(m, src->top, share);
-		if (!top)
-			return MMU_NO_MEMORY;
+		fresh = mmu_table_new(m, MMU_LEVELS);
+		r = fresh ? mmu_table_copy(&copy, top, fresh, 0) : MMU_NO_MEMORY;
 	}
-	m->shares++;
-	dst->top = top;
+	if (copy.protected)
+		mmu_due_root(&c, false);
+	mmu_change_finish(&c);
+	mmu_root_unlock(m, src, true);
+	if (r) {
+		if (fresh)
+			mmu_table_put(m, fresh);
+		return r;
+	}
+	count_add(m, &m->shares, 1);
+	*dst = (struct mmu_root){ .region = src->region, .n_regions = src->n_regions };
+	atomic_init(&dst->top, fresh ? fresh : top);
 	return 0;
+}
+
+/* The PD table for a change of a whole slot of it, and the slot. */
+static int own_pd(struct mmu_change *c, gpa_t at, struct mmu_table **pd)
+{
+	struct mmu_table *t;
+	int r = mmu_own_top(c, &t);
+
+	while (!r && t->level > 2)
+		r = mmu_own_child(
+			c, t, level_index(at.v, t->level), at.v & ~(level_size(t->level) - 1), &t);
+	*pd = t;
+	return r;
+}
+
+/* Takes out the tables on the way to a span that came to nothing. */
+static void prune_span(struct mmu_change *c, gpa_t at)
+{
+	struct mmu_walk w = { .m = c->m, .at = at.v, .end = at.v + MMU_SPAN_SIZE };
+
+	mmu_change_finish(c);
+	mmu_change_start(&w.c, c->m, c->root);
+	mmu_prune(&w);
+	mmu_change_finish(&w.c);
+}
+
+static bool has_pins(const struct mmu *m, const struct mmu_table *pd, gpa_t at)
+{
+	uint64_t e = pd ? slot(pd, level_index(at.v, 2)) : 0;
+
+	return !is_empty(m, e) && is_link(e, 2) && linked(m, e)->pins;
+}
+
+/* The entry that src has for a span, with a reference of its own, and write-protected on both
+ * sides: in src here, in dst by what is returned. */
+static uint64_t take_span(struct mmu_change *src, struct mmu_table *pd, gpa_t at)
+{
+	struct mmu *m = src->m;
+	unsigned i = level_index(at.v, 2);
+	uint64_t e = pd ? slot(pd, i) : 0;
+
+	if (is_empty(m, e))
+		return 0;
+	if (is_link(e, 2))
+		mmu_table_get(m, linked(m, e));
+	else
+		m->ops->get_frames(m->ctx, frame_of(e), MMU_SLOTS);
+	if (mmu_protect_slot(m, pd, i))
+		mmu_due_range(src, at.v, at.v + MMU_SPAN_SIZE);
+	return write_protected(m, e);
+}
+
+static void give_back(struct mmu *m, uint64_t e)
+{
+	if (is_empty(m, e))
+		return;
+	if (is_link(e, 2))
+		mmu_table_put(m, linked(m, e));
+	else
+		m->ops->put_frames(m->ctx, frame_of(e), MMU_SLOTS);
+}
+
+static int share_span(struct mmu_change *dst, struct mmu_change *src, gpa_t at)
+{
+	struct mmu *m = dst->m;
+	struct mmu_table *from = mmu_table_find(m, src->root, at.v, 2);
+	struct mmu_table *to = mmu_table_find(m, dst->root, at.v, 2);
+	unsigned i = level_index(at.v, 2);
+	uint64_t e = from ? slot(from, i) : 0, old = to ? slot(to, i) : 0;
+	int r;
+
+	if (has_pins(m, from, at) || has_pins(m, to, at))
+		return MMU_BUSY;
+	if (!((e ^ old) & ~(m->format->write | m->format->accessed | m->format->dirty)))
+		return 0;
+	/* Taken before dst's path is broken: it may be part of what is copied. */
+	e = take_span(src, from, at);
+	r = own_pd(dst, at, &to);
+	if (r)
+		give_back(m, e);
+	else
+		mmu_set_slot(dst, to, i, at.v, e);
+	if (r || is_empty(m, e))
+		prune_span(dst, at);
+	return r;
 }
 
 int mmu_share_span(struct mmu *m, struct mmu_root *dst, struct mmu_root *src, gpa_t at)
 {
-	struct mmu_table *from = mmu_table_find(m, src, at, 2), *to, *child;
-	unsigned i = level_index(at, 2);
-	uint64_t e = from ? slot(from, i) : 0;
+	struct mmu_root *first = dst < src ? dst : src, *second = dst < src ? src : dst;
+	struct mmu_change d, s;
+	int r;
 
-	to = mmu_table_find(m, dst, at, 2);
-	if ((to ? slot(to, i) & MMU_ADDR : 0) == (e & MMU_ADDR))
+	if (at.v % MMU_SPAN_SIZE || at.v >= level_size(MMU_LEVELS + 1))
+		return MMU_INVALID;
+	if (dst == src)
 		return 0;
-	/* Held before dst's path is broken: it may be part of what is copied. */
-	child = is_empty(m, e) ? NULL : linked(m, e);
-	if (child)
-		mmu_table_get(child);
-	to = mmu_table_own(m, dst, at, 2);
-	if (!to) {
-		if (child)
-			mmu_table_put(m, child);
-		return MMU_NO_MEMORY;
-	}
-	if (child)
-		mmu_protect_slot(m, mmu_table_find(m, src, at, 2), i);
-	mmu_set_slot(m, to, i, child ? write_protected(m, make_link(m, child)) : 0);
-	return 0;
+	mmu_change_start(&d, m, dst);
+	mmu_change_start(&s, m, src);
+	mmu_root_lock(m, first, true);
+	mmu_root_lock(m, second, true);
+	r = share_span(&d, &s, at);
+	mmu_change_finish(&s);
+	mmu_change_finish(&d);
+	mmu_root_unlock(m, second, true);
+	mmu_root_unlock(m, first, true);
+	return r;
 }
 
-static bool bit(const uint64_t bitmap[8], unsigned i)
+/* ---- overlays ---- */
+
+static bool bit(const uint64_t bitmap[MMU_BITMAP], unsigned i)
 {
 	return bitmap[i / 64] >> (i % 64) & 1;
 }
 
-/* All leaves there, their frames in a row and alike. */
-static bool is_linear(const struct mmu *m, const struct mmu_table *t)
+/* Fills t: what the span at slot i of pd maps, with the overlay's leaves in place of some. */
+static void overlay(struct mmu *m, struct mmu_table *t, uint64_t old,
+	const uint64_t bitmap[MMU_BITMAP], const uint64_t frame[MMU_SLOTS], uint64_t bits)
 {
-	uint64_t first = slot(t, 0);
+	struct mmu_table *from = !is_empty(m, old) && is_link(old, 2) ? linked(m, old) : NULL;
+	unsigned used = 0;
 
-	for (unsigned i = 0; i < MMU_SLOTS; i++)
-		if (is_empty(m, first) || slot(t, i) != first + i * MMU_PAGE_SIZE)
-			return false;
-	return true;
-}
-
-int mmu_overlay_span(struct mmu *m, struct mmu_root *root, gpa_t at, const uint64_t bitmap[8],
-	const uint64_t frame[MMU_SLOTS], struct mmu_attr attr)
-{
-	struct mmu_table *pd = mmu_table_own(m, root, at, 2), *t, *old = NULL;
-	unsigned at_pd = level_index(at, 2);
-
-	if (!pd)
-		return MMU_NO_MEMORY;
-	t = mmu_table_new(m, 1);
-	if (!t)
-		return MMU_NO_MEMORY;
-	if (!is_empty(m, slot(pd, at_pd)))
-		old = linked(m, slot(pd, at_pd));
 	for (unsigned i = 0; i < MMU_SLOTS; i++) {
-		uint64_t e = old ? slot(old, i) : 0;
+		uint64_t e = from ? slot(from, i) : piece_of(m, old, 2, i);
 
 		if (bit(bitmap, i)) {
-			e = make_leaf(m, frame[i], attr);
+			e = make_leaf(frame[i], bits);
 		} else if (!is_empty(m, e)) {
 			m->ops->get_frames(m->ctx, frame_of(e), 1);
 			/* Where the old table lives on, both name this frame now. */
-			if (old->refs > 1)
-				mmu_protect_slot(m, old, i);
-			e = slot(old, i);
+			if (from && refs_of(from) > 1) {
+				mmu_protect_slot(m, from, i);
+				e = write_protected(m, e);
+			}
 		}
 		atomic_store_explicit(&t->slot[i], e, memory_order_relaxed);
-		t->used = (uint16_t)(t->used + !is_empty(m, e));
+		used += !is_empty(m, e);
 	}
-	t->linear = is_linear(m, t);
-	m->breaks += old && old->refs > 1;
-	mmu_set_slot(m, pd, at_pd, make_link(m, t));
+	set_used(t, used);
+	set_linear(t, mmu_looks_linear(m, t));
+}
+
+static int overlay_span(struct mmu_change *c, gpa_t at, const uint64_t bitmap[MMU_BITMAP],
+	const uint64_t frame[MMU_SLOTS], uint64_t bits)
+{
+	struct mmu *m = c->m;
+	struct mmu_table *pd, *t;
+	uint64_t old;
+	int r;
+
+	if (has_pins(m, mmu_table_find(m, c->root, at.v, 2), at))
+		return MMU_BUSY;
+	t = mmu_table_new(m, 1);
+	if (!t)
+		return MMU_NO_MEMORY;
+	r = own_pd(c, at, &pd);
+	if (r) {
+		mmu_table_put(m, t);
+		prune_span(c, at);
+		return r;
+	}
+	old = slot(pd, level_index(at.v, 2));
+	overlay(m, t, old, bitmap, frame, bits);
+	if (!is_empty(m, old) && is_link(old, 2) && refs_of(linked(m, old)) > 1)
+		count_add(m, &m->breaks, 1);
+	mmu_set_slot(c, pd, level_index(at.v, 2), at.v, make_link(m, t));
 	return 0;
+}
+
+int mmu_overlay_span(struct mmu *m, struct mmu_root *root, gpa_t at,
+	const uint64_t bitmap[MMU_BITMAP], const uint64_t frame[MMU_SLOTS], struct mmu_attr attr)
+{
+	struct mmu_change c;
+	uint64_t bits;
+	int r;
+
+	if (at.v % MMU_SPAN_SIZE || at.v >= level_size(MMU_LEVELS + 1) ||
+		!m->format->leaf(attr, 1, &bits))
+		return MMU_INVALID;
+	mmu_change_start(&c, m, root);
+	mmu_root_lock(m, root, true);
+	r = overlay_span(&c, at, bitmap, frame, bits);
+	mmu_change_finish(&c);
+	mmu_root_unlock(m, root, true);
+	return r;
 }

@@ -1,10 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Address spaces: what is mapped in them. */
-#include "mmu/table.h"
+/* Address spaces, and what is mapped in them. */
+#include "mmu/walk.h"
+
+#include "mmu/trap.h"
 
 void mmu_init(struct mmu *m, const struct mmu_format *format, const struct mmu_ops *ops, void *ctx)
 {
-	*m = (struct mmu){ .format = format, .ops = ops, .ctx = ctx };
+	*m = (struct mmu){ .format = format, .ops = ops, .ctx = ctx, .scheme = &mmu_scan };
+	atomic_init(&m->epoch, 1);
+	m->limbo_end = &m->limbo;
+}
+
+void mmu_concurrent(struct mmu *m, struct mmu_cpu *cpu, unsigned n)
+{
+	mmu_trap_unless(cpu && n && m->ops->cpu && !mmu_tables(m));
+	m->cpu = cpu;
+	m->n_cpus = n;
 }
 
 int mmu_root_init(struct mmu *m, struct mmu_root *root)
@@ -13,194 +24,206 @@ int mmu_root_init(struct mmu *m, struct mmu_root *root)
 
 	if (!t)
 		return MMU_NO_MEMORY;
-	root->top = t;
+	*root = (struct mmu_root){ .region = NULL };
+	atomic_init(&root->top, t);
 	return 0;
 }
 
 void mmu_root_put(struct mmu *m, struct mmu_root *root)
 {
-	mmu_table_put(m, root->top);
-	root->top = NULL;
+	mmu_table_put(m, top_of(root));
+	atomic_store_explicit(&root->top, NULL, memory_order_relaxed);
+	mmu_limbo_poll(m);
 }
 
-static bool bad_range(gpa_t at, uint64_t n)
+uint64_t mmu_root_phys(const struct mmu_root *root)
 {
-	uint64_t pages = 1ull << (9 * MMU_LEVELS);
-
-	return at.v % MMU_PAGE_SIZE || at.v / MMU_PAGE_SIZE >= pages ||
-	       n > pages - at.v / MMU_PAGE_SIZE;
+	return top_of(root)->phys;
 }
 
-/* How many of n pages from `at` on lie in its span. */
-static uint64_t in_span(gpa_t at, uint64_t n)
+/* May what is in a slot be taken out? */
+static int check_pins(const struct mmu_walk *w, unsigned level, uint64_t e)
 {
-	uint64_t left = (MMU_SPAN_SIZE - at.v % MMU_SPAN_SIZE) / MMU_PAGE_SIZE;
-
-	return n < left ? n : left;
+	if (is_empty(w->m, e))
+		return 0;
+	if (is_link(e, level))
+		return linked(w->m, e)->pins ? MMU_BUSY : 0;
+	return e & MMU_PIN ? MMU_BUSY : 0;
 }
 
-/* A whole span, its table filled aside and published with one store. */
-static int map_span(
-	struct mmu *m, struct mmu_root *root, gpa_t at, uint64_t frame, struct mmu_attr attr)
+static int act_if_unpinned(const struct mmu_walk *w, unsigned level, uint64_t e)
 {
-	struct mmu_table *pd = mmu_table_own(m, root, at, 2), *t;
+	int r = w->pass == MMU_PREPARE ? check_pins(w, level, e) : 0;
 
-	if (!pd)
-		return MMU_NO_MEMORY;
-	t = mmu_table_new(m, 1);
-	if (!t)
-		return MMU_NO_MEMORY;
-	for (unsigned i = 0; i < MMU_SLOTS; i++)
-		atomic_store_explicit(
-			&t->slot[i], make_leaf(m, frame + i, attr), memory_order_relaxed);
-	t->used = MMU_SLOTS;
-	t->linear = true;
-	mmu_set_slot(m, pd, level_index(at, 2), make_link(m, t));
-	return 0;
+	return r ? r : MMU_ACT;
 }
 
-static int map_pages(struct mmu *m, struct mmu_root *root, gpa_t at, uint64_t n, uint64_t frame,
-	struct mmu_attr attr)
-{
-	struct mmu_table *t;
+/* ---- map ---- */
 
-	if (n == MMU_SLOTS)
-		return map_span(m, root, at, frame, attr);
-	t = mmu_table_own(m, root, at, 1);
-	if (!t)
-		return MMU_NO_MEMORY;
-	for (uint64_t i = 0; i < n; i++)
-		mmu_set_slot(m, t, level_index(at, 1) + (unsigned)i, make_leaf(m, frame + i, attr));
-	return 0;
+struct map {
+	uint64_t frame;		   /* of w->at */
+	uint64_t bits[MMU_LEVELS]; /* of leaves of each level */
+	unsigned max_level;
+};
+
+static uint64_t frame_at(const struct mmu_walk *w, const struct map *map)
+{
+	return map->frame + (w->here - w->at) / MMU_PAGE_SIZE;
+}
+
+static int plan_map(struct mmu_walk *w, unsigned level, uint64_t e, bool covered)
+{
+	const struct map *map = w->arg;
+
+	if (level > map->max_level || !covered || frame_at(w, map) % level_pages(level))
+		return MMU_INTO;
+	return act_if_unpinned(w, level, e);
+}
+
+/* All of an empty PTE table at once. */
+static int fill(struct mmu_table *t, uint64_t e)
+{
+	for (unsigned i = 0; i < MMU_SLOTS; i++, e += MMU_PAGE_SIZE)
+		atomic_store_explicit(&t->slot[i], e, memory_order_release);
+	set_used(t, MMU_SLOTS);
+	set_linear(t, true);
+	return MMU_SLOTS;
+}
+
+static int act_map(struct mmu_walk *w, struct mmu_table *t, unsigned i)
+{
+	const struct map *map = w->arg;
+	uint64_t e = make_leaf(frame_at(w, map), map->bits[t->level]);
+
+	if (t->level == 1 && !used_of(t) && w->end - w->here >= MMU_SPAN_SIZE && i == 0)
+		return fill(t, e);
+	mmu_set_slot(&w->c, t, i, w->here, e);
+	return 1;
 }
 
 int mmu_map(struct mmu *m, struct mmu_root *root, gpa_t at, uint64_t n, uint64_t frame,
 	struct mmu_attr attr)
 {
-	uint64_t done = 0;
+	static const struct mmu_visitor visitor = { .plan = plan_map, .act = act_map };
+	struct map map = { .frame = frame, .max_level = attr.level ? attr.level : 1 };
+	struct mmu_walk w = { .m = m, .v = &visitor, .arg = &map };
 
-	if (bad_range(at, n) || !(attr.r || attr.w || attr.x))
-		return MMU_BAD_ADDRESS;
-	while (done < n) {
-		gpa_t here = gpa(at.v + done * MMU_PAGE_SIZE);
-		uint64_t k = in_span(here, n - done);
-
-		if (map_pages(m, root, here, k, frame + done, attr)) {
-			/* The caller keeps his references, so those that were taken over are given
-			 * back. */
-			m->ops->get_frames(m->ctx, frame, done);
-			mmu_unmap(m, root, at, done);
-			return MMU_NO_MEMORY;
-		}
-		done += k;
-	}
-	return 0;
+	if (mmu_range(&w, at, n) || map.max_level >= MMU_LEVELS ||
+		frame > MMU_ADDR / MMU_PAGE_SIZE || n > MMU_ADDR / MMU_PAGE_SIZE - frame)
+		return MMU_INVALID;
+	for (unsigned level = 1; level <= map.max_level; level++)
+		if (!m->format->leaf(attr, level, &map.bits[level]))
+			return MMU_INVALID;
+	return mmu_change(&w, root, false);
 }
 
-/* Takes out tables on the way to `at` that have become empty. */
-static void prune(struct mmu *m, struct mmu_root *root, gpa_t at)
+/* ---- unmap and discard ---- */
+
+static int plan_unmap(struct mmu_walk *w, unsigned level, uint64_t e, bool covered)
 {
-	for (unsigned level = 2; level <= MMU_LEVELS; level++) {
-		struct mmu_table *t = mmu_table_find(m, root, at, level);
-		unsigned i = level_index(at, level);
-
-		if (!t || is_empty(m, slot(t, i)))
-			continue;
-		if (linked(m, slot(t, i))->used)
-			return;
-		mmu_set_slot(m, t, i, 0);
-	}
+	if (is_empty(w->m, e))
+		return MMU_OVER;
+	/* Tables that are to stay are emptied slot by slot. */
+	if (!covered || (w->keep_empty && is_link(e, level)))
+		return MMU_INTO;
+	return act_if_unpinned(w, level, e);
 }
+
+static int act_unmap(struct mmu_walk *w, struct mmu_table *t, unsigned i)
+{
+	mmu_set_slot(&w->c, t, i, w->here, 0);
+	return 1;
+}
+
+static const struct mmu_visitor unmap = { .plan = plan_unmap, .act = act_unmap };
 
 int mmu_unmap(struct mmu *m, struct mmu_root *root, gpa_t at, uint64_t n)
 {
-	if (bad_range(at, n))
-		return MMU_BAD_ADDRESS;
-	while (n) {
-		uint64_t k = in_span(at, n);
-		bool whole = k == MMU_SLOTS;
+	struct mmu_walk w = { .m = m, .v = &unmap };
 
-		if (mmu_table_find(m, root, at, 1)) {
-			struct mmu_table *t = mmu_table_own(m, root, at, whole ? 2 : 1);
-
-			if (!t)
-				return MMU_NO_MEMORY;
-			for (uint64_t i = 0; i < (whole ? 1 : k); i++)
-				mmu_set_slot(m, t, level_index(at, t->level) + (unsigned)i, 0);
-			prune(m, root, at);
-		}
-		at = gpa(at.v + k * MMU_PAGE_SIZE);
-		n -= k;
-	}
-	return 0;
+	return mmu_range(&w, at, n) ? MMU_INVALID : mmu_change(&w, root, false);
 }
 
-int mmu_translate(struct mmu *m, const struct mmu_root *root, gpa_t at, uint64_t *frame,
-	struct mmu_attr *attr)
+/*
+ * Hysteresis: the last few spans whose tables became empty keep them; the oldest goes when another
+ * one comes. They are remembered by address, which cannot dangle: what is there by then is looked
+ * at again. True: the one at *oldest has to go.
+ */
+static bool remember(struct mmu *m, struct mmu_root *root, gpa_t at, gpa_t *oldest)
 {
-	struct mmu_attr all = { true, true, true, 0 };
-	struct mmu_table *t = root->top;
+	unsigned i = 0;
+	bool known, full;
 
-	for (;;) {
-		uint64_t e = slot(t, level_index(at, t->level));
-		struct mmu_attr a;
-
-		if (is_empty(m, e))
-			return MMU_NOT_MAPPED;
-		a = m->format->attr(e);
-		all = (struct mmu_attr){ all.r && a.r, all.w && a.w, all.x && a.x, a.memory_type };
-		if (!is_link(e)) {
-			*frame = frame_of(e);
-			*attr = all;
-			return 0;
-		}
-		t = linked(m, e);
+	mmu_spin_lock(m, &root->top_lock);
+	while (i < root->n_kept && root->kept[i].v != at.v)
+		i++;
+	known = i < root->n_kept;
+	full = !known && root->n_kept == m->keep;
+	if (full) {
+		*oldest = root->kept[0];
+		for (i = 1; i < root->n_kept; i++)
+			root->kept[i - 1] = root->kept[i];
+		root->n_kept--;
 	}
+	if (!known)
+		root->kept[root->n_kept++] = at;
+	mmu_spin_unlock(m, &root->top_lock);
+	return full;
 }
 
-/* Extends a run through one PTE table from slot i on. Returns where it ends. */
-static unsigned extend(
-	const struct mmu *m, const struct mmu_table *t, unsigned i, struct mmu_run *run)
+/* Of a range that was discarded. */
+static void keep_spans(struct mmu_walk *w, uint64_t at, uint64_t end)
 {
-	if (t->linear && frame_of(slot(t, i)) == run->frame + run->n_pages) {
-		run->n_pages += MMU_SLOTS - i;
-		return MMU_SLOTS;
-	}
-	for (; i < MMU_SLOTS; i++, run->n_pages++)
-		if (is_empty(m, slot(t, i)) || frame_of(slot(t, i)) != run->frame + run->n_pages)
-			break;
-	return i;
-}
+	struct mmu_cpu *cpu = mmu_walk_begin(w->m);
+	struct mmu_root *root = w->c.root;
+	gpa_t oldest;
 
-bool mmu_next_run(
-	struct mmu *m, const struct mmu_root *root, gpa_t at, gpa_t end, struct mmu_run *run)
-{
-	struct mmu_run r = { .n_pages = 0 };
+	for (; at < end; at += MMU_SPAN_SIZE) {
+		struct mmu_table *t = mmu_table_find(w->m, root, at, 1);
 
-	while (at.v < end.v) {
-		struct mmu_table *t = mmu_table_find(m, root, at, 1);
-		unsigned i = level_index(at, 1);
-
-		if (!t) {
-			if (r.n_pages)
-				break;
-			at = gpa((at.v | (MMU_SPAN_SIZE - 1)) + 1);
+		if (!t || used_of(t) || !remember(w->m, root, gpa(at), &oldest))
 			continue;
-		}
-		while (!r.n_pages && i < MMU_SLOTS && is_empty(m, slot(t, i)))
-			i++;
-		if (!r.n_pages && i < MMU_SLOTS)
-			r = (struct mmu_run){ gpa((at.v & ~(MMU_SPAN_SIZE - 1)) +
-						      i * MMU_PAGE_SIZE),
-				frame_of(slot(t, i)), 0 };
-		if (i < MMU_SLOTS && extend(m, t, i, &r) < MMU_SLOTS)
-			break;
-		at = gpa((at.v | (MMU_SPAN_SIZE - 1)) + 1);
+		w->at = oldest.v;
+		w->end = oldest.v + MMU_SPAN_SIZE;
+		mmu_prune(w);
 	}
-	if (!r.n_pages || r.at.v >= end.v)
-		return false;
-	if (r.n_pages > (end.v - r.at.v) / MMU_PAGE_SIZE)
-		r.n_pages = (end.v - r.at.v) / MMU_PAGE_SIZE;
-	*run = r;
-	return true;
+	mmu_walk_end(cpu);
+}
+
+int mmu_discard(struct mmu *m, struct mmu_root *root, gpa_t at, uint64_t n)
+{
+	struct mmu_walk w = { .m = m, .v = &unmap, .by_scheme = true };
+	uint64_t begin = at.v & ~(MMU_SPAN_SIZE - 1), end, keep = m->keep * MMU_SPAN_SIZE;
+	bool exclusive, kept;
+	int r;
+
+	if (mmu_range(&w, at, n))
+		return MMU_INVALID;
+	if (!n)
+		return 0;
+	end = w.end;
+	exclusive = end - begin > MMU_SPAN_SIZE;
+	/* Whoever discards more than that is not likely to be back soon. */
+	kept = !m->scheme->keeps_empty && end - begin <= keep;
+	w.keep_empty = m->scheme->keeps_empty || kept;
+	mmu_change_start(&w.c, m, root);
+	mmu_root_lock(m, root, exclusive);
+	r = mmu_change_locked(&w);
+	if (!r && kept)
+		keep_spans(&w, begin, end);
+	mmu_change_finish(&w.c);
+	mmu_root_unlock(m, root, exclusive);
+	return r;
+}
+
+void mmu_reclaim(struct mmu *m, struct mmu_root *root)
+{
+	struct mmu_walk w = { .m = m, .end = level_size(MMU_LEVELS + 1) };
+
+	mmu_change_start(&w.c, m, root);
+	mmu_root_lock(m, root, true);
+	root->n_kept = 0;
+	mmu_prune(&w);
+	mmu_change_finish(&w.c);
+	mmu_root_unlock(m, root, true);
 }

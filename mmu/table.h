@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tables and their counts. Inside mmu/ only. */
+/* Tables, their counts, and changes to them. Inside mmu/ only. */
 #ifndef RAMET_MMU_TABLE_H
 #define RAMET_MMU_TABLE_H
 
 #include "mmu/entry.h"
+#include "mmu/sync.h"
 
-#define MMU_NO_MEMORY	(-12) /* -ENOMEM, -EFAULT, -EINVAL: */
-#define MMU_NOT_MAPPED	(-14) /* a freestanding environment */
-#define MMU_BAD_ADDRESS (-22) /* does not name them */
+/* A table that was to be changed has died meanwhile: start again at the root. Never leaves mmu/. */
+#define MMU_AGAIN (-11)
 
 static inline uint64_t slot(const struct mmu_table *t, unsigned i)
 {
@@ -19,35 +19,118 @@ static inline struct mmu_table *linked(const struct mmu *m, uint64_t e)
 	return m->ops->table(m->ctx, e & MMU_ADDR);
 }
 
+static inline uint32_t refs_of(const struct mmu_table *t)
+{
+	return atomic_load_explicit(&t->refs, memory_order_acquire);
+}
+
+/* `used` and `linear` are written under the table's lock, and read by whoever likes. */
+static inline unsigned used_of(const struct mmu_table *t)
+{
+	return atomic_load_explicit(&t->used, memory_order_relaxed);
+}
+
+static inline void set_used(struct mmu_table *t, unsigned used)
+{
+	atomic_store_explicit(&t->used, (uint16_t)used, memory_order_relaxed);
+}
+
+static inline bool is_linear(const struct mmu_table *t)
+{
+	return atomic_load_explicit(&t->linear, memory_order_relaxed);
+}
+
+static inline void set_linear(struct mmu_table *t, bool linear)
+{
+	atomic_store_explicit(&t->linear, linear, memory_order_relaxed);
+}
+
+static inline struct mmu_table *top_of(const struct mmu_root *root)
+{
+	return atomic_load_explicit(&root->top, memory_order_acquire);
+}
+
+/*
+ * A change of one root under way: the flush that it makes due, and what can be given up after that.
+ * Lives on the stack; mmu_change_finish() flushes and gives up.
+ */
+#define MMU_OLD_MAX 32u
+struct mmu_change {
+	struct mmu *m;
+	struct mmu_root *root;
+	struct mmu_flush due;
+	unsigned n_old;
+	struct mmu_old {
+		struct mmu_table *table; /* one reference to it, or */
+		uint64_t first, n;	 /* one to each of these frames */
+	} old[MMU_OLD_MAX];
+};
+
+static inline void mmu_change_start(struct mmu_change *c, struct mmu *m, struct mmu_root *root)
+{
+	c->m = m;
+	c->root = root;
+	c->due = (struct mmu_flush){ .kind = MMU_FLUSH_NOTHING };
+	c->n_old = 0;
+}
+/* No locks but the root's are held. */
+void mmu_change_finish(struct mmu_change *c);
+/* Must be finished, for now, before another slot can be set. */
+static inline bool mmu_change_full(const struct mmu_change *c)
+{
+	return c->n_old == MMU_OLD_MAX;
+}
+void mmu_due_range(struct mmu_change *c, uint64_t from, uint64_t to);
+void mmu_due_root(struct mmu_change *c, bool moved);
+
 /* An empty table with one reference, or NULL. */
 struct mmu_table *mmu_table_new(struct mmu *m, unsigned level);
-void mmu_table_get(struct mmu_table *t);
-/* The last put frees it, and gives up what its slots refer to. */
+void mmu_table_get(struct mmu *m, struct mmu_table *t);
+/* The last put gives up what its slots refer to, and frees it past all walkers. */
 void mmu_table_put(struct mmu *m, struct mmu_table *t);
 
 /*
- * The one place where a slot changes what it refers to. Takes over the reference that `e` stands
- * for, gives up the one that was there. The table has one writer, the caller.
+ * The one place where a slot changes what it refers to, where counts follow and where it is decided
+ * what must be flushed. Takes over the reference that `e` stands for; the one that was there goes
+ * to c->old. The table is c->root's alone, and locked.
  */
-void mmu_set_slot(struct mmu *m, struct mmu_table *t, unsigned i, uint64_t e);
+void mmu_set_slot(struct mmu_change *c, struct mmu_table *t, unsigned i, uint64_t at, uint64_t e);
+/* Sets and clears bits that refer to nothing; the processor may be setting A and D. */
+void mmu_set_bits(struct mmu_change *c, struct mmu_table *t, unsigned i, uint64_t at, uint64_t set,
+	uint64_t clear);
 /* Clears W; allowed in a table that others share, since it takes nothing from them that they have.
- */
-void mmu_protect_slot(struct mmu *m, struct mmu_table *t, unsigned i);
+ * True: it was set. */
+bool mmu_protect_slot(struct mmu *m, struct mmu_table *t, unsigned i);
 
 /*
- * A copy with one reference, or NULL. Tables below of a level up to `share` are shared by the copy
- * and the original, those above it are copied too. Whatever both refer to now, both have it
- * write-protected.
+ * The table below slot i of t, which is the root's alone, made the root's alone as well: what is
+ * shared is copied, what is missing is made, what is a large leaf is split. 0, MMU_NO_MEMORY or
+ * MMU_AGAIN. No table lock is held.
  */
-struct mmu_table *mmu_table_copy(struct mmu *m, struct mmu_table *t, unsigned share);
+int mmu_own_child(struct mmu_change *c, struct mmu_table *t, unsigned i, uint64_t at,
+	struct mmu_table **child);
+int mmu_own_top(struct mmu_change *c, struct mmu_table **top);
 
+/* What a copy shares with its original. */
+struct mmu_copy {
+	struct mmu *m;
+	bool protected;			       /* W was cleared somewhere in the original */
+	unsigned share;			       /* tables up to this level, */
+	const struct mmu_region *region, *end; /* in these regions: a cursor. NULL: anywhere */
+};
 /*
- * The table of `level` on the way to `at`, its whole path owned by this root alone: what is shared
- * is broken, what is missing is made. NULL: out of memory.
+ * Fills `to`, empty and not linked yet, with what `from` maps. What both refer to then, both have
+ * write-protected, but for pinned pages. MMU_NO_MEMORY: `to` can be put.
  */
-struct mmu_table *mmu_table_own(struct mmu *m, struct mmu_root *root, gpa_t at, unsigned level);
-/* The same without changing anything: NULL if there is none. */
+int mmu_table_copy(
+	struct mmu_copy *copy, struct mmu_table *from, struct mmu_table *to, uint64_t at);
+bool mmu_shareable(struct mmu_copy *copy, const struct mmu_table *t, uint64_t at);
+
+/* Of level 1: all leaves are there, their frames in a row. */
+bool mmu_looks_linear(const struct mmu *m, const struct mmu_table *t);
+
+/* The table of `level` on the way to `at`, or NULL. In a walk, or with the root locked. */
 struct mmu_table *mmu_table_find(
-	const struct mmu *m, const struct mmu_root *root, gpa_t at, unsigned level);
+	const struct mmu *m, const struct mmu_root *root, uint64_t at, unsigned level);
 
 #endif

@@ -71,8 +71,13 @@ static void put_frames(void *ctx, uint64_t first, uint64_t n)
 	pool_put(&m->pool, first, n);
 }
 
-static const struct mmu_ops mmu_ops = { alloc_table, free_table, find_table, get_frames,
-	put_frames };
+static const struct mmu_ops mmu_ops = {
+	.alloc_table = alloc_table,
+	.free_table = free_table,
+	.table = find_table,
+	.get_frames = get_frames,
+	.put_frames = put_frames,
+};
 
 /* Gives an idle run's memory back to the host; but some blocks keep theirs, since whoever fills one
  * next would else have it zeroed first. */

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Faults: the break on the way down, and the page. */
+#include "mmu/walk.h"
+
+/* The leaf that maps `at`, as it is now: *level, and the entry; 0: none. */
+static uint64_t find_leaf(
+	const struct mmu *m, const struct mmu_root *root, uint64_t at, unsigned *level)
+{
+	struct mmu_table *t = top_of(root);
+
+	for (;;) {
+		uint64_t e = slot(t, level_index(at, t->level));
+
+		if (is_empty(m, e))
+			return 0;
+		*level = t->level;
+		if (!is_link(e, t->level))
+			return e;
+		t = linked(m, e);
+	}
+}
+
+/* The table with the leaf of `at`, all of its path the root's own. A large leaf that others have is
+ * split: copying a 4 KiB page costs the guest less than copying 2 MiB. */
+static int own_path(struct mmu_change *c, uint64_t at, struct mmu_table **out)
+{
+	struct mmu *m = c->m;
+	struct mmu_table *t;
+	int r = mmu_own_top(c, &t);
+
+	while (!r) {
+		unsigned i = level_index(at, t->level);
+		uint64_t e = slot(t, i), base = at & ~(level_size(t->level) - 1);
+
+		*out = t;
+		if (t->level == 1)
+			return 0;
+		if (is_empty(m, e))
+			return MMU_AGAIN;
+		if (!is_link(e, t->level) &&
+			(is_writable(m, e) || (m->ops->frames_shared &&
+						      !m->ops->frames_shared(m->ctx, frame_of(e),
+							      level_pages(t->level)))))
+			return 0;
+		r = mmu_own_child(c, t, i, base, &t);
+	}
+	return r;
+}
+
+/* Copies the page that e, slot i of t, maps, with t locked; drops the lock meanwhile. */
+static int copy_page(struct mmu_change *c, struct mmu_table *t, uint64_t at, uint64_t e)
+{
+	struct mmu *m = c->m;
+	unsigned i = level_index(at, 1);
+	uint64_t copy, now;
+	int r;
+
+	if (!m->ops->copy_frame)
+		return MMU_DENIED;
+	/* Nobody reuses it for something else while it is read. */
+	m->ops->get_frames(m->ctx, frame_of(e), 1);
+	t->held++;
+	mmu_table_unlock(m, t);
+	r = m->ops->copy_frame(m->ctx, frame_of(e), &copy);
+	if (mmu_change_full(c))
+		mmu_change_finish(c);
+	mmu_table_lock(m, t);
+	t->held--;
+	now = slot(t, i);
+	if (!r && ((now ^ e) & ~(m->format->accessed | m->format->dirty))) {
+		m->ops->put_frames(m->ctx, copy, 1);
+		r = MMU_AGAIN;
+	}
+	if (!r)
+		mmu_set_slot(c, t, i, at, make_leaf(copy, (now & ~MMU_ADDR) | m->format->write));
+	m->ops->put_frames(m->ctx, frame_of(e), 1);
+	return r;
+}
+
+/* Makes the leaf in t writable, whose path is the root's own. */
+static int open_leaf(struct mmu_change *c, struct mmu_table *t, uint64_t at, uint64_t *frame)
+{
+	struct mmu *m = c->m;
+	unsigned i = level_index(at, t->level);
+	uint64_t e, base = at & ~(level_size(t->level) - 1);
+	int r = 0;
+
+	mmu_table_lock(m, t);
+	e = slot(t, i);
+	if (atomic_load(&t->dead) || !is_leaf(m, e, t->level) || !(e & MMU_INTENT)) {
+		r = MMU_AGAIN;
+	} else if (!is_writable(m, e)) {
+		if (m->ops->frames_shared &&
+			!m->ops->frames_shared(m->ctx, frame_of(e), level_pages(t->level)))
+			mmu_set_bits(c, t, i, base, m->format->write, 0);
+		else if (t->level > 1)
+			r = MMU_AGAIN; /* somebody has just forked the frames */
+		else
+			r = copy_page(c, t, base, e);
+	}
+	if (!r)
+		*frame = frame_of(slot(t, i)) + (at - base) / MMU_PAGE_SIZE;
+	mmu_table_unlock(m, t);
+	return r;
+}
+
+static bool is_allowed(const struct mmu *m, uint64_t leaf, enum mmu_access access)
+{
+	struct mmu_attr a = m->format->attr(leaf);
+
+	return access == MMU_READ ? a.r : access == MMU_EXECUTE ? a.x : leaf & MMU_INTENT;
+}
+
+static int fault(struct mmu_change *c, uint64_t at, enum mmu_access access, uint64_t *frame)
+{
+	struct mmu_table *t;
+	unsigned level;
+	uint64_t e = find_leaf(c->m, c->root, at, &level);
+	int r;
+
+	if (!e)
+		return MMU_NOT_MAPPED;
+	if (!is_allowed(c->m, e, access))
+		return MMU_DENIED;
+	if (access != MMU_WRITE) {
+		*frame = frame_of(e) + (at & (level_size(level) - 1)) / MMU_PAGE_SIZE;
+		return 0;
+	}
+	r = own_path(c, at, &t);
+	return r ? r : open_leaf(c, t, at, frame);
+}
+
+int mmu_fault_locked(struct mmu_change *c, uint64_t at, enum mmu_access access, uint64_t *frame)
+{
+	struct mmu_cpu *cpu = mmu_walk_begin(c->m);
+	int r;
+
+	do
+		r = fault(c, at, access, frame);
+	while (r == MMU_AGAIN);
+	mmu_walk_end(cpu);
+	return r;
+}
+
+int mmu_fault(
+	struct mmu *m, struct mmu_root *root, gpa_t at, enum mmu_access access, uint64_t *frame)
+{
+	struct mmu_change c;
+	uint64_t where;
+	int r;
+
+	if (at.v >= level_size(MMU_LEVELS + 1))
+		return MMU_NOT_MAPPED;
+	mmu_change_start(&c, m, root);
+	mmu_root_lock(m, root, false);
+	r = mmu_fault_locked(&c, at.v, access, &where);
+	mmu_change_finish(&c);
+	mmu_root_unlock(m, root, false);
+	if (!r && frame)
+		*frame = where;
+	return r;
+}
+
+/* ---- pins ---- */
+
+static int plan_pin(struct mmu_walk *w, unsigned level, uint64_t e, bool covered)
+{
+	if (is_empty(w->m, e))
+		return MMU_NOT_MAPPED;
+	if (level > 1)
+		return MMU_INTO;
+	return w->pass == MMU_PREPARE && (e & MMU_PIN) ? MMU_BUSY : MMU_ACT;
+}
+
+static int act_pin(struct mmu_walk *w, struct mmu_table *t, unsigned i)
+{
+	mmu_set_bits(&w->c, t, i, w->here, MMU_PIN, 0);
+	t->pins++;
+	return 1;
+}
+
+static int plan_unpin(struct mmu_walk *w, unsigned level, uint64_t e, bool covered)
+{
+	if (is_empty(w->m, e) || (level == 1 && !(e & MMU_PIN)) ||
+		(level > 1 && (!is_link(e, level) || !linked(w->m, e)->pins)))
+		return w->pass == MMU_PREPARE ? MMU_INVALID : MMU_OVER;
+	return level > 1 ? MMU_INTO : MMU_ACT;
+}
+
+static int act_unpin(struct mmu_walk *w, struct mmu_table *t, unsigned i)
+{
+	mmu_set_bits(&w->c, t, i, w->here, 0, MMU_PIN);
+	t->pins--;
+	return 1;
+}
+
+/* A table's pins are those of the tables below it. */
+static void add_up_pins(struct mmu_walk *w, struct mmu_table *t, unsigned i)
+{
+	t->pins = 0;
+	for (unsigned k = 0; k < MMU_SLOTS; k++) {
+		uint64_t e = slot(t, k);
+
+		if (!is_empty(w->m, e) && is_link(e, t->level))
+			t->pins += linked(w->m, e)->pins;
+	}
+}
+
+static int change_pins(struct mmu *m, struct mmu_root *root, gpa_t at, uint64_t n,
+	const struct mmu_visitor *v, bool unshare)
+{
+	struct mmu_walk w = { .m = m, .v = v };
+	int r;
+
+	if (mmu_range(&w, at, n) || !n)
+		return n ? MMU_INVALID : 0;
+	mmu_change_start(&w.c, m, root);
+	mmu_root_lock(m, root, true);
+	/* A page that may be written is written by whoever wants it pinned: it must be ours by
+	 * then. */
+	for (uint64_t here = w.at, frame; unshare && here < w.end; here += MMU_PAGE_SIZE) {
+		r = mmu_fault_locked(&w.c, here, MMU_WRITE, &frame);
+		if (r == MMU_NO_MEMORY || r == MMU_NOT_MAPPED)
+			goto out;
+	}
+	r = mmu_change_locked(&w);
+out:
+	mmu_change_finish(&w.c);
+	mmu_root_unlock(m, root, true);
+	return r;
+}
+
+int mmu_pin(struct mmu *m, struct mmu_root *root, gpa_t at, uint64_t n)
+{
+	static const struct mmu_visitor pin = {
+		.plan = plan_pin, .act = act_pin, .back = add_up_pins, .checks_leaves = true
+	};
+
+	if (!m->ops->copy_frame)
+		return MMU_INVALID;
+	return change_pins(m, root, at, n, &pin, true);
+}
+
+int mmu_unpin(struct mmu *m, struct mmu_root *root, gpa_t at, uint64_t n)
+{
+	static const struct mmu_visitor unpin = {
+		.plan = plan_unpin, .act = act_unpin, .back = add_up_pins, .checks_leaves = true
+	};
+
+	return change_pins(m, root, at, n, &unpin, false);
+}

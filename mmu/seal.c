@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "mmu/seal.h"
+
+#include "mmu/trap.h"
+
+#ifdef MMU_DEBUG
+
+/* FNV-1a over what may not change: W goes, A and D come, the rest stays. */
+static uint64_t hash(const struct mmu *m, const struct mmu_table *t)
+{
+	uint64_t h = 0xcbf29ce484222325ull;
+
+	for (unsigned i = 0; i < MMU_SLOTS; i++) {
+		uint64_t e = slot(t, i);
+
+		if (!is_empty(m, e))
+			e &= ~(m->format->write | m->format->accessed | m->format->dirty);
+		h = (h ^ e) * 0x100000001b3ull;
+	}
+	return h;
+}
+
+void mmu_seal(struct mmu *m, struct mmu_table *t)
+{
+	/* Before the count says that it is shared. Who does the same at once gets the same hash. */
+	if (refs_of(t) == 1)
+		atomic_store(&t->seal, hash(m, t));
+}
+
+bool mmu_seal_intact(const struct mmu *m, const struct mmu_table *t)
+{
+	return refs_of(t) < 2 || atomic_load(&t->seal) == hash(m, t);
+}
+
+void mmu_seal_verify(const struct mmu *m, const struct mmu_table *t)
+{
+	mmu_trap_unless(mmu_seal_intact(m, t));
+}
+
+#endif
