@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Processors: the other one, the interrupts between them, and the flushes that need those. */
+#include "guest/metal/boot.h"
+#include "guest/metal/cpu.h"
+#include "guest/metal/lib.h"
+#include "guest/metal/memory.h"
+#include "guest/metal/vm.h"
+
+/* Local APIC registers (SDM vol. 3, table 11-1). */
+#define APIC_ID		0x020
+#define APIC_SVR	0x0f0
+#define APIC_ICR	0x300
+#define APIC_ICR_TO	0x310
+#define APIC_TIMER	0x320
+#define APIC_TIMER_INIT 0x380
+#define APIC_TIMER_DIV	0x3e0
+#define SVR_ON		0x1ff
+#define TIMER_PERIODIC	(1u << 17)
+#define TIMER_MASKED	(1u << 16)
+#define TIMER_DIV_1	0xbu
+#define ICR_PENDING	(1u << 12)
+#define PIC_MASKS	0x21	 /* and 0xa1 */
+#define ICR_INIT	0xc4500u /* to all others */
+#define ICR_START	0xc4600u
+
+extern char ap_start[], ap_start_end[];
+void ap_main(void);
+
+struct mmu_flush last_flush;
+bool leave_out_flushes;
+
+static struct {
+	_Atomic bool up, stop;
+	struct vcpu *_Atomic vcpu; /* what it runs; NULL when done */
+	void *page;		   /* for hv->enable() */
+} other;
+
+static void send(uint32_t to, uint32_t what)
+{
+	apic_write(APIC_ICR_TO, to << 24);
+	apic_write(APIC_ICR, what);
+	while (apic_read(APIC_ICR) & ICR_PENDING)
+		__builtin_ia32_pause();
+}
+
+void timer_set(uint32_t ticks)
+{
+	apic_write(APIC_TIMER_DIV, TIMER_DIV_1);
+	apic_write(APIC_TIMER, IRQ_VECTOR | (ticks ? TIMER_PERIODIC : TIMER_MASKED));
+	apic_write(APIC_TIMER_INIT, ticks);
+	if (!ticks)
+		__asm__ volatile("sti; nop; cli"); /* one may be pending */
+}
+
+/* Takes the processor that runs v out of its guest; before it goes in again, it flushes. */
+static void kick(struct vcpu *v)
+{
+	uint64_t exits = v->exits;
+	uint32_t where = v->inside;
+
+	if (!where)
+		return;
+	send(where - 1, IRQ_VECTOR);
+	while (v->inside == where && v->exits == exits)
+		__builtin_ia32_pause();
+}
+
+/*
+ * mmu_ops.flush. A vCPU that is not inside flushes when it enters. One that is has loaded its flag
+ * before it looked: either it saw ours, or we see it inside.
+ */
+void memory_flush(void *ctx, struct mmu_root *root, const struct mmu_flush *what)
+{
+	struct vm *vm = (struct vm *)((char *)root - offsetof(struct vm, root));
+
+	last_flush = *what;
+	if (leave_out_flushes)
+		return;
+	for (unsigned i = 0; i < vm->vcpus; i++) {
+		atomic_store(&vm->vcpu[i].flush, true);
+		kick(&vm->vcpu[i]);
+	}
+}
+
+void cpu_init(void)
+{
+	/* Firmware may have left the PICs' timer on. */
+	outb(PIC_MASKS, 0xff);
+	outb(PIC_MASKS + 0x80, 0xff);
+	apic_write(APIC_SVR, SVR_ON);
+}
+
+uint32_t cpu_number(void)
+{
+	return apic_read(APIC_ID) >> 24;
+}
+
+void ap_main(void)
+{
+	struct vcpu *v;
+
+	idt_load();
+	cpu_init();
+	hv->enable(other.page);
+	other.up = true;
+	for (;;) {
+		while (!(v = other.vcpu))
+			__builtin_ia32_pause();
+		while (!vcpu_go(v) && !other.stop)
+			;
+		other.vcpu = NULL;
+	}
+}
+
+void cpu_start_other(void)
+{
+	memcpy((void *)AP_START, ap_start, (size_t)(ap_start_end - ap_start));
+	other.page = page_new();
+	send(0, ICR_INIT);
+	send(0, ICR_START | AP_START >> 12);
+	for (uint64_t i = 0; !other.up; i++) {
+		if (i == 100000000)
+			fatal("there is no other processor");
+		__builtin_ia32_pause();
+	}
+}
+
+void cpu_give(struct vcpu *v)
+{
+	other.stop = false;
+	other.vcpu = v;
+}
+
+bool cpu_is_done(void)
+{
+	return !other.vcpu;
+}
+
+void cpu_stop(void)
+{
+	struct vcpu *v = other.vcpu;
+
+	other.stop = true;
+	while (other.vcpu) {
+		kick(v);
+		__builtin_ia32_pause();
+	}
+}

@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the program can show, each by test=NAME on the command line. */
+#ifndef METAL_TESTS_H
+#define METAL_TESTS_H
+
+void test_share(void);	  /* what faults after a fork, and what it costs */
+
+#endif

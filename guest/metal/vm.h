@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Guests on second-level tables, and the processors they run on. */
+#ifndef METAL_VM_H
+#define METAL_VM_H
+
+#include "guest/metal/guest.h"
+#include "guest/metal/hv.h"
+
+#define VM_VCPUS 2u
+
+struct vm {
+	struct mmu_root root;
+	struct vcpu vcpu[VM_VCPUS];
+	unsigned vcpus;
+	uint64_t pages; /* of guest memory, from 0 */
+	uint64_t faults;
+};
+
+/* What came of a command. */
+struct done {
+	uint64_t faults;
+	uint32_t eax, edi; /* see guest.S */
+};
+
+/* What the hypervisor did for them. */
+extern uint64_t pages_copied;
+extern struct mmu_flush
+	last_flush;	       /* what mmu/ last wanted: NOTHING if it wanted none since reset */
+extern bool leave_out_flushes; /* to see what they are for */
+
+/* bytes: whole spans. paged: in 64-bit mode, over page tables of its own. log: EPT's A and D. */
+void vm_new(struct vm *vm, uint64_t bytes, bool paged, bool log);
+struct vcpu *vm_add_vcpu(struct vm *vm);
+/* Its first vCPU is a copy of the parent's; the parent may be in the middle of something. */
+void vm_fork(struct vm *parent, unsigned share, struct vm *child);
+void vm_end(struct vm *vm);
+/* The word that the VM has there. */
+uint32_t vm_peek(struct vm *vm, uint64_t at);
+
+/* Gives a command to a vCPU that stands still. */
+void vcpu_start(
+	struct vcpu *v, uint32_t command, uint64_t at, uint64_t n, uint64_t step, uint32_t key);
+/* Runs it, once, and does nothing about it. */
+void vcpu_try(struct vcpu *v, struct exit *e);
+/* Runs it until the command is done (true), or an interrupt came. What the tables deny is broken,
+ * if the guest may do it at all. */
+bool vcpu_go(struct vcpu *v);
+/* All of it, on the VM's first vCPU. */
+struct done vm_do(
+	struct vm *vm, uint32_t command, uint64_t at, uint64_t n, uint64_t step, uint32_t key);
+
+/* An interrupt every so many ticks of the local APIC; 0: none. */
+void timer_set(uint32_t ticks);
+
+/* The other processor: runs a vCPU until its command is done or cpu_stop(). */
+void cpu_init(void);
+uint32_t cpu_number(void); /* of the one that asks */
+void cpu_start_other(void);
+void cpu_give(struct vcpu *v);
+bool cpu_is_done(void);
+void cpu_stop(void);
+
+#endif
