@@ -53,6 +53,9 @@ static const struct {
 	void (*run)(void);
 } tests[] = {
 	{ "share", test_share },
+	{ "clones", test_clones },
+	{ "validate", test_validate },
+	{ "walk", test_walk },
 };
 
 static void init(const struct start_info *info)
@@ -80,5 +83,5 @@ void metal_main(const struct start_info *info)
 			print("end: %u ok, %u failed\n", checks_ok, checks_failed);
 			machine_end(!checks_failed);
 		}
-	fatal("test= wants one of share");
+	fatal("test= wants one of share, clones, validate, walk");
 }

@@ -4,5 +4,8 @@
 #define METAL_TESTS_H
 
 void test_share(void);	  /* what faults after a fork, and what it costs */
+void test_clones(void);	  /* no clone sees another's writes */
+void test_validate(void); /* the processor and the library agree about every entry */
+void test_walk(void);	  /* guests with page tables of their own */
 
 #endif

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A guest with page tables of its own: the processor's walk of them is an access, too. NPT takes it
+ * for a write, always (APM vol. 2, 15.25.6), EPT for one if it sets A and D, else for a read (SDM
+ * vol. 3, 29.3.3.2). So after a fork a guest that only reads breaks the span its page tables are
+ * in, once, and no other.
+ */
+#include "guest/metal/lib.h"
+#include "guest/metal/memory.h"
+#include "guest/metal/tests.h"
+#include "guest/metal/vm.h"
+
+#define PAGE  4096u
+#define BYTES (16u << 20)
+#define PAGES ((BYTES - GUEST_DATA) / PAGE)
+#define WALK  2u /* the guest's page tables in use: PML4, PDPT */
+
+static void walk(const char *in, bool log)
+{
+	bool writes = log || hv->format == &mmu_npt;
+	struct vm parent, child;
+	uint64_t breaks;
+	struct done d;
+
+	vm_new(&parent, BYTES, true, log);
+	vm_do(&parent, GUEST_WRITE, GUEST_DATA, PAGES, PAGE, 1);
+	vm_fork(&parent, MMU_SHARE_PTE, &child);
+	breaks = mmu.breaks;
+	d = vm_do(&child, GUEST_VERIFY, GUEST_DATA, PAGES, PAGE, 1);
+	check(in, "wrong pages", d.eax, 0);
+	check(in, "faults of a reader", d.faults, writes ? WALK : 0);
+	check(in, "tables copied", mmu.breaks - breaks, writes);
+	d = vm_do(&child, GUEST_VERIFY, GUEST_DATA, PAGES, PAGE, 1);
+	check(in, "faults of a reader, again", d.faults, 0);
+	d = vm_do(&child, GUEST_WRITE, GUEST_DATA, 1, 4, 2);
+	check(in, "faults of a write", d.faults, 1);
+	d = vm_do(&parent, GUEST_VERIFY, GUEST_DATA, PAGES, PAGE, 1);
+	check(in, "wrong pages of the parent", d.eax, 0);
+	vm_end(&child);
+	vm_end(&parent);
+}
+
+void test_walk(void)
+{
+	walk("page tables", false);
+	if (hv->format == &mmu_ept)
+		walk("page tables, A and D", true);
+}
