@@ -56,6 +56,7 @@ static const struct {
 	{ "clones", test_clones },
 	{ "validate", test_validate },
 	{ "walk", test_walk },
+	{ "flush", test_flush },
 };
 
 static void init(const struct start_info *info)
@@ -83,5 +84,5 @@ void metal_main(const struct start_info *info)
 			print("end: %u ok, %u failed\n", checks_ok, checks_failed);
 			machine_end(!checks_failed);
 		}
-	fatal("test= wants one of share, clones, validate, walk");
+	fatal("test= wants one of share, clones, validate, walk, flush");
 }
