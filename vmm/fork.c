@@ -252,15 +252,23 @@ static int start_child(struct fork *k, struct ramet_vm *c, bool run)
 
 static int born(struct fork *k, bool run)
 {
+	unsigned started = 0;
 	int r = 0;
 
-	for (unsigned i = 0; i < k->n && !r; i++)
-		r = start_child(k, k->child[i], run);
+	while (started < k->n && !r) {
+		r = start_child(k, k->child[started], run);
+		started += !r;
+	}
 	if (!k->reuse && k->running && shell_await(k->vm->shell))
 		vm_fail(k->vm, "its state could not be loaded after a fork: %s",
 			strerror(-shell_await(k->vm->shell)));
-	for (unsigned i = 0; i < k->n && !r && run; i++)
-		r = shell_await(k->child[i]->shell);
+	/* All of them, even if they are to be stopped at once: a shell takes one command at a time.
+	 */
+	for (unsigned i = 0; i < started && run; i++) {
+		int e = shell_await(k->child[i]->shell);
+
+		r = r ? r : e;
+	}
 	for (unsigned i = 0; i < k->n && !r; i++)
 		device_set_loaded(&k->child[i]->devices);
 	return r;
