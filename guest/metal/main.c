@@ -57,6 +57,7 @@ static const struct {
 	{ "validate", test_validate },
 	{ "walk", test_walk },
 	{ "flush", test_flush },
+	{ "smp", test_smp },
 	{ "cost", test_cost },
 };
 
@@ -85,5 +86,5 @@ void metal_main(const struct start_info *info)
 			print("end: %u ok, %u failed\n", checks_ok, checks_failed);
 			machine_end(!checks_failed);
 		}
-	fatal("test= wants one of share, clones, validate, walk, flush, cost");
+	fatal("test= wants one of share, clones, validate, walk, flush, smp, cost");
 }

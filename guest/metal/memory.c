@@ -10,6 +10,7 @@
 #define BLOCK	 (POOL_BLOCK_FRAMES * MMU_PAGE_SIZE)
 #define CMOS	 0x70
 #define ABOVE_4G (4ull << 30)
+#define CPUS	 2u
 
 extern char image_end[];
 
@@ -25,6 +26,21 @@ static struct {
 } arena;
 static uint64_t pool_start;
 static uint32_t *seen; /* the checker's, one for each frame of the machine */
+
+/* What the ops below share, and calls that mmu/ wants serialized. */
+static _Atomic bool ours, calls;
+static bool concurrent;
+
+static void lock(_Atomic bool *l)
+{
+	while (atomic_exchange(l, true))
+		__builtin_ia32_pause();
+}
+
+static void unlock(_Atomic bool *l)
+{
+	atomic_store(l, false);
+}
 
 static uint64_t cmos(uint8_t reg)
 {
@@ -45,24 +61,27 @@ static uint64_t ram_above_4g(void)
 
 void *page_new(void)
 {
-	void *page = arena.free;
+	void *page;
 
+	lock(&ours);
+	page = arena.free;
 	if (page) {
 		arena.free = *(void **)page;
 		arena.n_free--;
 	} else if (arena.fresh < arena.n) {
 		page = (void *)(arena.start + arena.fresh++ * MMU_PAGE_SIZE);
-	} else {
-		return NULL;
 	}
-	return memset(page, 0, MMU_PAGE_SIZE);
+	unlock(&ours);
+	return page ? memset(page, 0, MMU_PAGE_SIZE) : NULL;
 }
 
 void page_put(void *page)
 {
+	lock(&ours);
 	*(void **)page = arena.free;
 	arena.free = page;
 	arena.n_free++;
+	unlock(&ours);
 }
 
 uint64_t pages_free(void)
@@ -99,18 +118,25 @@ uint64_t frame_first(void)
 
 static void get_frames(void *ctx, uint64_t first, uint64_t n)
 {
+	lock(&ours);
 	pool_get(&pool, first - frame_first(), n);
+	unlock(&ours);
 }
 
 static void put_frames(void *ctx, uint64_t first, uint64_t n)
 {
+	lock(&ours);
 	pool_put(&pool, first - frame_first(), n);
+	unlock(&ours);
 }
 
 int frames_new(uint64_t n, uint64_t *first)
 {
-	int r = pool_alloc(&pool, n, first);
+	int r;
 
+	lock(&ours);
+	r = pool_alloc(&pool, n, first);
+	unlock(&ours);
 	if (!r)
 		*first += frame_first();
 	return r;
@@ -133,6 +159,11 @@ static int copy_frame(void *ctx, uint64_t frame, uint64_t *copy)
 	return 0;
 }
 
+static unsigned cpu(void *ctx)
+{
+	return cpu_number();
+}
+
 static void idle(void *ctx, uint64_t first, uint64_t n)
 {
 	pool_free(&pool, first, n);
@@ -150,6 +181,7 @@ void memory_init(void)
 		.frames_shared = frames_shared,
 		.copy_frame = copy_frame,
 		.flush = memory_flush,
+		.cpu = cpu,
 	};
 	uint64_t low = ((uint64_t)image_end + BLOCK - 1) / BLOCK * BLOCK, end = ram_end_low();
 	uint64_t size = ram_above_4g(), counts;
@@ -173,17 +205,24 @@ void memory_init(void)
 	mmu_init(&mmu, hv->format, &ops, NULL);
 }
 
-static _Atomic bool locked;
-
 void memory_lock(void)
 {
-	while (atomic_exchange(&locked, true))
-		__builtin_ia32_pause();
+	if (!concurrent)
+		lock(&calls);
 }
 
 void memory_unlock(void)
 {
-	atomic_store(&locked, false);
+	if (!concurrent)
+		unlock(&calls);
+}
+
+void memory_concurrent(void)
+{
+	static struct mmu_cpu cpus[CPUS];
+
+	mmu_concurrent(&mmu, cpus, CPUS);
+	concurrent = true;
 }
 
 static void report(void *arg, const char *what, uint64_t phys, uint64_t is, uint64_t should_be)

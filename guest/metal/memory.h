@@ -13,9 +13,11 @@ extern struct mmu mmu;
 extern struct pool pool;
 
 void memory_init(void);
-/* Around calls of mmu/ where two processors may make them. */
+/* Around calls of mmu/ where two processors may make them; nothing after memory_concurrent(), when
+ * mmu/ has to cope. That comes before anything is mapped. */
 void memory_lock(void);
 void memory_unlock(void);
+void memory_concurrent(void);
 void memory_flush(void *ctx, struct mmu_root *root, const struct mmu_flush *what); /* smp.c */
 /* Recomputes all counts, and looks at all entries; how many are wrong. */
 unsigned memory_check(struct mmu_root *const *root, unsigned n);

@@ -26,12 +26,13 @@
 extern char ap_start[], ap_start_end[];
 void ap_main(void);
 
-struct mmu_flush last_flush;
+_Atomic unsigned last_flush;
 bool leave_out_flushes;
 
 static struct {
 	_Atomic bool up, stop;
 	struct vcpu *_Atomic vcpu; /* what it runs; NULL when done */
+	enum vcpu_state state;	   /* in which it ended */
 	void *page;		   /* for hv->enable() */
 } other;
 
@@ -73,7 +74,7 @@ void memory_flush(void *ctx, struct mmu_root *root, const struct mmu_flush *what
 {
 	struct vm *vm = (struct vm *)((char *)root - offsetof(struct vm, root));
 
-	last_flush = *what;
+	last_flush = what->kind;
 	if (leave_out_flushes)
 		return;
 	for (unsigned i = 0; i < vm->vcpus; i++) {
@@ -106,7 +107,7 @@ void ap_main(void)
 	for (;;) {
 		while (!(v = other.vcpu))
 			__builtin_ia32_pause();
-		while (!vcpu_go(v) && !other.stop)
+		while ((other.state = vcpu_go(v)) == VCPU_BUSY && !other.stop)
 			;
 		other.vcpu = NULL;
 	}
@@ -136,7 +137,7 @@ bool cpu_is_done(void)
 	return !other.vcpu;
 }
 
-void cpu_stop(void)
+enum vcpu_state cpu_stop(void)
 {
 	struct vcpu *v = other.vcpu;
 
@@ -145,4 +146,5 @@ void cpu_stop(void)
 		kick(v);
 		__builtin_ia32_pause();
 	}
+	return other.state;
 }

@@ -117,7 +117,7 @@ static void write_round(unsigned share, bool fork)
 
 			if (!c->busy)
 				continue;
-			c->busy = !vcpu_go(&c->vm.vcpu[0]);
+			c->busy = vcpu_go(&c->vm.vcpu[0]) == VCPU_BUSY;
 			busy |= c->busy;
 			if (c->busy && fork) {
 				fork_one(c, share);

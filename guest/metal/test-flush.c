@@ -95,7 +95,7 @@ static bool write_of_a_sibling(unsigned share)
 	wait(LONG);
 
 	vcpu_start(&parent.vcpu[0], GUEST_WRITE, WORD, 1, 4, 1);
-	if (!vcpu_go(&parent.vcpu[0])) /* breaks the table and the page */
+	if (vcpu_go(&parent.vcpu[0]) != VCPU_DONE) /* breaks the table and the page */
 		fatal("%s: interrupted", now);
 	for (uint64_t i = 0; i < (leave_out_flushes ? LONG : 10000 * LONG) && !seen; i++) {
 		seen = cpu_is_done();

@@ -29,10 +29,9 @@ static struct cost measure(struct vm *vm, uint32_t command, uint64_t at, uint64_
 	uint64_t tables = mmu.breaks, pages = pages_copied;
 	struct done d;
 
-	last_flush.kind = MMU_FLUSH_NOTHING;
+	last_flush = MMU_FLUSH_NOTHING;
 	d = vm_do(vm, command, at, n, PAGE, key);
-	return (struct cost){ d.faults, mmu.breaks - tables, pages_copied - pages,
-		last_flush.kind };
+	return (struct cost){ d.faults, mmu.breaks - tables, pages_copied - pages, last_flush };
 }
 
 static void expect(const char *what, struct cost is, struct cost want)
@@ -68,7 +67,7 @@ static void shared(unsigned share)
 	vm_new(&parent, BYTES, false, false);
 	vm_do(&parent, GUEST_WRITE, DATA, PAGES, PAGE, 1);
 	vm_fork(&parent, share, &child);
-	check(now, "flush for the fork", last_flush.kind, MMU_FLUSH_ROOT);
+	check(now, "flush for the fork", last_flush, MMU_FLUSH_ROOT);
 
 	intact("child reads all", &child, DATA, PAGES, 1);
 	intact("parent reads all", &parent, DATA, PAGES, 1);

@@ -8,6 +8,8 @@ void test_clones(void);	  /* no clone sees another's writes */
 void test_validate(void); /* the processor and the library agree about every entry */
 void test_walk(void);	  /* guests with page tables of their own */
 void test_flush(void);	  /* what flushes are for; needs two processors */
+void test_smp(void);	  /* two processors fault at once */
+void test_smp(void);	  /* two processors fault at once */
 void test_cost(void);	  /* instructions for a fork */
 
 #endif

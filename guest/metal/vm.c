@@ -127,28 +127,33 @@ void vcpu_try(struct vcpu *v, struct exit *e)
 }
 
 /* The processor that walks makes way for the one that changes tables. */
-static void resolve(struct vcpu *v, const struct exit *e)
+static bool resolve(struct vcpu *v, const struct exit *e)
 {
 	enum mmu_access access = e->x ? MMU_EXECUTE : e->w ? MMU_WRITE : MMU_READ;
 
-	memory_lock();
+	int r;
+
 	v->vm->faults++;
-	if (mmu_fault(&mmu, &v->vm->root, gpa(e->at.v & ~(MMU_PAGE_SIZE - 1)), access, NULL))
-		fatal("guest may not access %lx: %lx, %lx", e->at.v, e->why, e->info);
+	memory_lock();
+	r = mmu_fault(&mmu, &v->vm->root, gpa(e->at.v & ~(MMU_PAGE_SIZE - 1)), access, NULL);
 	memory_unlock();
+	if (r == MMU_NO_MEMORY)
+		fatal("no memory to break what is at %lx", e->at.v);
+	return !r;
 }
 
-bool vcpu_go(struct vcpu *v)
+enum vcpu_state vcpu_go(struct vcpu *v)
 {
 	struct exit e;
 
 	for (;;) {
 		vcpu_try(v, &e);
 		if (e.kind == EXIT_HALT || e.kind == EXIT_KICK)
-			return e.kind == EXIT_HALT;
+			return e.kind == EXIT_HALT ? VCPU_DONE : VCPU_BUSY;
 		if (e.kind != EXIT_FAULT)
 			fatal("guest exit %lx, %lx at %lx, rip %lx", e.why, e.info, e.at.v, v->rip);
-		resolve(v, &e);
+		if (!resolve(v, &e))
+			return VCPU_STUCK;
 	}
 }
 
@@ -157,9 +162,12 @@ struct done vm_do(
 {
 	struct vcpu *v = &vm->vcpu[0];
 	uint64_t before = vm->faults;
+	enum vcpu_state state;
 
 	vcpu_start(v, command, at, n, step, key);
-	while (!vcpu_go(v))
+	while ((state = vcpu_go(v)) == VCPU_BUSY)
 		;
+	if (state == VCPU_STUCK)
+		fatal("a guest may not do its command %u at %lx", command, at);
 	return (struct done){ vm->faults - before, (uint32_t)v->gpr[RAX], (uint32_t)v->gpr[RDI] };
 }

@@ -13,7 +13,7 @@ struct vm {
 	struct vcpu vcpu[VM_VCPUS];
 	unsigned vcpus;
 	uint64_t pages; /* of guest memory, from 0 */
-	uint64_t faults;
+	_Atomic uint64_t faults;
 };
 
 /* What came of a command. */
@@ -24,9 +24,8 @@ struct done {
 
 /* What the hypervisor did for them. */
 extern uint64_t pages_copied;
-extern struct mmu_flush
-	last_flush;	       /* what mmu/ last wanted: NOTHING if it wanted none since reset */
-extern bool leave_out_flushes; /* to see what they are for */
+extern _Atomic unsigned last_flush; /* the kind that mmu/ last asked for */
+extern bool leave_out_flushes;	    /* to see what they are for */
 
 /* bytes: whole spans. paged: in 64-bit mode, over page tables of its own. log: EPT's A and D. */
 void vm_new(struct vm *vm, uint64_t bytes, bool paged, bool log);
@@ -42,9 +41,10 @@ void vcpu_start(
 	struct vcpu *v, uint32_t command, uint64_t at, uint64_t n, uint64_t step, uint32_t key);
 /* Runs it, once, and does nothing about it. */
 void vcpu_try(struct vcpu *v, struct exit *e);
-/* Runs it until the command is done (true), or an interrupt came. What the tables deny is broken,
- * if the guest may do it at all. */
-bool vcpu_go(struct vcpu *v);
+/* Runs it until the command is done, an interrupt came, or the guest tried what it may not do. What
+ * only copy-on-write denies it, is made possible. */
+enum vcpu_state { VCPU_DONE, VCPU_BUSY, VCPU_STUCK };
+enum vcpu_state vcpu_go(struct vcpu *v);
 /* All of it, on the VM's first vCPU. */
 struct done vm_do(
 	struct vm *vm, uint32_t command, uint64_t at, uint64_t n, uint64_t step, uint32_t key);
@@ -52,12 +52,13 @@ struct done vm_do(
 /* An interrupt every so many ticks of the local APIC; 0: none. */
 void timer_set(uint32_t ticks);
 
-/* The other processor: runs a vCPU until its command is done or cpu_stop(). */
+/* The other processor: runs a vCPU until its command is done, it is stuck, or cpu_stop(). */
 void cpu_init(void);
 uint32_t cpu_number(void); /* of the one that asks */
 void cpu_start_other(void);
 void cpu_give(struct vcpu *v);
 bool cpu_is_done(void);
-void cpu_stop(void);
+/* What became of it. */
+enum vcpu_state cpu_stop(void);
 
 #endif
