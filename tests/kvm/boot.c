@@ -329,7 +329,10 @@ static void test_smp(void **state)
 /* The VM is told that it was born again, which it was not: it must find all as it was. */
 static void test_state(void **state)
 {
-	struct ramet_config cfg = { .guest = "state", .memory = 16 << 20, .cpus = 2 };
+	struct ramet_config cfg = { .guest = "state",
+		.memory = 16 << 20,
+		.cpus = 2,
+		.args = getenv("RAMET_EMULATED") ? "watch=0" : NULL };
 	struct ramet_vm *vm = launch(&cfg);
 
 	while (vm->phase != RAMET_PHASE_READY && !vm->stop)
