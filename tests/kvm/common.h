@@ -51,6 +51,8 @@ void rnd_sleep(unsigned max_us);
 /* How long a soak takes: RAMET_SOAK_SECONDS, or `seconds`. */
 double soak_end(unsigned seconds); /* on the clock of now_s() */
 double now_s(void);
+/* `most`, or `few` in the emulated machine of scripts/nested, where all takes ten times longer. */
+unsigned many_or_few(unsigned most, unsigned few);
 
 /* Descriptors, threads, and mappings of memory files or of KVM, that this process has. */
 struct resources {

@@ -2,13 +2,13 @@
 /* Forks of guests with several vCPUs: all stopped at one point, timers going on on both sides. */
 #include "tests/kvm/common.h"
 
-#define ROUNDS 30 /* of `smp`, after a fork */
-#define FORKS  12
+#define FORKS 12
 
 static void run_smp(unsigned cpus)
 {
 	struct resources before = resources_now();
 	struct family f = launch("smp", NULL, 16 * MIB, cpus);
+	unsigned rounds = many_or_few(30, 5); /* of `smp`, after a fork */
 	struct ramet_vm *line[FORKS + 1] = { ramet_vm_get(f.root) };
 
 	/* Each is forked from some earlier one: a chain here, a bush there. */
@@ -17,7 +17,7 @@ static void run_smp(unsigned cpus)
 		rnd_sleep(30000);
 	}
 	for (unsigned i = 0; i <= FORKS; i++)
-		await_beats(line[i], ROUNDS);
+		await_beats(line[i], rounds);
 	for (unsigned i = 0; i <= FORKS; i++)
 		stop_and_put(line[i]);
 	finish(&f);

@@ -3,12 +3,12 @@
  * A random tree of forks of `verify` guests: each checks that it sees the memory it was born with
  * and its own writes, and nothing else, while its relatives fork, write, pause and stop.
  */
+#include <stdio.h>
+
 #include "tests/kvm/common.h"
 
 #define LIVE_MAX     16
-#define FORKS_MIN    50
-#define DEPTH_MIN    6
-#define FULL_CHECK   1000 /* heartbeats within which `verify` has surely looked at everything */
+#define FULL_CHECK   125 /* heartbeats a MiB within which `verify` has looked at everything */
 #define MAX_CHILDREN 3
 
 struct node {
@@ -64,14 +64,20 @@ static void pause_and_resume(struct tree *t)
 	assert_ok(ramet_resume(vm, NULL), NULL);
 }
 
-static void run_tree(const char *args, uint64_t memory, unsigned seconds)
+static void run_tree(unsigned mib, uint64_t memory, unsigned seconds)
 {
-	struct family f = launch("verify", args, memory, 1);
-	struct tree t = { .live = { { ramet_vm_get(f.root), 0 } }, .n = 1 };
+	unsigned used = many_or_few(mib, 1), forks = many_or_few(50, 15);
+	unsigned depth = many_or_few(6, 4);
+	char args[32];
+	struct family f;
+	struct tree t = { .n = 1 };
 	double end = soak_end(seconds);
 	struct ramet_err err;
 
-	while (now_s() < end || t.forked < FORKS_MIN || t.deepest < DEPTH_MIN) {
+	snprintf(args, sizeof(args), "memory=%uM", used);
+	f = launch("verify", args, memory, 1);
+	t.live[0].vm = ramet_vm_get(f.root);
+	while (now_s() < end || t.forked < forks || t.deepest < depth) {
 		if (rnd(20) == 0)
 			pause_and_resume(&t);
 		else if (t.n == 1 || (t.n < LIVE_MAX && rnd(3)))
@@ -85,7 +91,7 @@ static void run_tree(const char *args, uint64_t memory, unsigned seconds)
 			assert_ok(ramet_family_check(f.family, &err), &err);
 	}
 	for (unsigned i = 0; i < t.n; i++)
-		await_beats(t.live[i].vm, FULL_CHECK);
+		await_beats(t.live[i].vm, FULL_CHECK * used + FULL_CHECK);
 	print_message("%u VMs, depth %u\n", 1 + t.forked, t.deepest);
 	while (t.n)
 		prune(&t);
@@ -96,7 +102,7 @@ static void test_small(void **state)
 {
 	struct resources before = resources_now();
 
-	run_tree("memory=1M", 16 * MIB, 3);
+	run_tree(1, 16 * MIB, 3);
 	assert_no_leak(before);
 }
 
@@ -104,7 +110,7 @@ static void test_tree(void **state)
 {
 	struct resources before = resources_now();
 
-	run_tree("memory=8M", 16 * MIB, 6);
+	run_tree(8, 16 * MIB, 6);
 	assert_no_leak(before);
 }
 
@@ -113,7 +119,7 @@ static void test_high(void **state)
 {
 	struct resources before = resources_now();
 
-	run_tree("memory=8M", 4096 * MIB, 1);
+	run_tree(8, 4096 * MIB, 1);
 	assert_no_leak(before);
 }
 
