@@ -70,7 +70,7 @@ void device_set_loaded(struct device_set *set)
 void device_io(struct ramet_vm *vm, struct vcpu *vcpu, enum device_space space, uint64_t addr,
 	bool write, void *data, unsigned size)
 {
-	for (unsigned i = 0; i < vm->devices.n; i++) {
+	for (unsigned i = 0; i < vm->devices.n && !vm_reseed_late(vm); i++) {
 		struct device *d = vm->devices.dev[i];
 
 		for (unsigned w = 0; w < DEVICE_WINDOWS_MAX; w++) {
@@ -84,7 +84,7 @@ void device_io(struct ramet_vm *vm, struct vcpu *vcpu, enum device_space space, 
 			return;
 		}
 	}
-	/* Nobody answers: a bus reads as all ones, as on a PC. */
+	/* Nobody answers (or may): a bus reads as all ones, as on a PC. */
 	if (!write)
 		memset(data, 0xff, size);
 }

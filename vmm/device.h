@@ -73,6 +73,15 @@ int vm_msi(struct ramet_vm *vm, uint64_t address, uint32_t data);
 uint64_t vm_id(const struct ramet_vm *vm);
 uint64_t vm_births(const struct ramet_vm *vm);
 const uint8_t *vm_genid(const struct ramet_vm *vm); /* 16 random bytes of this birth */
+/*
+ * Random numbers (RAMET_DB_RESEED). Who is born from a guest that promised to take the bits of each
+ * birth owes that. One who has not done it within the configured time (struct ramet_config) after
+ * vm_reseed_start() fails with its next device access: nothing of it gets out any more.
+ */
+void vm_reseed_owed(struct ramet_vm *vm, bool promised);
+void vm_reseed_start(struct ramet_vm *vm); /* it runs: the time counts from now on */
+void vm_reseed_done(struct ramet_vm *vm);
+bool vm_reseed_pending(const struct ramet_vm *vm);
 void vm_heartbeat(struct ramet_vm *vm, uint32_t counter);
 void vm_phase(struct ramet_vm *vm, uint32_t phase);
 void vm_report(struct ramet_vm *vm, uint32_t code, uint64_t gpa);

@@ -14,6 +14,7 @@
 struct doorbell {
 	struct device dev;
 	_Atomic uint32_t report_lo, report_hi;
+	atomic_bool reseeds; /* the guest has promised to, RAMET_DB_RESEED */
 };
 
 static struct doorbell *doorbell_of(struct device *dev)
@@ -36,6 +37,8 @@ static uint32_t doorbell_read(struct ramet_vm *vm, uint64_t reg)
 	case RAMET_DB_GENID3:
 		memcpy(&value, vm_genid(vm) + (reg - RAMET_DB_GENID0), sizeof(value));
 		return value;
+	case RAMET_DB_RESEED:
+		return !vm_reseed_pending(vm);
 	default:
 		return UINT32_MAX;
 	}
@@ -63,6 +66,10 @@ static void doorbell_write(struct doorbell *db, struct vcpu *vcpu, uint64_t reg,
 		break;
 	case RAMET_DB_REPORT_HI:
 		db->report_hi = value;
+		break;
+	case RAMET_DB_RESEED:
+		db->reseeds = true;
+		vm_reseed_done(vm);
 		break;
 	case RAMET_DB_REPORT:
 		vm_report(vm, value, (uint64_t)db->report_hi << 32 | db->report_lo);
@@ -99,8 +106,19 @@ static int doorbell_clone(const struct device *dev, struct ramet_vm *vm, struct 
 		return ret;
 	doorbell_of(to)->report_lo = from->report_lo;
 	doorbell_of(to)->report_hi = from->report_hi;
+	doorbell_of(to)->reseeds = from->reseeds;
 	*out = to;
 	return 0;
+}
+
+static void doorbell_born(struct device *dev)
+{
+	vm_reseed_owed(dev->vm, doorbell_of(dev)->reseeds);
+}
+
+static void doorbell_loaded(struct device *dev)
+{
+	vm_reseed_start(dev->vm);
 }
 
 static void doorbell_free(struct device *dev)
@@ -112,6 +130,8 @@ static const struct device_ops doorbell_ops = {
 	.name = "doorbell",
 	.io = doorbell_io,
 	.clone = doorbell_clone,
+	.born = doorbell_born,
+	.loaded = doorbell_loaded,
 	.free = doorbell_free,
 };
 

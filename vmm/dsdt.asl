@@ -37,13 +37,26 @@ DefinitionBlock ("", "DSDT", 2, "RAMET", "RAMET", 1)
 			})
 		}
 
+		/* The doorbell's register that promises to take each birth's id (ramet/abi.h). */
+		OperationRegion (BELL, SystemIO, 0x0600, 0x60)
+		Field (BELL, DWordAcc, NoLock, Preserve)
+		{
+			Offset (0x1C),
+			SEED, 32
+		}
+
 		/* "Virtual Machine Generation ID", Microsoft 2012; Linux knows it by this _CID. */
 		Device (VGEN)
 		{
 			Name (_HID, "RAMT0001")
 			Name (_CID, "VM_Gen_Counter")
 			Name (_DDN, "VM_Gen_Counter")
-			Name (ADDR, Package () { 0x000F0000, 0 })
+			/* Only a driver asks. */
+			Method (ADDR, 0, Serialized)
+			{
+				SEED = 1
+				Return (Package () { 0x000F0000, 0 })
+			}
 		}
 
 		/* Its only event: this VM has become another one. */
@@ -55,8 +68,11 @@ DefinitionBlock ("", "DSDT", 2, "RAMET", "RAMET", 1)
 			{
 				Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive) { 9 }
 			})
+			/* In this order: a clone born between the two hears of its parent's event,
+			 * but has its own to answer for. */
 			Method (_EVT, 1, Serialized)
 			{
+				SEED = 1
 				Notify (\_SB.VGEN, 0x80)
 			}
 		}

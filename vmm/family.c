@@ -12,8 +12,9 @@
 #include "vmm/serial.h"
 #include "vmm/vm.h"
 
-#define MEMORY_DEFAULT (64ull << 20)
-#define SHELLS_DEFAULT 2u
+#define MEMORY_DEFAULT	  (64ull << 20)
+#define SHELLS_DEFAULT	  2u
+#define RESEED_MS_DEFAULT 30000u /* a guest that spins with interrupts off, on a busy host */
 
 /* ---- the configuration ---- */
 
@@ -44,6 +45,8 @@ static int check_config(const struct ramet_config *c, struct ramet_err *err)
 	if (c->n_disks > RAMET_DISKS_MAX)
 		return err_set(err, -EINVAL, "too many disks: %u, at most %u", c->n_disks,
 			RAMET_DISKS_MAX);
+	if (c->reseed > RAMET_RESEED_OFF)
+		return err_set(err, -EINVAL, "unknown way to reseed %d", (int)c->reseed);
 	if (c->max_pool && c->max_pool < c->memory)
 		return err_set(
 			err, -EINVAL, "the family's memory limit is less than one VM's memory");
@@ -81,6 +84,7 @@ static int copy_config(
 	c.memory = c.memory ? c.memory : MEMORY_DEFAULT;
 	c.cpus = c.cpus ? c.cpus : 1;
 	c.shells = c.shells ? c.shells : SHELLS_DEFAULT;
+	c.reseed_ms = c.reseed_ms ? c.reseed_ms : RESEED_MS_DEFAULT;
 	r = check_config(&c, err);
 	if (r)
 		return r;

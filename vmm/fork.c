@@ -328,6 +328,14 @@ int ramet_fork(struct ramet_vm *vm, unsigned n, unsigned flags, struct ramet_vm 
 	if (!k.child)
 		return explain(err, vm, n, -ENOMEM);
 	r = vm_lock_alive(vm, "fork", err);
+	if (!r && vm->family->cfg.reseed == RAMET_RESEED_REQUIRE && !atomic_load(&vm->reseeds)) {
+		pthread_mutex_unlock(&vm->op);
+		r = err_set(err, -EOPNOTSUPP,
+			"cannot fork '%s': its guest has not promised to reseed its random numbers "
+			"(is it still booting, or without a driver for the VM generation id?), and "
+			"that is required",
+			vm->name);
+	}
 	if (r) {
 		free(k.child);
 		return r;

@@ -16,6 +16,7 @@ enum {
 	OPT_CMDLINE,
 	OPT_DISK,
 	OPT_LIMIT,
+	OPT_RESEED,
 	OPT_PAUSED,
 	OPT_PIT,
 	OPT_NO_SANDBOX
@@ -36,6 +37,10 @@ static const struct argp_option options[] = {
 	{ "no-sandbox", OPT_NO_SANDBOX, NULL, 0,
 		"Keep the right to start programs, open sockets and so on, which the process gives "
 		"up before the guest runs",
+		0 },
+	{ "reseed", OPT_RESEED, "WHEN", 0,
+		"auto: a clone fails that does not reseed its random numbers within 30 s although "
+		"its guest can (the default); require: and a guest that cannot is not forked; off",
 		0 },
 	{ NULL, 0, NULL, 0, "What to run:", 1 },
 	{ "guest", OPT_GUEST, "NAME", 0, "A built-in guest, see below", 1 },
@@ -61,6 +66,17 @@ static void add_disk(struct argp_state *state, struct ramet_config *cfg, char *a
 	if (ro)
 		*comma = '\0';
 	cfg->disks[cfg->n_disks++] = (struct ramet_disk){ .path = arg, .readonly = ro };
+}
+
+static enum ramet_reseed parse_reseed(struct argp_state *state, const char *arg)
+{
+	static const char *const when[] = { "auto", "require", "off" };
+
+	for (unsigned i = 0; i < sizeof(when) / sizeof(when[0]); i++)
+		if (!strcmp(arg, when[i]))
+			return (enum ramet_reseed)i;
+	argp_error(state, "--reseed: '%s' is none of auto, require, off", arg);
+	return RAMET_RESEED_AUTO;
 }
 
 static bool is_guest(const char *name)
@@ -123,6 +139,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_NO_SANDBOX:
 		o->no_sandbox = true;
+		return 0;
+	case OPT_RESEED:
+		cfg->reseed = parse_reseed(state, arg);
 		return 0;
 	case OPT_GUEST:
 		if (!is_guest(arg))

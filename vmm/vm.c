@@ -225,6 +225,48 @@ void vm_fail(struct ramet_vm *vm, const char *fmt, ...)
 	worker_exited(ramet_vm_get(vm));
 }
 
+void vm_reseed_owed(struct ramet_vm *vm, bool promised)
+{
+	bool owed = promised && vm->family->cfg.reseed != RAMET_RESEED_OFF;
+
+	atomic_store(&vm->reseeds, promised);
+	atomic_store(&vm->reseed_by_ns, owed ? RESEED_ANY_TIME : 0);
+}
+
+void vm_reseed_start(struct ramet_vm *vm)
+{
+	uint64_t by = atomic_load(&vm->reseed_by_ns);
+
+	/* Its vCPUs may do it at this moment. */
+	if (by)
+		atomic_compare_exchange_strong(
+			&vm->reseed_by_ns, &by, now_ns() + vm->family->cfg.reseed_ms * 1000000ull);
+}
+
+void vm_reseed_done(struct ramet_vm *vm)
+{
+	atomic_store(&vm->reseeds, true);
+	atomic_store(&vm->reseed_by_ns, 0);
+}
+
+bool vm_reseed_pending(const struct ramet_vm *vm)
+{
+	return atomic_load(&vm->reseed_by_ns) != 0;
+}
+
+bool vm_reseed_late(struct ramet_vm *vm)
+{
+	uint64_t by = atomic_load_explicit(&vm->reseed_by_ns, memory_order_relaxed);
+
+	if (!by || by == RESEED_ANY_TIME || now_ns() <= by)
+		return false;
+	vm_fail(vm,
+		"its guest has not reseeded its random numbers within %u ms of its birth, so they "
+		"may be another VM's",
+		vm->family->cfg.reseed_ms);
+	return true;
+}
+
 void vm_console(struct ramet_vm *vm, const char *buf, size_t len)
 {
 	const struct ramet_config *cfg = &vm->family->cfg;
@@ -334,6 +376,7 @@ int ramet_resume(struct ramet_vm *vm, struct ramet_err *err)
 		return r;
 	if (vm->state == RAMET_PAUSED) {
 		device_set_unquiesce(&vm->devices);
+		vm_reseed_start(vm);
 		vm->ran = true;
 		vm->state = RAMET_RUNNING;
 		shell_start(vm->shell, vm, NULL);

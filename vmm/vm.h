@@ -14,6 +14,8 @@
 #include "vmm/memory.h"
 #include "vmm/shell.h"
 
+#define RESEED_ANY_TIME UINT64_MAX /* the time does not count yet */
+
 #define VM_EXIT_FAILED 0x100 /* an exit status that no guest can give */
 
 struct device_set {
@@ -47,6 +49,8 @@ struct ramet_vm {
 	uint8_t genid[16];
 	uint64_t born_ns;
 	_Atomic uint64_t ready_ns;
+	atomic_bool reseeds;	       /* its guest has promised to, RAMET_DB_RESEED */
+	_Atomic uint64_t reseed_by_ns; /* by when, in this birth; 0: done; RESEED_ANY_TIME */
 
 	/* What the guest told. */
 	_Atomic uint64_t heartbeats;
@@ -119,6 +123,8 @@ void vm_link(struct ramet_vm *vm);
 void vm_new_birth(struct ramet_vm *vm, uint64_t born_ns, bool new_identity);
 void vm_event(struct ramet_vm *vm);
 void vm_fail(struct ramet_vm *vm, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Whether it owes a reseed for too long: then it has failed. */
+bool vm_reseed_late(struct ramet_vm *vm);
 /* Takes op unless the VM has stopped or failed: then -ESRCH and a line about it. */
 int vm_lock_alive(struct ramet_vm *vm, const char *verb, struct ramet_err *err);
 /* Gives back all it holds; its vCPUs are idle and op is held. */

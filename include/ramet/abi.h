@@ -41,6 +41,14 @@
 #define RAMET_DB_REPORT_HI 0x14u /* high half */
 #define RAMET_DB_REPORT	   0x18u /* report: code (RAMET_REPORT_*), commits the address */
 
+/*
+ * Read and write. Writing (any value) says: this guest has taken the random bits of its present
+ * birth, and promises to take those of each birth to come. In the Linux machine ACPI does it: when
+ * a driver asks where the VM generation id lies, and for each event. Reads 0 while a promise is yet
+ * to be kept in this birth, else 1.
+ */
+#define RAMET_DB_RESEED 0x1cu
+
 #define RAMET_SLEEP_MAX 1000000u
 
 /*

@@ -39,6 +39,16 @@ struct ramet_disk {
 	bool readonly;
 };
 
+/*
+ * A clone has its parent's random number generator until its guest reseeds it from the bits of its
+ * own birth (the VM generation id; RAMET_DB_RESEED in ramet/abi.h).
+ */
+enum ramet_reseed {
+	RAMET_RESEED_AUTO,    /* a guest that can do it must: a clone that does not, fails */
+	RAMET_RESEED_REQUIRE, /* and one that cannot, is not forked */
+	RAMET_RESEED_OFF,     /* nobody looks */
+};
+
 /* What to launch. Zero means the default. Strings are copied. */
 struct ramet_config {
 	const char *name;   /* default: the guest's name */
@@ -54,7 +64,9 @@ struct ramet_config {
 	bool cold;	 /* keep none ready: every fork makes its own (to measure that) */
 	bool paused;	 /* do not start the VM */
 	bool pit; /* an i8254 timer, for guests that insist; making and closing a VM takes longer */
-	uint64_t max_pool; /* most bytes of guest memory the family may hold; default: no limit */
+	enum ramet_reseed reseed;
+	unsigned reseed_ms; /* that a running clone has for it; default 30000 */
+	uint64_t max_pool;  /* most bytes of guest memory the family may hold; default: no limit */
 	/* Console output of any VM of the family; called on a vCPU thread, must not block long. */
 	void (*console)(void *arg, struct ramet_vm *vm, const char *buf, size_t len);
 	void *console_arg;
@@ -136,8 +148,8 @@ void ramet_vm_stat_quick(struct ramet_vm *vm, struct ramet_stat *st);
  * Forks a running or paused VM into itself and n children (1..RAMET_FORK_MAX); children of a
  * paused VM are paused, unless flags has RAMET_FORK_RUN. A paused VM that has not run since its
  * birth is a template: forking it again takes nothing but starting children. children[n] receives
- * references. -ESRCH: the VM has stopped. -ENOMEM, -EMFILE: nothing has changed and the VM goes on
- * running.
+ * references. -ESRCH: the VM has stopped. -EOPNOTSUPP: RAMET_RESEED_REQUIRE, but its guest has not
+ * promised to reseed. -ENOMEM, -EMFILE: nothing has changed and the VM goes on running.
  */
 int ramet_fork(struct ramet_vm *vm, unsigned n, unsigned flags, struct ramet_vm **children,
 	struct ramet_fork_times *times, struct ramet_err *err);

@@ -75,6 +75,24 @@ const uint8_t *vm_genid(const struct ramet_vm *vm)
 	return id;
 }
 
+/* Nobody is born here. */
+void vm_reseed_owed(struct ramet_vm *vm, bool promised)
+{
+}
+
+void vm_reseed_start(struct ramet_vm *vm)
+{
+}
+
+void vm_reseed_done(struct ramet_vm *vm)
+{
+}
+
+bool vm_reseed_pending(const struct ramet_vm *vm)
+{
+	return false;
+}
+
 void vm_heartbeat(struct ramet_vm *vm, uint32_t counter)
 {
 	vm->counter = counter;

@@ -36,7 +36,7 @@ static void test_read(void **state)
 	assert_memory_equal(id, vm.genid, 16);
 	/* Write-only and unused registers, and unaligned ones. */
 	for (unsigned reg = 0; reg < RAMET_DOORBELL_LEN; reg++)
-		if (reg % 4 || reg < RAMET_DB_CLONE_ID || reg > RAMET_DB_GENID3 ||
+		if (reg % 4 || reg < RAMET_DB_RESEED || reg > RAMET_DB_GENID3 ||
 			(reg > RAMET_DB_GENERATION && reg < RAMET_DB_GENID0))
 			assert_int_equal(dev_read(db, reg, 4), UINT32_MAX);
 }
@@ -77,7 +77,7 @@ static void test_ignored(void **state)
 			dev_write(db, &vcpu, reg, 5, size);
 			assert_int_equal(dev_read(db, reg, size), (1ull << 8 * size) - 1);
 		}
-	for (unsigned reg = RAMET_DB_REPORT + 4; reg < RAMET_DOORBELL_LEN; reg += 4)
+	for (unsigned reg = RAMET_DB_CLONE_ID; reg < RAMET_DOORBELL_LEN; reg += 4)
 		dev_write(db, &vcpu, reg, 5, 4);
 	assert_memory_equal(&vm, &before, sizeof(vm));
 	assert_memory_equal(&vcpu, &cpu_before, sizeof(vcpu));
@@ -103,6 +103,37 @@ static void test_clone(void **state)
 	copy->ops->free(copy);
 }
 
+/* Who promises owes a reseed in each birth to come, clones too, until it has done it. */
+static void test_reseed(void **state)
+{
+	static struct ramet_vm child = { .id = 9 };
+	struct device *copy, *grandchild;
+
+	db->ops->born(db);
+	assert_false(vm.reseed_owed);
+	assert_int_equal(dev_read(db, RAMET_DB_RESEED, 4), 1);
+	dev_write(db, &vcpu, RAMET_DB_RESEED, 0, 4);
+
+	assert_int_equal(db->ops->clone(db, &child, &copy), 0);
+	copy->ops->born(copy);
+	assert_true(child.reseed_owed && !child.reseed_counts);
+	copy->ops->loaded(copy);
+	assert_true(child.reseed_counts);
+	assert_int_equal(dev_read(copy, RAMET_DB_RESEED, 4), 0);
+	assert_int_equal(dev_read(db, RAMET_DB_RESEED, 4), 1);
+	dev_write(copy, &vcpu, RAMET_DB_RESEED, 0, 2); /* no such access */
+	assert_true(child.reseed_owed);
+
+	assert_int_equal(copy->ops->clone(copy, &vm, &grandchild), 0);
+	dev_write(copy, &vcpu, RAMET_DB_RESEED, 7, 4);
+	assert_false(child.reseed_owed);
+	assert_int_equal(dev_read(copy, RAMET_DB_RESEED, 4), 1);
+	grandchild->ops->born(grandchild);
+	assert_true(vm.reseed_owed);
+	copy->ops->free(copy);
+	grandchild->ops->free(grandchild);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -111,6 +142,7 @@ int main(void)
 		cmocka_unit_test(test_report),
 		cmocka_unit_test(test_ignored),
 		cmocka_unit_test(test_clone),
+		cmocka_unit_test(test_reseed),
 	};
 
 	return cmocka_run_group_tests(tests, make, unmake);

@@ -30,6 +30,27 @@ const uint8_t *vm_genid(const struct ramet_vm *vm)
 	return vm->genid;
 }
 
+void vm_reseed_owed(struct ramet_vm *vm, bool promised)
+{
+	vm->reseed_owed = promised;
+	vm->reseed_counts = false;
+}
+
+void vm_reseed_start(struct ramet_vm *vm)
+{
+	vm->reseed_counts = vm->reseed_owed;
+}
+
+void vm_reseed_done(struct ramet_vm *vm)
+{
+	vm->reseed_owed = false;
+}
+
+bool vm_reseed_pending(const struct ramet_vm *vm)
+{
+	return vm->reseed_owed;
+}
+
 void vm_heartbeat(struct ramet_vm *vm, uint32_t counter)
 {
 	vm->beats++;

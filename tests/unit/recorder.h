@@ -13,6 +13,7 @@ struct ramet_vm {
 	uint32_t counter, phase, report;
 	uint64_t report_gpa;
 	int exit_status;
+	bool reseed_owed, reseed_counts;
 	char console[65536];
 	size_t console_len;
 	unsigned console_calls;
