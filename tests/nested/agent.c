@@ -59,7 +59,11 @@ static void say(const char *fmt, ...)
  */
 static uint32_t doorbell(unsigned reg)
 {
-	return db[reg / 4];
+	uint32_t value;
+
+	/* Not into a vector register, as a compiler may choose: KVM does not emulate that. */
+	__asm__ volatile("movl %1, %0" : "=r"(value) : "m"(db[reg / 4]));
+	return value;
 }
 
 static void ring(unsigned reg, uint32_t value)
@@ -91,21 +95,25 @@ static int64_t ns(clockid_t clock)
 	return t.tv_sec * 1000000000ll + t.tv_nsec;
 }
 
+/* Their names tell the order. */
 static void load_modules(void)
 {
-	DIR *dir = opendir("/modules");
-	struct dirent *e;
+	struct dirent **e;
+	int n = scandir("/modules", &e, NULL, alphasort);
 
-	while (dir && (e = readdir(dir))) {
+	for (int i = 0; i < n; i++) {
 		char path[300];
 		int fd;
 
-		snprintf(path, sizeof(path), "/modules/%s", e->d_name);
+		snprintf(path, sizeof(path), "/modules/%s", e[i]->d_name);
 		fd = open(path, O_RDONLY);
-		if (e->d_name[0] != '.' && syscall(SYS_finit_module, fd, "", 0))
-			say("agent: module %s: %s", e->d_name, strerror(errno));
+		if (e[i]->d_name[0] != '.' && syscall(SYS_finit_module, fd, "", 0))
+			say("agent: module %s: %s", e[i]->d_name, strerror(errno));
 		close(fd);
+		free(e[i]);
 	}
+	if (n >= 0)
+		free(e);
 }
 
 static void set_up(void)
@@ -214,61 +222,105 @@ static void check_readonly(void)
 	say("agent: read-only disk refused a write");
 }
 
-/* True once the kernel has told that it reseeded its random numbers for this birth. */
-static bool reseeded(int kmsg)
+/* This birth's id: changes exactly when this VM has become another one. */
+struct genid {
+	uint32_t word[4];
+};
+
+static struct genid genid(void)
 {
+	struct genid id;
+
+	for (unsigned i = 0; i < 4; i++)
+		id.word[i] = doorbell(RAMET_DB_GENID0 + 4 * i);
+	return id;
+}
+
+static bool is_genid(const struct genid *id)
+{
+	struct genid now = genid();
+
+	return !memcmp(&now, id, sizeof(now));
+}
+
+/* How often the kernel has told, since it was asked last, that it reseeded its random numbers. */
+static unsigned reseeds(int kmsg)
+{
+	unsigned found = 0;
 	char line[1024];
-	bool found = false;
 	ssize_t n;
 
 	while ((n = read(kmsg, line, sizeof(line) - 1)) > 0 || (n < 0 && errno == EPIPE)) {
 		line[n > 0 ? n : 0] = 0;
-		found |= !!strstr(line, "reseeded due to virtual machine fork");
+		found += !!strstr(line, "reseeded due to virtual machine fork");
 	}
 	return found;
 }
 
-/* What a guest without a vmgenid driver does: the id of this birth, from the doorbell. */
+/*
+ * Waits until the kernel has reseeded for the present birth. The doorbell says whether this birth's
+ * event has come; the driver then works in a kernel thread, which gets its turn in so many pauses,
+ * and the kernel must have said so. It says nothing of which birth: with another one meanwhile,
+ * start again.
+ */
+static void await_reseed(int kmsg)
+{
+	unsigned found = 0;
+	struct genid id;
+
+	do {
+		unsigned wait = 0;
+
+		id = genid();
+		while (!doorbell(RAMET_DB_RESEED) || !found) {
+			CHECK(++wait < 3000, "clone %u: random numbers were not reseeded (%u, %u)",
+				doorbell(RAMET_DB_CLONE_ID), doorbell(RAMET_DB_RESEED), found);
+			usleep(10000);
+			found += reseeds(kmsg);
+		}
+		for (unsigned i = 0; i < 20; i++)
+			usleep(2000);
+	} while (!is_genid(&id));
+}
+
+/* What a guest without a driver for the generation id does. */
 static void reseed_by_hand(void)
 {
 	struct {
 		struct rand_pool_info info;
-		uint32_t id[4];
+		struct genid id;
 	} pool = { .info = { .entropy_count = 128, .buf_size = sizeof(pool.id) } };
 	int fd = open("/dev/urandom", O_RDWR);
 
-	for (unsigned i = 0; i < 4; i++)
-		pool.id[i] = doorbell(RAMET_DB_GENID0 + 4 * i);
-	CHECK(!ioctl(fd, RNDADDENTROPY, &pool) && !ioctl(fd, RNDRESEEDCRNG), "reseed: %s",
-		strerror(errno));
+	do {
+		pool.id = genid();
+		CHECK(!ioctl(fd, RNDADDENTROPY, &pool) && !ioctl(fd, RNDRESEEDCRNG), "reseed: %s",
+			strerror(errno));
+		ring(RAMET_DB_RESEED, 1);
+	} while (!is_genid(&pool.id));
 	close(fd);
 }
 
+/* Says who it is since its last birth. Another fork may come at any point: then that is told next.
+ */
 static void born(int kmsg, bool vmgenid)
 {
-	uint32_t id = doorbell(RAMET_DB_CLONE_ID);
 	uint64_t random[2];
 
-	if (id && vmgenid) {
-		unsigned wait = 0;
-
-		while (!reseeded(kmsg)) {
-			CHECK(++wait < 1000, "clone %u: random numbers were not reseeded", id);
-			usleep(10000);
-		}
-	} else if (id) {
+	if (vmgenid)
+		await_reseed(kmsg);
+	else
 		reseed_by_hand();
-	}
 	CHECK(getrandom(random, sizeof(random), 0) == sizeof(random), "getrandom");
-	say("agent: born %u %u %016" PRIx64 "%016" PRIx64 " %" PRId64 " %" PRId64, id,
-		doorbell(RAMET_DB_GENERATION), random[0], random[1], ns(CLOCK_MONOTONIC),
-		ns(CLOCK_REALTIME));
+	say("agent: born %u %u %016" PRIx64 "%016" PRIx64 " %" PRId64 " %" PRId64,
+		doorbell(RAMET_DB_CLONE_ID), doorbell(RAMET_DB_GENERATION), random[0], random[1],
+		ns(CLOCK_MONOTONIC), ns(CLOCK_REALTIME));
 }
 
 int main(void)
 {
-	uint32_t generation, id = 0;
 	unsigned rounds, left, once;
+	struct genid id;
 	int64_t last = 0, offset;
 	uint64_t seen;
 	bool vmgenid;
@@ -287,22 +339,22 @@ int main(void)
 		tmpfs_work();
 	disk_round(fd);
 	seen = *laps;
-	generation = doorbell(RAMET_DB_GENERATION);
+	if (!vmgenid)
+		ring(RAMET_DB_RESEED, 1);
+	id = genid();
 	offset = ns(CLOCK_REALTIME) - ns(CLOCK_MONOTONIC);
 	say("agent: ready, vmgenid %s", vmgenid ? "bound" : "absent");
 	ring(RAMET_DB_PHASE, RAMET_PHASE_READY);
 	while (!once && left) {
-		uint32_t now = doorbell(RAMET_DB_GENERATION);
 		int64_t mono = ns(CLOCK_MONOTONIC);
 
 		CHECK(mono >= last, "monotonic time went back");
 		last = mono;
 		CHECK(llabs(ns(CLOCK_REALTIME) - mono - offset) < 1000000000, "wall clock jumped");
-		if (now != generation) {
-			generation = now;
-			id = doorbell(RAMET_DB_CLONE_ID);
+		if (!is_genid(&id)) {
+			id = genid();
 			born(kmsg, vmgenid);
-			disk_write_id(fd, id);
+			disk_write_id(fd, doorbell(RAMET_DB_CLONE_ID));
 			left = rounds;
 			seen = *laps;
 		}
@@ -313,6 +365,6 @@ int main(void)
 	for (unsigned i = 0; *laps == seen && i < 1000; i++)
 		usleep(10000);
 	CHECK(*laps != seen, "the other process stands still");
-	say("agent: done %u", id);
+	say("agent: done %u", doorbell(RAMET_DB_CLONE_ID));
 	end(0);
 }

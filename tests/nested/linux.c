@@ -38,6 +38,7 @@ struct consoles {
 	pthread_mutex_t lock;
 	char text[VMS_MAX][CONSOLE];
 	size_t len[VMS_MAX];
+	int64_t born[VMS_MAX]; /* our wall clock, when the last "agent: born" was complete */
 };
 static struct consoles consoles = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
@@ -45,8 +46,29 @@ struct family {
 	struct ramet_family *family;
 	struct ramet_vm *vm[VMS_MAX];
 	unsigned n;
+	int64_t asked[VMS_MAX]; /* our wall clock, when its last birth was asked for */
 	char disk[64];
 };
+
+static int64_t wall_clock(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return t.tv_sec * 1000000000ll + t.tv_nsec;
+}
+
+/* Whether the text ends with a whole line that starts with this. */
+static bool ends_with_line(const char *text, size_t len, const char *start)
+{
+	size_t at = len - 1;
+
+	if (!len || text[at] != '\n')
+		return false;
+	while (at && text[at - 1] != '\n')
+		at--;
+	return !strncmp(text + at, start, strlen(start));
+}
 
 static void on_console(void *arg, struct ramet_vm *vm, const char *buf, size_t len)
 {
@@ -60,6 +82,8 @@ static void on_console(void *arg, struct ramet_vm *vm, const char *buf, size_t l
 	room = CONSOLE - 1 - consoles.len[st.id];
 	memcpy(consoles.text[st.id] + consoles.len[st.id], buf, len < room ? len : room);
 	consoles.len[st.id] += len < room ? len : room;
+	if (ends_with_line(consoles.text[st.id], consoles.len[st.id], "agent: born "))
+		consoles.born[st.id] = wall_clock();
 	pthread_mutex_unlock(&consoles.lock);
 }
 
@@ -87,20 +111,16 @@ static void assert_disk_unchanged(const char *path)
 	close(fd);
 }
 
-static void launch(struct family *f, const char *kernel, const char *initrd, unsigned cpus,
-	const char *parameters)
+/* cfg says what kernel, initrd and parameters; the rest is the same for all. */
+static void launch(struct family *f, struct ramet_config cfg)
 {
-	struct ramet_config cfg = {
-		.memory = 192ull << 20,
-		.cpus = cpus,
-		.kernel = kernel,
-		.initrd = initrd,
-		.args = parameters,
-		.disks = { { f->disk, false }, { f->disk, true } },
-		.n_disks = 2,
-		.console = on_console,
-	};
 	struct ramet_err err = { "" };
+
+	cfg.memory = 192ull << 20;
+	cfg.disks[0] = (struct ramet_disk){ f->disk, false };
+	cfg.disks[1] = (struct ramet_disk){ f->disk, true };
+	cfg.n_disks = 2;
+	cfg.console = on_console;
 
 	memset(&consoles.text, 0, sizeof(consoles.text));
 	memset(&consoles.len, 0, sizeof(consoles.len));
@@ -133,8 +153,9 @@ static void assert_finishes(struct family *f, unsigned i)
 /* No kernel complained. */
 static void assert_quiet(const struct family *f)
 {
-	static const char *const bad[] = { "cut here", "BUG:", "Oops", "soft lockup", "hung task",
-		"self-detected stall", "Kernel panic", "Call Trace", "I/O error" };
+	static const char *const bad[] = { "cut here", "WARNING:", "BUG:", "Oops", "soft lockup",
+		"hung task", "detected stall", "Kernel panic", "Call Trace", "I/O error",
+		"Unknown symbol" };
 
 	for (unsigned i = 0; i < f->n; i++)
 		for (unsigned k = 0; k < sizeof(bad) / sizeof(bad[0]); k++)
@@ -172,6 +193,7 @@ static void fork_one(struct family *f, unsigned parent)
 {
 	struct ramet_err err = { "" };
 
+	f->asked[f->n] = wall_clock();
 	if (ramet_fork(f->vm[parent], 1, 0, &f->vm[f->n], NULL, &err)) {
 		print_consoles(f);
 		fail_msg("fork of VM %u: %s", parent, err.msg);
@@ -205,23 +227,26 @@ static bool last_birth(unsigned i, struct birth *b)
 				b->random, &b->mono, &b->real) == 5;
 }
 
+/* Its wall clock is ours, but for what it drifts off the host's: it has no NTP. */
+static void assert_clock(const struct family *f, unsigned i, const struct birth *b)
+{
+	const int64_t drift = 1000000000;
+
+	assert_true(b->real > f->asked[i] - drift);
+	assert_true(b->real < consoles.born[i] + drift);
+}
+
 static void assert_births(const struct family *f)
 {
 	struct birth birth[VMS_MAX];
 
 	for (unsigned i = 1; i < f->n; i++) {
-		struct timespec now;
-		int64_t ago;
-
-		clock_gettime(CLOCK_REALTIME, &now);
 		if (!last_birth(i, &birth[i])) {
 			print_consoles(f);
 			fail_msg("VM %u never noticed its birth", i);
 		}
 		assert_int_equal(birth[i].id, i);
-		/* Its wall clock is the host's; minutes may have passed since. */
-		ago = now.tv_sec - birth[i].real / 1000000000;
-		assert_in_range(ago + 2, 0, (2 * WORK_MS + BOOT_MS) / 1000);
+		assert_clock(f, i, &birth[i]);
 		for (unsigned k = 1; k < i; k++)
 			assert_string_not_equal(birth[i].random, birth[k].random);
 	}
@@ -232,7 +257,10 @@ static void forks(unsigned kernel, unsigned cpus)
 {
 	struct family f = { .n = 0 };
 
-	launch(&f, linux_files[kernel].kernel, linux_files[kernel].initrd, cpus, PARAMETERS);
+	launch(&f, (struct ramet_config){ .kernel = linux_files[kernel].kernel,
+			   .initrd = linux_files[kernel].initrd,
+			   .cpus = cpus,
+			   .args = PARAMETERS });
 	await_ready(&f);
 	for (unsigned i = 0; i < 8; i++) {
 		fork_one(&f, i % 2 ? 1 + (unsigned)rand() % (f.n - 1) : 0);
@@ -259,6 +287,12 @@ static void test_forks_old_kernel(void **state)
 	forks(OLD_KERNEL, 2);
 }
 
+static void stop_all(struct family *f)
+{
+	for (unsigned i = 0; i < f->n; i++)
+		assert_int_equal(ramet_stop(f->vm[i], NULL), 0);
+}
+
 /* Waits until VM i has told of a birth other than `before`. */
 static void await_birth(const struct family *f, unsigned i, const char *before, struct birth *b)
 {
@@ -277,8 +311,9 @@ static void test_reset(void **state)
 	struct family f = { .n = 0 };
 	struct birth before, after;
 
-	launch(&f, linux_files[NEW_KERNEL].kernel, linux_files[NEW_KERNEL].initrd, 1,
-		PARAMETERS "agent.rounds=50");
+	launch(&f, (struct ramet_config){ .kernel = linux_files[NEW_KERNEL].kernel,
+			   .initrd = linux_files[NEW_KERNEL].initrd,
+			   .args = PARAMETERS "agent.rounds=1000000" });
 	await_ready(&f);
 	fork_one(&f, 0);
 	await_birth(&f, 1, "", &before);
@@ -286,17 +321,60 @@ static void test_reset(void **state)
 		struct ramet_err err = { "" };
 
 		pause_a_moment(300);
+		f.asked[1] = wall_clock();
 		if (ramet_reset(f.vm[1], &err))
 			fail_msg("reset: %s", err.msg);
 		await_birth(&f, 1, before.random, &after);
+		assert_clock(&f, 1, &after);
 		assert_true(after.generation > before.generation);
 		before = after;
 	}
-	for (unsigned i = 0; i < f.n; i++) {
-		struct ramet_err err;
+	stop_all(&f);
+	end(&f);
+}
 
-		assert_int_equal(ramet_stop(f.vm[i], &err), 0);
-	}
+/* Nobody is forked who may go on with his parent's random numbers ... */
+static void test_reseed_required(void **state)
+{
+	struct family f = { .n = 0 };
+	struct ramet_err err = { "" };
+	struct ramet_vm *none = NULL;
+
+	launch(&f, (struct ramet_config){ .kernel = linux_files[NEW_KERNEL].kernel,
+			   .initrd = linux_files[NEW_KERNEL].initrd,
+			   .args = PARAMETERS,
+			   .reseed = RAMET_RESEED_REQUIRE });
+	assert_int_equal(ramet_fork(f.vm[0], 1, 0, &none, NULL, &err), -EOPNOTSUPP);
+	assert_null(none);
+	if (!strstr(err.msg, "has not promised to reseed"))
+		fail_msg("'%s'", err.msg);
+	await_ready(&f);
+	fork_one(&f, 0);
+	assert_finishes(&f, 1);
+	assert_births(&f);
+	stop_all(&f);
+	end(&f);
+}
+
+/* ... and who has a driver that never hears of his birth does not go on. */
+static void test_reseed_missed(void **state)
+{
+	struct family f = { .n = 0 };
+	struct ramet_stat st;
+
+	launch(&f, (struct ramet_config){ .kernel = linux_files[NEW_KERNEL].kernel,
+			   .initrd = linux_files[NEW_KERNEL].initrd,
+			   .args = PARAMETERS "initcall_blacklist=ged_driver_init",
+			   .reseed_ms = 2000 });
+	await_ready(&f);
+	fork_one(&f, 0);
+	assert_int_equal(ramet_wait(f.vm[1], RAMET_EV_STOPPED, 0, WORK_MS), 0);
+	ramet_vm_stat_quick(f.vm[1], &st);
+	assert_int_equal(st.state, RAMET_FAILED);
+	if (!strstr(st.failure, "has not reseeded"))
+		fail_msg("'%s'", st.failure);
+	assert_null(strstr(consoles.text[1], "agent: born"));
+	assert_finishes(&f, 0);
 	end(&f);
 }
 
@@ -305,7 +383,10 @@ static void test_pvh(void **state)
 {
 	struct family f = { .n = 0 };
 
-	launch(&f, vmlinux, linux_files[NEW_KERNEL].initrd, 2, PARAMETERS "agent.once");
+	launch(&f, (struct ramet_config){ .kernel = vmlinux,
+			   .initrd = linux_files[NEW_KERNEL].initrd,
+			   .cpus = 2,
+			   .args = PARAMETERS "agent.once" });
 	assert_finishes(&f, 0);
 	if (!strstr(consoles.text[0], "read-only disk refused a write"))
 		fail_msg("the read-only disk was not tried");
@@ -375,6 +456,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_forks_smp),
 		cmocka_unit_test(test_forks_old_kernel),
 		cmocka_unit_test(test_reset),
+		cmocka_unit_test(test_reseed_required),
+		cmocka_unit_test(test_reseed_missed),
 		cmocka_unit_test(test_pvh),
 	};
 	unsigned seed = (unsigned)time(NULL);
