@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * What flushes are for. A guest runs on the other processor and never leaves it by itself, while
- * this one changes its tables: what that processor has cached of them must go, or (with the flushes
- * left out, to see that these tests can fail)
- *  - a clone sees what its parent writes after the fork;
- *  - one vCPU of a VM goes on reading the page that another vCPU no longer writes to.
+ * this one changes its tables: what that processor has cached of them must go. Everything is done
+ * twice, with the flushes that mmu/ asks for and without: then clones see each other's writes, and
+ * guests go on with pages that are theirs no longer.
  */
 #include "guest/metal/cpu.h"
 #include "guest/metal/lib.h"
@@ -12,10 +11,11 @@
 #include "guest/metal/tests.h"
 #include "guest/metal/vm.h"
 
+#define PAGE  4096u
 #define BYTES (4u << 20)
-#define WORD  (GUEST_DATA + 0x5000u)
-#define STOP  (GUEST_DATA + 0x9000u) /* zero: goes on for ever */
-#define LONG  200000ul		     /* turns of a waiting loop in which a guest gets far */
+#define WORD  (GUEST_DATA + 5 * PAGE + 0x40u)
+#define STOP  (GUEST_DATA + 9 * PAGE) /* zero: goes on for ever */
+#define LONG  200000ul		      /* turns of a waiting loop in which a guest gets far */
 
 static const char *now;
 
@@ -38,13 +38,17 @@ static uint32_t wait_changed(struct vm *vm, uint32_t from)
 	fatal("%s: the other processor's guest does not run", now);
 }
 
-/* A guest that writes to WORD for ever, on the other processor. */
-static void spin(struct vm *vm, struct vcpu *v, uint32_t command)
+/* Until the other processor's guest has ended, or would not. */
+static bool wait_done(void)
 {
-	vm_do(vm, GUEST_WRITE, STOP, 1, 4, -STOP * GUEST_PATTERN);
-	vm_do(vm, GUEST_WRITE, WORD, 1, 4, -WORD * GUEST_PATTERN);
-	vcpu_start(v, command, WORD, 0, 0, 0);
-	v->gpr[RDI] = command == GUEST_SPIN_WRITE ? STOP : WORD;
+	for (uint64_t i = 0; i < (leave_out_flushes ? LONG : 10000 * LONG) && !cpu_is_done(); i++)
+		__builtin_ia32_pause();
+	return cpu_is_done();
+}
+
+static void write_word(struct vm *vm, uint32_t at, uint32_t value)
+{
+	vm_do(vm, GUEST_WRITE, at, 1, 4, value - at * GUEST_PATTERN);
 }
 
 static uint32_t read_word(struct vm *vm)
@@ -52,76 +56,167 @@ static uint32_t read_word(struct vm *vm)
 	return vm_do(vm, GUEST_READ, WORD, 1, 4, 0).edi;
 }
 
+/* Has a vCPU write to WORD for ever, or wait for it to become other than zero, over there. */
+static void spin(struct vm *vm, struct vcpu *v, uint32_t command)
+{
+	vcpu_start(v, command, WORD, 0, 0, 0);
+	v->gpr[RDI] = command == GUEST_SPIN_WRITE ? STOP : WORD;
+	cpu_give(v);
+	if (command == GUEST_SPIN_WRITE)
+		wait_changed(vm, 0);
+	else
+		wait(LONG);
+}
+
+static void new_with_words(struct vm *vm)
+{
+	vm_new(vm, BYTES, false, true);
+	write_word(vm, STOP, 0);
+	write_word(vm, WORD, 0);
+}
+
+static unsigned counts(struct vm *a, struct vm *b)
+{
+	return memory_check((struct mmu_root *[]){ &a->root, &b->root }, 2);
+}
+
 /* True: the child never saw what its parent wrote. */
 static bool fork_of_a_writer(unsigned share)
 {
 	struct vm parent, child;
-	uint32_t first, later, progress;
+	uint32_t first, later;
 
-	vm_new(&parent, BYTES, false, false);
+	new_with_words(&parent);
 	spin(&parent, &parent.vcpu[0], GUEST_SPIN_WRITE);
-	cpu_give(&parent.vcpu[0]);
-	wait_changed(&parent, 0);
-
 	memory_lock();
 	vm_fork(&parent, share, &child);
 	memory_unlock();
 	first = read_word(&child);
-	progress = vm_peek(&parent, WORD);
+	wait_changed(&parent, vm_peek(&parent, WORD));
 	wait(LONG / 10);
-	wait_changed(&parent, progress);
 	later = read_word(&child);
 
 	cpu_stop();
-	check(now, "wrong counts",
-		memory_check((struct mmu_root *[]){ &parent.root, &child.root }, 2), 0);
+	check(now, "wrong counts", counts(&parent, &child), 0);
 	vm_end(&child);
 	vm_end(&parent);
 	return first == later;
 }
 
-/* True: the waiting vCPU has seen the other one's write. */
+/* True: the waiting vCPU has seen the other one's write, which breaks the table and the page. */
 static bool write_of_a_sibling(unsigned share)
 {
 	struct vm parent, child;
-	struct vcpu *waiting;
-	bool seen = false;
+	bool seen;
 
-	vm_new(&parent, BYTES, false, false);
-	waiting = vm_add_vcpu(&parent);
-	spin(&parent, waiting, GUEST_SPIN_READ);
+	new_with_words(&parent);
 	vm_fork(&parent, share, &child);
-	cpu_give(waiting);
-	wait(LONG);
-
-	vcpu_start(&parent.vcpu[0], GUEST_WRITE, WORD, 1, 4, 1);
-	if (vcpu_go(&parent.vcpu[0]) != VCPU_DONE) /* breaks the table and the page */
-		fatal("%s: interrupted", now);
-	for (uint64_t i = 0; i < (leave_out_flushes ? LONG : 10000 * LONG) && !seen; i++) {
-		seen = cpu_is_done();
-		__builtin_ia32_pause();
-	}
+	spin(&parent, vm_add_vcpu(&parent), GUEST_SPIN_READ);
+	write_word(&parent, WORD, 1);
+	seen = wait_done();
 	cpu_stop();
 	vm_end(&child);
 	vm_end(&parent);
 	return seen;
 }
 
-/* leave_out=1 on the command line: none of these holds. */
+static uint64_t frame_with_word(void)
+{
+	uint64_t frame;
+
+	if (frames_new(1, &frame))
+		fatal("%s: no frame", now);
+	*(uint32_t *)((char *)frame_pointer(frame) + WORD % PAGE) = 1;
+	return frame;
+}
+
+static const struct mmu_attr all = { .r = true, .w = true, .x = true, .memory_type = 6 };
+
+static int unmap(struct vm *vm, struct vm *donor)
+{
+	return mmu_unmap(&mmu, &vm->root, gpa(WORD / PAGE * PAGE), 1);
+}
+
+static int discard(struct vm *vm, struct vm *donor)
+{
+	return mmu_discard(&mmu, &vm->root, gpa(WORD / PAGE * PAGE), 1);
+}
+
+static int map(struct vm *vm, struct vm *donor)
+{
+	return mmu_map(&mmu, &vm->root, gpa(WORD / PAGE * PAGE), 1, frame_with_word(), all);
+}
+
+static int share_span(struct vm *vm, struct vm *donor)
+{
+	return mmu_share_span(&mmu, &vm->root, &donor->root, gpa(GUEST_DATA));
+}
+
+static int overlay(struct vm *vm, struct vm *donor)
+{
+	static uint64_t frame[MMU_SLOTS];
+	uint64_t bitmap[MMU_BITMAP] = { 1u << (WORD - GUEST_DATA) / PAGE };
+
+	frame[(WORD - GUEST_DATA) / PAGE] = frame_with_word();
+	return mmu_overlay_span(&mmu, &vm->root, gpa(GUEST_DATA), bitmap, frame, all);
+}
+
+/* What can be done to a guest that runs, and how it then ends. */
+static const struct {
+	const char *what;
+	uint32_t command;
+	int (*change)(struct vm *vm, struct vm *donor);
+	enum vcpu_state ends;
+} changes[] = {
+	{ "unmap ends a writer", GUEST_SPIN_WRITE, unmap, VCPU_STUCK },
+	{ "discard ends a writer", GUEST_SPIN_WRITE, discard, VCPU_STUCK },
+	{ "map shows a reader another page", GUEST_SPIN_READ, map, VCPU_DONE },
+	{ "share_span shows a reader another span", GUEST_SPIN_READ, share_span, VCPU_DONE },
+	{ "overlay_span shows a reader another page", GUEST_SPIN_READ, overlay, VCPU_DONE },
+};
+
+static bool changed_while_running(unsigned i)
+{
+	struct vm vm, donor;
+	bool done;
+	int r;
+
+	new_with_words(&vm);
+	new_with_words(&donor);
+	write_word(&donor, WORD, 1);
+	spin(&vm, &vm.vcpu[0], changes[i].command);
+	memory_lock();
+	r = changes[i].change(&vm, &donor);
+	memory_unlock();
+	check(changes[i].what, "returns", (uint64_t)r, 0);
+	done = wait_done();
+	done &= cpu_stop() == changes[i].ends;
+	check(now, "wrong counts", counts(&vm, &donor), 0);
+	vm_end(&donor);
+	vm_end(&vm);
+	return done;
+}
+
+/* leave_out=1 on the command line: flushes are left out, and it counts as failure what comes of it.
+ */
 void test_flush(void)
 {
-	bool cruel = arg_number("leave_out", 0);
+	bool leave_out = arg_number("leave_out", 0);
 
 	cpu_start_other();
-	for (unsigned without = cruel; without <= 1; without++) {
+	for (unsigned without = leave_out; without <= 1; without++) {
+		bool want = leave_out || !without;
+
 		leave_out_flushes = without;
 		now = without ? "without flushes" : "with flushes";
 		for (unsigned share = MMU_SHARE_NONE; share <= MMU_SHARE_ROOT; share++) {
 			check(now, "clone sees nothing of its parent", fork_of_a_writer(share),
-				cruel || !without);
+				want);
 			check(now, "vCPU sees what its sibling wrote", write_of_a_sibling(share),
-				cruel || !without);
+				want);
 		}
+		for (unsigned i = 0; i < sizeof changes / sizeof *changes; i++)
+			check(now, changes[i].what, changed_while_running(i), want);
 	}
 	leave_out_flushes = false;
 }
