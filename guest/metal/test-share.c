@@ -102,6 +102,38 @@ static void shared(unsigned share)
 	vm_end(&child);
 }
 
+/* Leaves of 2 MiB, which a write splits, to copy one page. Tables are those that come into being.
+ */
+static struct cost measure_large(struct vm *vm, uint64_t at, uint64_t n, uint32_t key)
+{
+	uint64_t tables = mmu_tables(&mmu);
+	struct cost c = measure(vm, GUEST_WRITE, at, n, key);
+
+	c.tables = mmu_tables(&mmu) - tables;
+	return c;
+}
+
+static void large(unsigned share)
+{
+	struct vm parent, child;
+
+	vm_new_large(&parent, BYTES);
+	vm_do(&parent, GUEST_WRITE, DATA, PAGES, PAGE, 1);
+	vm_fork(&parent, share, &child);
+	intact("child reads all, in large leaves", &child, DATA, PAGES, 1);
+	expect("first write, in a large leaf", measure_large(&parent, DATA, 1, 2),
+		(struct cost){ 1, share ?: 1, 1,
+			share == MMU_SHARE_ROOT ? MMU_FLUSH_ROOT : MMU_FLUSH_RANGE });
+	expect("next page", measure_large(&parent, DATA + PAGE, 1, 2),
+		(struct cost){ 1, 0, 1, MMU_FLUSH_RANGE });
+	intact("child", &child, DATA, PAGES, 1);
+	intact("parent's first pages", &parent, DATA, 2, 2);
+	intact("parent's other pages", &parent, DATA + 2 * PAGE, PAGES - 2, 1);
+	check(now, "wrong counts", counts(&parent, &child), 0);
+	vm_end(&child);
+	vm_end(&parent);
+}
+
 /* The classic way, for comparison: a fault for each page, of parent and child. */
 static void copied(void)
 {
@@ -126,9 +158,11 @@ void test_share(void)
 
 	now = levels[0];
 	copied();
+	large(MMU_SHARE_NONE);
 	for (unsigned share = MMU_SHARE_PTE; share <= MMU_SHARE_ROOT; share++) {
 		now = levels[share];
 		shared(share);
+		large(share);
 	}
 	check("at the end", "frames in use", pool.in_use, frames);
 	check("at the end", "free pages", pages_free(), pages);

@@ -49,22 +49,36 @@ static void fill(char *memory)
 	pdpt[GUEST_WINDOW >> 30] = GUEST_WINDOW_AT | PAGE_LEAF;
 }
 
-void vm_new(struct vm *vm, uint64_t bytes, bool paged, bool log)
+static void new_memory(struct vm *vm, uint64_t bytes, unsigned level)
 {
+	struct mmu_attr attr = all;
 	uint64_t first = 0, frame;
+
+	attr.level = (uint8_t)level;
 
 	*vm = (struct vm){ .pages = bytes / MMU_PAGE_SIZE };
 	if (mmu_root_init(&mmu, &vm->root))
 		fatal("no memory for a root");
 	for (uint64_t at = 0; at < bytes; at += MMU_SPAN_SIZE) {
 		if (frames_new(MMU_SLOTS, &frame) ||
-			mmu_map(&mmu, &vm->root, gpa(at), MMU_SLOTS, frame, all))
+			mmu_map(&mmu, &vm->root, gpa(at), MMU_SLOTS, frame, attr))
 			fatal("no memory for a guest of %lu MiB", bytes >> 20);
 		if (!at)
 			first = frame;
 	}
 	fill(frame_pointer(first));
+}
+
+void vm_new(struct vm *vm, uint64_t bytes, bool paged, bool log)
+{
+	new_memory(vm, bytes, 1);
 	vcpu_new(vm, paged, log);
+}
+
+void vm_new_large(struct vm *vm, uint64_t bytes)
+{
+	new_memory(vm, bytes, 2);
+	vcpu_new(vm, false, false);
 }
 
 struct vcpu *vm_add_vcpu(struct vm *vm)
