@@ -36,11 +36,11 @@ struct vcpu {
 	uint64_t rip, rflags;
 	uint64_t top; /* the root's table, as the last entry used it */
 	struct vm *vm;
-	uint32_t id; /* ASID, VPID; from 1 */
+	uint32_t id; /* from 1: its VPID, and of what it has an ASID */
 	bool paged;  /* 64-bit mode over page tables at GUEST_PML4, not 32-bit mode without */
 	bool log;    /* EPT: the processor sets A and D (NPT: always) */
-	bool loaded; /* the backend's: its page is set up */
-	void *page;  /* the backend's: VMCB or VMCS */
+	bool ready, launched;	 /* the backend's: its page is set up; and in use on a processor */
+	void *page;		 /* the backend's: VMCB or VMCS */
 	_Atomic bool flush;	 /* before the next entry: drop what is cached of the root */
 	_Atomic uint32_t inside; /* the local APIC's number plus 1, while the guest runs */
 	_Atomic uint64_t exits;
@@ -55,7 +55,11 @@ struct hv {
 	void (*enable)(void *page);
 	/* Runs it on the tables at `top` until it exits. An interrupt of the machine ends it. */
 	void (*run)(struct vcpu *v, uint64_t top, struct exit *e);
+	/* This processor has run it; from now on another one will. */
+	void (*leave)(struct vcpu *v);
 };
+
+uint32_t cpu_number(void); /* of the processor that asks; smp.c */
 
 extern const struct hv hv_svm, hv_vmx;
 extern const struct hv *hv; /* the one that is present */

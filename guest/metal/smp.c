@@ -96,6 +96,14 @@ uint32_t cpu_number(void)
 	return apic_read(APIC_ID) >> 24;
 }
 
+/* What this processor has cached of it will be old when it comes back. */
+static void leave(struct vcpu *v)
+{
+	if (v->ready)
+		hv->leave(v);
+	atomic_store(&v->flush, true);
+}
+
 void ap_main(void)
 {
 	struct vcpu *v;
@@ -109,6 +117,7 @@ void ap_main(void)
 			__builtin_ia32_pause();
 		while ((other.state = vcpu_go(v)) == VCPU_BUSY && !other.stop)
 			;
+		leave(v);
 		other.vcpu = NULL;
 	}
 }
@@ -128,6 +137,7 @@ void cpu_start_other(void)
 
 void cpu_give(struct vcpu *v)
 {
+	leave(v);
 	other.stop = false;
 	other.vcpu = v;
 }

@@ -22,6 +22,8 @@
 #define INTERCEPT_VMRUN	   (1u << 0)
 #define V_INTR_MASKING	   (1u << 24)
 #define NP_ENABLE	   1u
+#define MAX_ASIDS	   64u /* as far as they are of use here */
+#define SVM_CPUS	   2u
 #define TLB_FLUSH_ASID	   3u
 #define TLB_FLUSH_ALL	   1u
 
@@ -80,10 +82,13 @@ static bool svm_present(void)
 	       cpuid(0x8000000a).d & 1 && !(rdmsr(MSR_VM_CR) & VM_CR_SVMDIS);
 }
 
-static uint32_t tlb_flush;
+static uint32_t tlb_flush, n_asids;
 
 static void svm_enable(void *page)
 {
+	n_asids = cpuid(0x8000000a).b;
+	if (n_asids > MAX_ASIDS)
+		n_asids = MAX_ASIDS;
 	tlb_flush = cpuid(0x8000000a).d & 1 << 6 ? TLB_FLUSH_ASID : TLB_FLUSH_ALL;
 	wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);
 	wrmsr(MSR_HSAVE, (uint64_t)page);
@@ -105,7 +110,6 @@ static struct vmcb *load(struct vcpu *v)
 	memset(c, 0, 4096);
 	c->intercept[0] = INTERCEPT_INTR | INTERCEPT_NMI | INTERCEPT_HLT | INTERCEPT_SHUTDOWN;
 	c->intercept[1] = INTERCEPT_VMRUN;
-	c->asid = v->id;
 	c->v_intr = V_INTR_MASKING;
 	c->np_enable = NP_ENABLE;
 	c->es = c->ss = c->ds = c->fs = c->gs = data;
@@ -118,16 +122,29 @@ static struct vmcb *load(struct vcpu *v)
 	c->g_pat = 0x0007040600070406;
 	c->dr6 = 0xffff0ff0;
 	c->dr7 = 0x400;
-	v->loaded = true;
+	v->ready = true;
 	return c;
+}
+
+/* There are more vCPUs than ASIDs: who comes after somebody else, on this processor, flushes. */
+static uint32_t asid_of(struct vcpu *v)
+{
+	static uint32_t last[SVM_CPUS][MAX_ASIDS];
+	uint32_t asid = 1 + v->id % (n_asids - 1), cpu = cpu_number() % SVM_CPUS;
+
+	if (last[cpu][asid] != v->id)
+		atomic_store(&v->flush, true);
+	last[cpu][asid] = v->id;
+	return asid;
 }
 
 static void svm_run(struct vcpu *v, uint64_t top, struct exit *e)
 {
-	struct vmcb *c = v->loaded ? v->page : load(v);
+	struct vmcb *c = v->ready ? v->page : load(v);
 
-	/* An ASID is never used for another root, so that flushing it drops the old top as well. */
+	/* Flushing the ASID drops what was cached of an old top as well. */
 	c->n_cr3 = v->top = top;
+	c->asid = asid_of(v);
 	c->tlb_control = atomic_exchange(&v->flush, false) ? tlb_flush : 0;
 	c->rip = v->rip;
 	c->rflags = v->rflags;
@@ -153,4 +170,9 @@ static void svm_run(struct vcpu *v, uint64_t top, struct exit *e)
 	}
 }
 
-const struct hv hv_svm = { "SVM", &mmu_npt, svm_present, svm_caps, svm_enable, svm_run };
+/* A VMCB is memory, until it runs. */
+static void svm_leave(struct vcpu *v)
+{
+}
+
+const struct hv hv_svm = { "SVM", &mmu_npt, svm_present, svm_caps, svm_enable, svm_run, svm_leave };

@@ -55,7 +55,6 @@ void timer_set(uint32_t ticks);
 
 /* The other processor: runs a vCPU until its command is done, it is stuck, or cpu_stop(). */
 void cpu_init(void);
-uint32_t cpu_number(void); /* of the one that asks */
 void cpu_start_other(void);
 void cpu_give(struct vcpu *v);
 bool cpu_is_done(void);

@@ -200,20 +200,30 @@ static void load_host(void)
 	write_field(HOST_RIP, (uint64_t)vmx_exited);
 }
 
+/* Takes the VMCS back from the processor's caches. */
+static void vmx_leave(struct vcpu *v)
+{
+	uint64_t phys = (uint64_t)v->page;
+
+	if (vmx("vmclear %1", "m"(phys)))
+		fatal("vmclear failed");
+	v->launched = false;
+}
+
 /* Makes it this processor's current VMCS. */
 static void make_current(struct vcpu *v)
 {
 	uint64_t phys = (uint64_t)v->page;
 
-	if (!v->loaded) {
+	if (!v->ready) {
 		set_revision(v->page);
-		if (vmx("vmclear %1", "m"(phys)))
-			fatal("vmclear failed");
+		vmx_leave(v);
 	}
 	if (vmx("vmptrld %1", "m"(phys)))
 		fatal("vmptrld failed");
-	if (v->loaded)
+	if (v->ready)
 		return;
+	v->ready = true;
 	write_controls(PIN_CONTROLS, MSR_VMX_TRUE_PIN, PIN_EXTERNAL_INTERRUPT);
 	write_controls(PROC_CONTROLS, MSR_VMX_TRUE_PROC, PROC_HLT | PROC_SECONDARY);
 	write_controls(
@@ -250,9 +260,9 @@ static void vmx_run(struct vcpu *v, uint64_t top, struct exit *e)
 			invept(v->top | bits);
 	}
 	v->top = top;
-	if (vmx_enter(v, v->loaded))
+	if (vmx_enter(v, v->launched))
 		fatal("VM entry failed: error %lu", read_field(VM_ERROR));
-	v->loaded = true;
+	v->launched = true;
 	v->rip = read_field(GUEST_RIP);
 	v->rflags = read_field(GUEST_RFLAGS);
 
@@ -274,4 +284,4 @@ static void vmx_run(struct vcpu *v, uint64_t top, struct exit *e)
 	}
 }
 
-const struct hv hv_vmx = { "VMX", &mmu_ept, vmx_present, vmx_caps, vmx_enable, vmx_run };
+const struct hv hv_vmx = { "VMX", &mmu_ept, vmx_present, vmx_caps, vmx_enable, vmx_run, vmx_leave };
