@@ -11,9 +11,9 @@
 #define CLONES 16u
 #define PAGE   4096u
 #define CHUNK  8u /* pages; what a clone writes, it writes by chunks */
-#define BYTES  (12u << 20)
+#define BYTES  (8u << 20)
 #define CHUNKS ((BYTES - GUEST_DATA) / PAGE / CHUNK)
-#define STRIDE 256u /* bytes from one word to the next, so 16 in a page */
+#define STRIDE 512u /* bytes from one word to the next, so 8 in a page */
 #define WORDS  (CHUNK * PAGE / STRIDE)
 #define SLICE  3000u /* ticks */
 
