@@ -77,6 +77,10 @@ static int reserve(struct view_arena *a)
 	return 0;
 }
 
+/* A range that is moved stays mapped where it was, empty: in a hole the kernel could put what
+ * somebody else maps, which the view would then overwrite. mremap(2): Linux 5.7, for files 5.13. */
+#define MOVE_FLAGS (MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)
+
 /* Moves two pages of different protection, hence two mappings, to where a third one is. */
 static bool kernel_moves_pieces(void)
 {
@@ -86,8 +90,8 @@ static bool kernel_moves_pieces(void)
 	if (p == MAP_FAILED)
 		return false;
 	moves = mprotect(p, PAGE_SIZE, PROT_NONE) == 0 &&
-		mremap(p, 2 * PAGE_SIZE, 2 * PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED,
-			p + 2 * PAGE_SIZE) != MAP_FAILED;
+		mremap(p, 2 * PAGE_SIZE, 2 * PAGE_SIZE, MOVE_FLAGS, p + 2 * PAGE_SIZE) !=
+			MAP_FAILED;
 	munmap(p, 4 * PAGE_SIZE);
 	return moves;
 }
@@ -374,8 +378,8 @@ int view_take(struct view *to, struct view *from, uint64_t span)
 {
 	uint64_t off = span << SPAN_SHIFT;
 
-	if (mremap(from->base + off, SPAN_SIZE, SPAN_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED,
-		    to->base + off) == MAP_FAILED)
+	if (mremap(from->base + off, SPAN_SIZE, SPAN_SIZE, MOVE_FLAGS, to->base + off) ==
+		MAP_FAILED)
 		return -errno;
 	to->span[span] = VIEW_PRESENT;
 	to->split[span] = from->split[span];

@@ -87,7 +87,7 @@ int view_private_pages(const struct view *view, uint64_t span, uint64_t bitmap[S
 int view_private_spans(const struct view *view, uint8_t *has);
 
 /* Moves a whole span, its private pages with it, to the same place in another view where it is
- * ABSENT: one page table changes hands. `from` is left without a mapping there. */
+ * ABSENT: one page table changes hands. `from` is left without a page of its own there. */
 int view_take(struct view *to, struct view *from, uint64_t span);
 /* Whether it is PRESENT and this kernel can move it. A move that fails leaves a hole in `to`. */
 bool view_can_take(const struct view *from, uint64_t span);
