@@ -108,9 +108,14 @@ static void lock(struct memory *m)
 	pthread_mutex_lock(&m->lock);
 }
 
-/* Giving memory back takes long (0.1 ms for a block), and whoever waits for a page waits for the
- * lock: so it is done without. */
 static void unlock(struct memory *m)
+{
+	pthread_mutex_unlock(&m->lock);
+}
+
+/* Giving memory back takes long (0.1 ms for a block), and somebody may wait for the lock, or for
+ * what its holder does: so it is done without, and by those that nobody waits for. */
+static void unlock_and_trim(struct memory *m)
 {
 	while (m->n_idle) {
 		uint64_t first = m->idle[--m->n_idle].first, n = m->idle[m->n_idle].n;
@@ -255,8 +260,14 @@ void memory_put_root(struct memory *m, struct mmu_root *root)
 {
 	lock(m);
 	mmu_root_put(&m->mmu, root);
-	unlock(m);
+	unlock_and_trim(m);
 	free(root);
+}
+
+void memory_trim(struct memory *m)
+{
+	lock(m);
+	unlock_and_trim(m);
 }
 
 int memory_share_span(struct memory *m, struct mmu_root *dst, struct mmu_root *src, uint64_t span)
@@ -333,6 +344,12 @@ int memory_store_span(struct memory *m, struct mmu_root *root, uint64_t span,
 	lock(m);
 	r = pool_alloc(&m->pool, n, &first);
 	unlock(m);
+	if (r) { /* some may be idle */
+		memory_trim(m);
+		lock(m);
+		r = pool_alloc(&m->pool, n, &first);
+		unlock(m);
+	}
 	if (r)
 		return r;
 	/* Without the lock: nobody knows these frames yet, and it takes a while. */

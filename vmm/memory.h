@@ -52,6 +52,8 @@ int memory_new_root(struct memory *m, struct mmu_root **root, uint64_t *frame);
 /* One that shares every PTE table with src. */
 int memory_fork_root(struct memory *m, struct mmu_root *src, struct mmu_root **root);
 void memory_put_root(struct memory *m, struct mmu_root *root);
+/* Gives memory of frames that nothing refers to any more back to the host. Takes a while. */
+void memory_trim(struct memory *m);
 
 /* dst's span becomes what src's is, by sharing its PTE table. */
 int memory_share_span(struct memory *m, struct mmu_root *dst, struct mmu_root *src, uint64_t span);
