@@ -26,12 +26,14 @@ struct fault_threads {
 static void serve(struct ramet_family *f, uint64_t address)
 {
 	uint64_t off, span;
+	unsigned page;
 	struct view *view = view_find(&f->machine.arena, address, &off);
 	int r = 0;
 
 	if (!view)
 		return;
 	span = off >> SPAN_SHIFT;
+	page = (unsigned)(off % SPAN_SIZE / PAGE_SIZE);
 	pthread_mutex_lock(&view->lock);
 	if (!view->source) {
 		/* Frozen or idle. It may be a page that KVM fetches for a vCPU which is gone by now
@@ -39,8 +41,8 @@ static void serve(struct ramet_family *f, uint64_t address)
 		 * is a source, or fail on close. */
 		view->unserved = true;
 	} else {
-		if (view->span[span] == VIEW_ABSENT)
-			r = generation_fill(view, span);
+		if (view->span[span] != VIEW_POISONED && !view_has_page(view, span, page))
+			r = generation_fill(view, span, (int)page);
 		/* Out of memory: the touch fails rather than waits for ever; the VM is told why. */
 		if (r)
 			view_poison(view, span);

@@ -141,7 +141,8 @@ static void fill_first_spans(const struct fork *k, struct ramet_vm *vm)
 
 		/* A span that cannot be filled is met again by the vCPU, and reported then. */
 		if (off >= 0)
-			generation_touch(vm->shell->view, (uint64_t)off >> SPAN_SHIFT);
+			generation_touch(vm->shell->view, (uint64_t)off >> SPAN_SHIFT,
+				(int)(off % (int64_t)SPAN_SIZE / PAGE_SIZE));
 	}
 }
 

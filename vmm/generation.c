@@ -128,6 +128,37 @@ static int inherit(struct generation *g, uint64_t span)
 	return r ? r : memory_share_span(&g->family->memory, g->root, g->base->root, span);
 }
 
+/* Pages that were copied into the overlay's view, and never written to there, are those of base
+ * still: leaves them out. */
+static int leave_out_unchanged(
+	struct generation *g, uint64_t span, uint64_t bitmap[SPAN_PAGES / 64])
+{
+	struct memory *m = &g->family->memory;
+	struct frame_run run[SPAN_PAGES];
+	uint64_t off = span << SPAN_SHIFT, next;
+	unsigned n = memory_runs(m, g->root, off, off + SPAN_SIZE, run, SPAN_PAGES, &next);
+	uint8_t page[PAGE_SIZE];
+	int left = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		for (uint64_t p = 0; p < run[i].n_pages; p++) {
+			uint64_t at = run[i].off + p * PAGE_SIZE;
+			unsigned bit = (unsigned)((at - off) / PAGE_SIZE);
+			int r;
+
+			if (!(bitmap[bit / 64] >> (bit % 64) & 1))
+				continue;
+			r = memory_read_frames(m, run[i].frame + p, 1, page);
+			if (r)
+				return r;
+			if (memcmp(page, g->overlay->view->base + at, PAGE_SIZE) != 0)
+				left++;
+			else
+				bitmap[bit / 64] &= ~(1ull << (bit % 64));
+		}
+	return left;
+}
+
 static int resolve_busy(struct generation *g, uint64_t span, uint8_t *state)
 {
 	struct view *overlay = g->overlay->view;
@@ -142,6 +173,8 @@ static int resolve_busy(struct generation *g, uint64_t span, uint8_t *state)
 	if (overlay->span[span] == VIEW_ABSENT)
 		return 0;
 	n = view_private_pages(overlay, span, bitmap);
+	if (n > 0 && (overlay->flags[span] & VIEW_COPIES))
+		n = leave_out_unchanged(g, span, bitmap);
 	if (n <= 0)
 		return n;
 	r = memory_store_span(&g->family->memory, g->root, span, bitmap,
@@ -189,27 +222,53 @@ int generation_resolve(struct generation *g, uint64_t span)
 
 /* ---- filling views ---- */
 
-/* Copies a span, from the first of n runs on, into a view as private pages, for want of mappings.
- */
-static int copy_span(
-	struct view *view, struct memory *m, uint64_t span, const struct frame_run *run, unsigned n)
+/* Copies n runs of pages of a span into a view as private pages, for want of mappings. */
+static int copy_runs(struct view *view, struct memory *m, const struct frame_run *run, unsigned n)
 {
-	uint64_t off = run[0].off, len = ((span + 1) << SPAN_SHIFT) - off;
-	struct uffdio_copy copy = { .dst = (uintptr_t)view->base + off, .len = len };
-	uint8_t *buf = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *buf =
+		mmap(NULL, SPAN_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int r = 0;
 
 	if (buf == MAP_FAILED)
 		return -ENOMEM;
-	for (unsigned i = 0; i < n && !r; i++)
-		r = memory_read_frames(m, run[i].frame, run[i].n_pages, buf + run[i].off - off);
-	copy.src = (uintptr_t)buf;
-	if (!r && ioctl(view->arena->uffd, UFFDIO_COPY, &copy) < 0)
-		r = -errno;
-	if (!r)
-		view->span[span] = VIEW_PRESENT;
-	munmap(buf, len);
+	for (unsigned i = 0; i < n && !r;) {
+		uint64_t off = run[i].off, end = off;
+
+		for (; i < n && run[i].off == end && !r; i++) {
+			r = memory_read_frames(m, run[i].frame, run[i].n_pages, buf + (end - off));
+			end += run[i].n_pages * PAGE_SIZE;
+		}
+		if (!r)
+			r = view_copy(view, off, end - off, buf);
+	}
+	munmap(buf, SPAN_SIZE);
 	return r;
+}
+
+/* Takes the blocks that have been placed in a view out of runs of one span. */
+static unsigned cut_placed(struct frame_run *run, unsigned n, uint32_t blocks)
+{
+	struct frame_run old[SPAN_PAGES];
+	unsigned kept = 0;
+
+	memcpy(old, run, n * sizeof(*run));
+	for (unsigned i = 0; i < n; i++)
+		for (uint64_t p = 0, step; p < old[i].n_pages; p += step) {
+			uint64_t off = old[i].off + p * PAGE_SIZE;
+			unsigned page = (unsigned)(off % SPAN_SIZE / PAGE_SIZE);
+
+			step = VIEW_BLOCK_PAGES - page % VIEW_BLOCK_PAGES;
+			if (step > old[i].n_pages - p)
+				step = old[i].n_pages - p;
+			if (blocks >> (page / VIEW_BLOCK_PAGES) & 1)
+				continue;
+			if (p && kept &&
+				run[kept - 1].off + run[kept - 1].n_pages * PAGE_SIZE == off)
+				run[kept - 1].n_pages += step;
+			else
+				run[kept++] = (struct frame_run){ off, old[i].frame + p, step };
+		}
+	return kept;
 }
 
 static int map_span(struct view *view, struct generation *g, uint64_t span)
@@ -219,15 +278,17 @@ static int map_span(struct view *view, struct generation *g, uint64_t span)
 	uint64_t off = span << SPAN_SHIFT, next;
 	unsigned n = memory_runs(m, g->root, off, off + SPAN_SIZE, run, SPAN_PAGES, &next);
 
+	if (view->span[span] == VIEW_PARTIAL)
+		n = cut_placed(run, n, view_placed(view, span));
 	if (n > PIECES_PER_SPAN || (n > 1 && atomic_load(&view->arena->pieces) + n > PIECES_MAX))
-		return copy_span(view, m, span, run, n);
+		return copy_runs(view, m, run, n);
 	for (unsigned i = 0; i < n; i++) {
 		int r = view_map(view, run[i].off, run[i].frame, run[i].n_pages, false);
 		if (!r)
 			continue;
 		/* What is mapped may have been written to, so there is no way back; the rest is
 		 * still absent. */
-		if (i && copy_span(view, m, span, run + i, n - i))
+		if (i && copy_runs(view, m, run + i, n - i))
 			view_poison(view, span);
 		return i && view->span[span] == VIEW_PRESENT ? 0 : r;
 	}
@@ -244,11 +305,50 @@ static int take_span(struct view *view, struct generation *g, uint64_t span)
 	return r;
 }
 
-int generation_fill(struct view *view, uint64_t span)
+/*
+ * What somebody waits for right now need not wait until its span is resolved: the block around it
+ * is placed, from the overlay's view, which shows its private pages and else those it was born
+ * with. > 0: not possible, or not worth it.
+ */
+static int place_block(struct view *view, struct generation *g, uint64_t span, unsigned page)
+{
+	struct view *overlay;
+	int r = 1;
+
+	if (!g->span || !claim(g, span))
+		return 1;
+	/* BUSY spans keep their overlay. */
+	overlay = g->overlay->view;
+	if (overlay->span[span] == VIEW_PRESENT)
+		r = view_place(view, span, page, overlay->base + (span << SPAN_SHIFT));
+	unclaim(g, span, GEN_DEFERRED);
+	return r;
+}
+
+static bool may_take(const struct view *view, const struct generation *g, uint64_t span)
+{
+	return view->span[span] == VIEW_ABSENT && !atomic_load(&g->settled) &&
+	       atomic_load(&g->heir) == view && g->overlay && view_can_take(g->overlay->view, span);
+}
+
+static int fill_span(struct view *view, struct generation *g, uint64_t span, bool heir)
+{
+	int r = generation_resolve(g, span);
+
+	if (r)
+		return r;
+	if (!heir || atomic_load(&g->span[span]) != GEN_RESOLVED)
+		return map_span(view, g, span);
+	r = take_span(view, g, span);
+	/* Others have frames with the same. */
+	view->flags[span] |= VIEW_COPIES;
+	return r;
+}
+
+int generation_fill(struct view *view, uint64_t span, int page)
 {
 	struct generation *g = view->source;
-	bool heir = !atomic_load(&g->settled) && atomic_load(&g->heir) == view && g->overlay &&
-		    view_can_take(g->overlay->view, span);
+	bool heir = may_take(view, g, span);
 	int r;
 
 	/* Nobody else needs it: no copy is made, the table stays as it was (references 1 mean
@@ -260,25 +360,24 @@ int generation_fill(struct view *view, uint64_t span)
 		unclaim(g, span, r ? GEN_DEFERRED : GEN_TAKEN);
 		return r;
 	}
-	r = generation_resolve(g, span);
-	if (r)
-		return r;
-	if (heir && atomic_load(&g->span[span]) == GEN_RESOLVED)
-		return take_span(view, g, span);
-	return map_span(view, g, span);
+	if (page >= 0 && !place_block(view, g, span, (unsigned)page))
+		return 0;
+	return fill_span(view, g, span, heir);
 }
 
-int generation_touch(struct view *view, uint64_t span)
+int generation_touch(struct view *view, uint64_t span, int page)
 {
+	uint8_t state = __atomic_load_n(&view->span[span], __ATOMIC_ACQUIRE);
 	int r = 0;
 
-	if (__atomic_load_n(&view->span[span], __ATOMIC_ACQUIRE) == VIEW_PRESENT)
+	if (state == VIEW_PRESENT)
 		return 0;
 	pthread_mutex_lock(&view->lock);
-	if (view->span[span] == VIEW_POISONED || (view->span[span] == VIEW_ABSENT && !view->source))
+	state = view->span[span];
+	if (state == VIEW_POISONED || (state != VIEW_PRESENT && !view->source))
 		r = -ENOMEM;
-	else if (view->span[span] == VIEW_ABSENT)
-		r = generation_fill(view, span);
+	else if (state != VIEW_PRESENT && (page < 0 || !view_has_page(view, span, (unsigned)page)))
+		r = generation_fill(view, span, page);
 	if (!r)
 		view_wake(view, span << SPAN_SHIFT, SPAN_SIZE);
 	pthread_mutex_unlock(&view->lock);
@@ -365,7 +464,7 @@ int generation_settle(struct generation *g)
 		if (heir) {
 			pthread_mutex_lock(&heir->lock);
 			if (heir->source == g && heir->span[s] == VIEW_ABSENT) {
-				r = generation_fill(heir, s);
+				r = generation_fill(heir, s, -1);
 				if (!r)
 					view_wake(heir, s << SPAN_SHIFT, SPAN_SIZE);
 			}
@@ -376,5 +475,6 @@ int generation_settle(struct generation *g)
 	}
 	if (!r)
 		let_go(g);
+	memory_trim(&g->family->memory);
 	return r;
 }

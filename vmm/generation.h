@@ -76,11 +76,14 @@ int generation_resolve(struct generation *g, uint64_t span);
  * only. -errno: some span could not be resolved for want of memory; try again later. */
 int generation_settle(struct generation *g);
 
-/* Makes an ABSENT span of a view PRESENT. The view's lock is held and it has a source. */
-int generation_fill(struct view *view, uint64_t span);
-/* The same from outside the fault threads: a span that is ABSENT is filled. 0, or -errno if it
- * cannot be. */
-int generation_touch(struct view *view, uint64_t span);
+/* Makes a span of a view, ABSENT or PARTIAL, PRESENT: or, if `page` of it (>= 0) is all that is
+ * asked for and more would take long, PARTIAL with that page. The view's lock is held and it has a
+ * source.
+ */
+int generation_fill(struct view *view, uint64_t span, int page);
+/* The same from outside the fault threads, for what is not there yet; page -1: all of the span. 0,
+ * or -errno if it cannot be. */
+int generation_touch(struct view *view, uint64_t span, int page);
 /* Maps all that can be mapped at little cost in a view that nobody runs on yet. */
 int generation_populate(struct view *view, struct generation *g);
 

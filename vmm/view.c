@@ -158,7 +158,7 @@ static struct view *slot_claim(struct view_arena *arena)
 			v->slot = i;
 			v->base = arena->base + i * arena->stride;
 			v->span = (uint8_t *)(v + 1);
-			v->split = v->span + spans_of(arena);
+			v->flags = v->span + spans_of(arena);
 			pthread_mutex_init(&v->lock, NULL);
 			arena->used[i] = v;
 			v->in_use = true;
@@ -215,9 +215,77 @@ int view_map(struct view *view, uint64_t off, uint64_t frame, uint64_t n_pages, 
 	atomic_fetch_add(&view->arena->pieces, 1);
 	for (uint64_t at = off & ~(SPAN_SIZE - 1); at < off + len; at += SPAN_SIZE) {
 		view->span[at >> SPAN_SHIFT] = VIEW_PRESENT;
-		view->split[at >> SPAN_SHIFT] = at < off || at + SPAN_SIZE > off + len;
+		if (at < off || at + SPAN_SIZE > off + len)
+			view->flags[at >> SPAN_SHIFT] |= VIEW_SPLIT;
+		else
+			view->flags[at >> SPAN_SHIFT] = 0;
 	}
 	return 0;
+}
+
+uint32_t view_placed(const struct view *view, uint64_t span)
+{
+	uint32_t blocks = 0;
+
+	for (unsigned i = 0; i < view->n_placed; i++)
+		if (view->placed[i].span == span)
+			blocks |= 1u << view->placed[i].block;
+	return blocks;
+}
+
+bool view_has_page(const struct view *view, uint64_t span, unsigned page)
+{
+	uint8_t state = __atomic_load_n(&view->span[span], __ATOMIC_ACQUIRE);
+
+	return state == VIEW_PRESENT ||
+	       (state == VIEW_PARTIAL && view_placed(view, span) >> (page / VIEW_BLOCK_PAGES) & 1);
+}
+
+static int copy_in(struct view *view, uint64_t off, uint64_t len, const uint8_t *src)
+{
+	struct uffdio_copy copy = {
+		.dst = (uintptr_t)view->base + off, .src = (uintptr_t)src, .len = len
+	};
+
+	/* EAGAIN: it has been interrupted by a change of the address space, having copied some. */
+	while (ioctl(view->arena->uffd, UFFDIO_COPY, &copy) < 0) {
+		if (errno != EAGAIN)
+			return -errno;
+		if (copy.copy > 0) {
+			copy.dst += (uint64_t)copy.copy;
+			copy.src += (uint64_t)copy.copy;
+			copy.len -= (uint64_t)copy.copy;
+		}
+		copy.copy = 0;
+	}
+	view->flags[off >> SPAN_SHIFT] |= VIEW_PLACED | VIEW_COPIES;
+	return 0;
+}
+
+int view_place(struct view *view, uint64_t span, unsigned page, const uint8_t *src)
+{
+	unsigned block = page / VIEW_BLOCK_PAGES;
+	uint64_t at = block * VIEW_BLOCK_PAGES * PAGE_SIZE;
+	int r;
+
+	if (view->n_placed == VIEW_BLOCKS_MAX || view_has_page(view, span, page))
+		return -ENOSPC;
+	r = copy_in(view, (span << SPAN_SHIFT) + at, VIEW_BLOCK_PAGES * PAGE_SIZE, src + at);
+	if (r)
+		return r;
+	view->placed[view->n_placed].span = span;
+	view->placed[view->n_placed++].block = block;
+	view->span[span] = VIEW_PARTIAL;
+	return 0;
+}
+
+int view_copy(struct view *view, uint64_t off, uint64_t len, const uint8_t *src)
+{
+	int r = copy_in(view, off, len, src);
+
+	if (!r)
+		view->span[off >> SPAN_SHIFT] = VIEW_PRESENT;
+	return r;
 }
 
 static int remap_anonymous(struct view *view, int prot)
@@ -230,7 +298,8 @@ static int remap_anonymous(struct view *view, int prot)
 	atomic_fetch_sub(&view->arena->pieces, view->pieces);
 	view->pieces = 0;
 	memset(view->span, VIEW_ABSENT, spans_of(view->arena));
-	memset(view->split, 0, spans_of(view->arena));
+	memset(view->flags, 0, spans_of(view->arena));
+	view->n_placed = 0;
 	return 0;
 }
 
@@ -370,8 +439,8 @@ int view_private_spans(const struct view *view, uint8_t *has)
 
 bool view_can_take(const struct view *from, uint64_t span)
 {
-	return from->span[span] == VIEW_PRESENT &&
-	       (!from->split[span] || from->arena->moves_pieces);
+	return from->span[span] == VIEW_PRESENT && !(from->flags[span] & VIEW_PLACED) &&
+	       (!(from->flags[span] & VIEW_SPLIT) || from->arena->moves_pieces);
 }
 
 int view_take(struct view *to, struct view *from, uint64_t span)
@@ -382,7 +451,7 @@ int view_take(struct view *to, struct view *from, uint64_t span)
 		MAP_FAILED)
 		return -errno;
 	to->span[span] = VIEW_PRESENT;
-	to->split[span] = from->split[span];
+	to->flags[span] = from->flags[span];
 	to->pieces++;
 	atomic_fetch_add(&to->arena->pieces, 1);
 	from->span[span] = VIEW_ABSENT;

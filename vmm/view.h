@@ -6,8 +6,9 @@
  *
  * A span is ABSENT (its first touch is caught by userfaultfd and filled from a generation, see
  * fault.c) or PRESENT: mapped shared (the VM that booted writes pool frames) or privately (the
- * kernel copies a page when the guest first writes it). Only this file maps, moves and unmaps guest
- * memory.
+ * kernel copies a page when the guest first writes it). A few spans, those that a newborn needs
+ * first, may be PARTIAL: some blocks of pages have been placed there, the rest is still caught.
+ * Only this file maps, moves and unmaps guest memory.
  *
  * Views live in one arena with a fixed stride, so that an address names its view.
  */
@@ -35,7 +36,18 @@ struct view_arena {
 	struct view **used;   /* [slots]; NULL: never used */
 };
 
-enum view_span { VIEW_ABSENT, VIEW_PRESENT, VIEW_POISONED };
+enum view_span { VIEW_ABSENT, VIEW_PARTIAL, VIEW_PRESENT, VIEW_POISONED };
+
+/* What else there is to know about a span that is not ABSENT. */
+enum {
+	VIEW_SPLIT = 1,	 /* consists of several mappings, perhaps */
+	VIEW_PLACED = 2, /* has pages that were placed, not mapped: it cannot be moved */
+	VIEW_COPIES = 4, /* some of its private pages may be copies of what its source has */
+};
+
+/* Blocks are what is placed, and aligned to their size. Each costs two mappings, in the end. */
+#define VIEW_BLOCK_PAGES 16u
+#define VIEW_BLOCKS_MAX	 8u /* in all spans, until the view is blanked */
 
 struct generation;
 
@@ -50,7 +62,12 @@ struct view {
 	bool unserved;		   /* somebody waits for a span that had no source to fill it */
 	unsigned pieces;	   /* mappings made; bounds the VMA count */
 	uint8_t *span;		   /* enum view_span of each */
-	uint8_t *split;		   /* of each: consists of several mappings, perhaps */
+	uint8_t *flags;		   /* VIEW_* of each */
+	struct {
+		uint64_t span;
+		unsigned block;
+	} placed[VIEW_BLOCKS_MAX];
+	unsigned n_placed;
 };
 
 /* Reserves address space for views of `len` bytes over the pool's file. Owns none of the fds but
@@ -65,6 +82,20 @@ void view_free(struct view *view);
 /* Maps pages [off, off + n) onto pool frames, shared or private, all spans concerned become
  * PRESENT. The lock is held, or nobody else knows the view yet. */
 int view_map(struct view *view, uint64_t off, uint64_t frame, uint64_t n_pages, bool shared);
+
+/* Whether the page is there, if it is absent anywhere in its span. */
+bool view_has_page(const struct view *view, uint64_t span, unsigned page);
+/* Blocks placed in a PARTIAL span: bit i for block i. */
+uint32_t view_placed(const struct view *view, uint64_t span);
+/*
+ * Places the block that a page is in, as private copies of what is at src (readable for all of the
+ * block), in a span that is ABSENT or PARTIAL: it is PARTIAL then. -ENOSPC: too many of them, or it
+ * is there.
+ */
+int view_place(struct view *view, uint64_t span, unsigned page, const uint8_t *src);
+/* The same for any pages [off, off + len) within a span, which becomes PRESENT; more of the span
+ * may be mapped or copied after it. */
+int view_copy(struct view *view, uint64_t off, uint64_t len, const uint8_t *src);
 
 /* Drops everything: no page is held any more; a touch fails (EFAULT) and waiters are let go. */
 int view_close(struct view *view);

@@ -301,7 +301,7 @@ void *vm_mem(struct ramet_vm *vm, uint64_t gpa, uint64_t len)
 		return NULL;
 	for (uint64_t s = (uint64_t)off >> SPAN_SHIFT;
 		len && s <= ((uint64_t)off + len - 1) >> SPAN_SHIFT; s++)
-		if (generation_touch(view, s))
+		if (generation_touch(view, s, -1))
 			return NULL;
 	return view->base + off;
 }
