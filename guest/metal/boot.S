@@ -32,17 +32,21 @@ start32:
 	xor %eax, %eax
 	rep stosl
 
-	/* All memory up to 512 GiB, where it is, in pages of 1 GiB. */
+	/* The first 4 GiB, where they are, in pages of 2 MiB. */
 	movl $pdpt + 3, pml4
 	mov $pdpt, %edi
-	xor %edx, %edx
+	mov $pd + 3, %eax
+1:	mov %eax, (%edi)
+	add $4096, %eax
+	add $8, %edi
+	cmp $pdpt + 4 * 8, %edi
+	jb 1b
+	mov $pd, %edi
 	mov $0x83, %eax
 1:	mov %eax, (%edi)
-	mov %edx, 4(%edi)
-	add $0x40000000, %eax
-	adc $0, %edx
+	add $0x200000, %eax
 	add $8, %edi
-	cmp $pdpt + 4096, %edi
+	cmp $pd + 4 * 4096, %edi
 	jb 1b
 
 	mov $boot_stack + BOOT_STACK, %esp
@@ -160,9 +164,10 @@ gdt_ptr: .word gdt_end - gdt - 1
 
 	.bss
 	.balign 4096
-	.globl pml4
+	.globl pdpt
 pml4:	.skip 4096
 pdpt:	.skip 4096
+pd:	.skip 4 * 4096
 boot_stack: .skip BOOT_STACK
 ap_stack: .skip BOOT_STACK
 

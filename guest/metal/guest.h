@@ -13,8 +13,10 @@
 #define GUEST_PATTERN 0x9e3779b1
 
 #define GUEST_CODE 0x1000
-#define GUEST_PML4 0x2000 /* where it has page tables: identity, 1 GiB pages */
+/* Its page tables, if it has some: the first GiB where it is and a window, in pages of 2 MiB. */
+#define GUEST_PML4 0x2000
 #define GUEST_PDPT 0x3000
+#define GUEST_PD   0x4000 /* two */
 /* With page tables, these addresses are mapped to physical ones that no 32-bit guest reaches. */
 #define GUEST_WINDOW	0xc0000000
 #define GUEST_WINDOW_AT 0x8000000000

@@ -59,6 +59,17 @@ static uint64_t ram_above_4g(void)
 	return (cmos(0x5d) << 16 | cmos(0x5c) << 8 | cmos(0x5b)) << 16;
 }
 
+/* Beyond what boot.S has mapped. */
+static void map_above_4g(void)
+{
+	extern uint64_t pdpt[MMU_SLOTS];
+
+	if (!(cpuid(0x80000001).d & 1 << 26))
+		fatal("more than 4 GiB of memory, and no pages of 1 GiB to map it with");
+	for (uint64_t i = 4; i < MMU_SLOTS; i++)
+		pdpt[i] = i << 30 | 0x83;
+}
+
 void *page_new(void)
 {
 	void *page;
@@ -186,6 +197,8 @@ void memory_init(void)
 	uint64_t low = ((uint64_t)image_end + BLOCK - 1) / BLOCK * BLOCK, end = ram_end_low();
 	uint64_t size = ram_above_4g(), counts;
 
+	if (size)
+		map_above_4g();
 	/* A 32nd for tables; guests get what lies above 4 GiB, or the rest. */
 	arena.table = (struct mmu_table *)low;
 	arena.n = (end + size) / 32 / MMU_PAGE_SIZE;

@@ -13,7 +13,7 @@
 #define PAGE  4096u
 #define BYTES (16u << 20)
 #define PAGES ((BYTES - GUEST_DATA) / PAGE)
-#define WALK  2u /* the guest's page tables in use: PML4, PDPT */
+#define WALK  3u /* the guest's page tables in use: PML4, PDPT, PD */
 
 static void walk(const char *in, bool log)
 {

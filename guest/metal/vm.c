@@ -38,15 +38,20 @@ static struct vcpu *vcpu_new(struct vm *vm, bool paged, bool log)
 /* What a guest starts from: its code, and page tables in case it uses them. */
 static void fill(char *memory)
 {
+	uint64_t *pml4 = (uint64_t *)(memory + GUEST_PML4);
 	uint64_t *pdpt = (uint64_t *)(memory + GUEST_PDPT);
+	uint64_t *pd = (uint64_t *)(memory + GUEST_PD);
 
 	memcpy(memory + GUEST_CODE, guest_start, (size_t)(guest_end - guest_start));
-	memset(memory + GUEST_PML4, 0, MMU_PAGE_SIZE);
+	memset(pml4, 0, MMU_PAGE_SIZE);
 	memset(pdpt, 0, MMU_PAGE_SIZE);
-	*(uint64_t *)(memory + GUEST_PML4) = GUEST_PDPT | PAGE_TABLE;
-	for (unsigned i = 0; i < 4; i++)
-		pdpt[i] = (uint64_t)i << 30 | PAGE_LEAF;
-	pdpt[GUEST_WINDOW >> 30] = GUEST_WINDOW_AT | PAGE_LEAF;
+	pml4[0] = GUEST_PDPT | PAGE_TABLE;
+	pdpt[0] = GUEST_PD | PAGE_TABLE;
+	pdpt[GUEST_WINDOW >> 30] = (GUEST_PD + MMU_PAGE_SIZE) | PAGE_TABLE;
+	for (uint64_t i = 0; i < 512; i++) {
+		pd[i] = i * MMU_SPAN_SIZE | PAGE_LEAF;
+		pd[512 + i] = (GUEST_WINDOW_AT + i * MMU_SPAN_SIZE) | PAGE_LEAF;
+	}
 }
 
 static void new_memory(struct vm *vm, uint64_t bytes, unsigned level)

@@ -123,8 +123,7 @@ static void write_controls(uint64_t field, uint32_t msr, uint32_t want)
 
 static bool vmx_present(void)
 {
-	const uint32_t want =
-		EPT_CAP_WALK_4 | EPT_CAP_WB | EPT_CAP_INVEPT | EPT_CAP_ONE | EPT_CAP_AD;
+	const uint32_t want = EPT_CAP_WALK_4 | EPT_CAP_WB | EPT_CAP_INVEPT | EPT_CAP_ONE;
 
 	return cpuid(1).c & 1 << 5 && (rdmsr(MSR_VMX_EPT_CAP) & want) == want;
 }
@@ -250,6 +249,8 @@ static void vmx_run(struct vcpu *v, uint64_t top, struct exit *e)
 {
 	uint64_t bits = EPTP_WB_WALK_4 | (v->log ? EPTP_AD : 0);
 
+	if (v->log && !(rdmsr(MSR_VMX_EPT_CAP) & EPT_CAP_AD))
+		fatal("this processor does not set A and D in EPT");
 	make_current(v);
 	write_field(EPTP, top | bits);
 	write_field(GUEST_RIP, v->rip);
