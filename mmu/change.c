@@ -136,8 +136,8 @@ void mmu_set_slot(struct mmu_change *c, struct mmu_table *t, unsigned i, uint64_
 	give_up(c, t->level, old);
 }
 
-void mmu_set_bits(struct mmu_change *c, struct mmu_table *t, unsigned i, uint64_t at, uint64_t set,
-	uint64_t clear)
+uint64_t mmu_set_bits(struct mmu_change *c, struct mmu_table *t, unsigned i, uint64_t at,
+	uint64_t set, uint64_t clear)
 {
 	uint64_t old = slot(t, i), e;
 
@@ -149,6 +149,7 @@ void mmu_set_bits(struct mmu_change *c, struct mmu_table *t, unsigned i, uint64_
 		set_linear(t, false);
 	if (needs_flush(c->m, old, e))
 		mmu_due_range(c, at, at + level_size(t->level));
+	return old;
 }
 
 /* What slot i of t needs before anything below it can be changed. */

@@ -47,6 +47,12 @@ static int own_path(struct mmu_change *c, uint64_t at, struct mmu_table **out)
 	return r;
 }
 
+/* W, if the leaf may have it. */
+static uint64_t write_of(const struct mmu *m, uint64_t leaf)
+{
+	return leaf & MMU_INTENT ? m->format->write : 0;
+}
+
 /* Copies the page that e, slot i of t, maps, with t locked; drops the lock meanwhile. */
 static int copy_page(struct mmu_change *c, struct mmu_table *t, uint64_t at, uint64_t e)
 {
@@ -72,12 +78,12 @@ static int copy_page(struct mmu_change *c, struct mmu_table *t, uint64_t at, uin
 		r = MMU_AGAIN;
 	}
 	if (!r)
-		mmu_set_slot(c, t, i, at, make_leaf(copy, (now & ~MMU_ADDR) | m->format->write));
+		mmu_set_slot(c, t, i, at, make_leaf(copy, (now & ~MMU_ADDR) | write_of(m, e)));
 	m->ops->put_frames(m->ctx, frame_of(e), 1);
 	return r;
 }
 
-/* Makes the leaf in t writable, whose path is the root's own. */
+/* Makes the frame of the leaf in t the root's own, as the path to t is, and sets W if it may be. */
 static int open_leaf(struct mmu_change *c, struct mmu_table *t, uint64_t at, uint64_t *frame)
 {
 	struct mmu *m = c->m;
@@ -87,14 +93,14 @@ static int open_leaf(struct mmu_change *c, struct mmu_table *t, uint64_t at, uin
 
 	mmu_table_lock(m, t);
 	e = slot(t, i);
-	if (atomic_load(&t->dead) || !is_leaf(m, e, t->level) || !(e & MMU_INTENT)) {
+	if (atomic_load(&t->dead) || !is_leaf(m, e, t->level)) {
 		r = MMU_AGAIN;
 	} else if (!is_writable(m, e)) {
 		if (m->ops->frames_shared &&
 			!m->ops->frames_shared(m->ctx, frame_of(e), level_pages(t->level)))
-			mmu_set_bits(c, t, i, base, m->format->write, 0);
+			mmu_set_bits(c, t, i, base, write_of(m, e), 0);
 		else if (t->level > 1)
-			r = MMU_AGAIN; /* somebody has just forked the frames */
+			r = MMU_AGAIN; /* somebody else has just come to have them */
 		else
 			r = copy_page(c, t, base, e);
 	}
@@ -104,14 +110,17 @@ static int open_leaf(struct mmu_change *c, struct mmu_table *t, uint64_t at, uin
 	return r;
 }
 
-static bool is_allowed(const struct mmu *m, uint64_t leaf, enum mmu_access access)
+static bool is_allowed(const struct mmu *m, uint64_t leaf, unsigned access)
 {
 	struct mmu_attr a = m->format->attr(leaf);
 
-	return access == MMU_READ ? a.r : access == MMU_EXECUTE ? a.x : leaf & MMU_INTENT;
+	return access == MMU_READ      ? a.r
+	       : access == MMU_EXECUTE ? a.x
+	       : access == MMU_WRITE   ? leaf & MMU_INTENT
+				       : true;
 }
 
-static int fault(struct mmu_change *c, uint64_t at, enum mmu_access access, uint64_t *frame)
+static int fault(struct mmu_change *c, uint64_t at, unsigned access, uint64_t *frame)
 {
 	struct mmu_table *t;
 	unsigned level;
@@ -122,7 +131,7 @@ static int fault(struct mmu_change *c, uint64_t at, enum mmu_access access, uint
 		return MMU_NOT_MAPPED;
 	if (!is_allowed(c->m, e, access))
 		return MMU_DENIED;
-	if (access != MMU_WRITE) {
+	if (access == MMU_READ || access == MMU_EXECUTE) {
 		*frame = frame_of(e) + (at & (level_size(level) - 1)) / MMU_PAGE_SIZE;
 		return 0;
 	}
@@ -130,7 +139,9 @@ static int fault(struct mmu_change *c, uint64_t at, enum mmu_access access, uint
 	return r ? r : open_leaf(c, t, at, frame);
 }
 
-int mmu_fault_locked(struct mmu_change *c, uint64_t at, enum mmu_access access, uint64_t *frame)
+/* `access` may also be OWN: the frame is to be nobody else's, whatever the leaf allows. */
+#define OWN (MMU_EXECUTE + 1u)
+static int fault_locked(struct mmu_change *c, uint64_t at, unsigned access, uint64_t *frame)
 {
 	struct mmu_cpu *cpu = mmu_walk_begin(c->m);
 	int r;
@@ -153,7 +164,7 @@ int mmu_fault(
 		return MMU_NOT_MAPPED;
 	mmu_change_start(&c, m, root);
 	mmu_root_lock(m, root, false);
-	r = mmu_fault_locked(&c, at.v, access, &where);
+	r = fault_locked(&c, at.v, access, &where);
 	mmu_change_finish(&c);
 	mmu_root_unlock(m, root, false);
 	if (!r && frame)
@@ -207,24 +218,20 @@ static void add_up_pins(struct mmu_walk *w, struct mmu_table *t, unsigned i)
 }
 
 static int change_pins(struct mmu *m, struct mmu_root *root, gpa_t at, uint64_t n,
-	const struct mmu_visitor *v, bool unshare)
+	const struct mmu_visitor *v, bool own)
 {
 	struct mmu_walk w = { .m = m, .v = v };
-	int r;
+	int r = 0;
 
 	if (mmu_range(&w, at, n) || !n)
 		return n ? MMU_INVALID : 0;
 	mmu_change_start(&w.c, m, root);
 	mmu_root_lock(m, root, true);
-	/* A page that may be written is written by whoever wants it pinned: it must be ours by
-	 * then. */
-	for (uint64_t here = w.at, frame; unshare && here < w.end; here += MMU_PAGE_SIZE) {
-		r = mmu_fault_locked(&w.c, here, MMU_WRITE, &frame);
-		if (r == MMU_NO_MEMORY || r == MMU_NOT_MAPPED)
-			goto out;
-	}
-	r = mmu_change_locked(&w);
-out:
+	/* Whoever wants it pinned may write to it: it must be ours by then, and stay. */
+	for (uint64_t here = w.at, frame; own && here < w.end && !r; here += MMU_PAGE_SIZE)
+		r = fault_locked(&w.c, here, OWN, &frame);
+	if (!r)
+		r = mmu_change_locked(&w);
 	mmu_change_finish(&w.c);
 	mmu_root_unlock(m, root, true);
 	return r;

@@ -71,30 +71,53 @@ static void prune_span(struct mmu_change *c, gpa_t at)
 	mmu_change_finish(&w.c);
 }
 
-static bool has_pins(const struct mmu *m, const struct mmu_table *pd, gpa_t at)
-{
-	uint64_t e = pd ? slot(pd, level_index(at.v, 2)) : 0;
+/* How a root maps a span: the slot that says so, which may be that of a larger leaf; NULL: not. */
+struct span {
+	struct mmu_table *t;
+	unsigned i;
+	uint64_t e; /* as an entry of level 2 */
+};
 
+static struct span find_span(const struct mmu *m, const struct mmu_root *root, gpa_t at)
+{
+	struct span s = { .t = top_of(root) };
+
+	for (;;) {
+		s.i = level_index(at.v, s.t->level);
+		s.e = slot(s.t, s.i);
+		if (s.t->level == 2 || is_empty(m, s.e))
+			return s;
+		if (!is_link(s.e, s.t->level)) {
+			s.e = piece_of(m, s.e, s.t->level, level_index(at.v, 2));
+			return s;
+		}
+		s.t = linked(m, s.e);
+	}
+}
+
+static bool has_pins(const struct mmu *m, uint64_t e)
+{
 	return !is_empty(m, e) && is_link(e, 2) && linked(m, e)->pins;
 }
 
-/* The entry that src has for a span, with a reference of its own, and write-protected on both
- * sides: in src here, in dst by what is returned. */
-static uint64_t take_span(struct mmu_change *src, struct mmu_table *pd, gpa_t at)
+/* What src has for a span, with a reference of its own, and write-protected on both sides: in src
+ * here, in dst by what is returned. */
+static uint64_t take_span(struct mmu_change *src, const struct span *s, gpa_t at)
 {
 	struct mmu *m = src->m;
-	unsigned i = level_index(at.v, 2);
-	uint64_t e = pd ? slot(pd, i) : 0;
 
-	if (is_empty(m, e))
+	if (is_empty(m, s->e))
 		return 0;
-	if (is_link(e, 2))
-		mmu_table_get(m, linked(m, e));
+	if (is_link(s->e, 2))
+		mmu_table_get(m, linked(m, s->e));
 	else
-		m->ops->get_frames(m->ctx, frame_of(e), MMU_SLOTS);
-	if (mmu_protect_slot(m, pd, i))
-		mmu_due_range(src, at.v, at.v + MMU_SPAN_SIZE);
-	return write_protected(m, e);
+		m->ops->get_frames(m->ctx, frame_of(s->e), MMU_SLOTS);
+	if (mmu_protect_slot(m, s->t, s->i)) {
+		uint64_t size = level_size(s->t->level), base = at.v & ~(size - 1);
+
+		mmu_due_range(src, base, base + size);
+	}
+	return write_protected(m, s->e);
 }
 
 static void give_back(struct mmu *m, uint64_t e)
@@ -110,23 +133,22 @@ static void give_back(struct mmu *m, uint64_t e)
 static int share_span(struct mmu_change *dst, struct mmu_change *src, gpa_t at)
 {
 	struct mmu *m = dst->m;
-	struct mmu_table *from = mmu_table_find(m, src->root, at.v, 2);
-	struct mmu_table *to = mmu_table_find(m, dst->root, at.v, 2);
-	unsigned i = level_index(at.v, 2);
-	uint64_t e = from ? slot(from, i) : 0, old = to ? slot(to, i) : 0;
+	struct span from = find_span(m, src->root, at), to = find_span(m, dst->root, at);
+	struct mmu_table *pd;
+	uint64_t e;
 	int r;
 
-	if (has_pins(m, from, at) || has_pins(m, to, at))
+	if (has_pins(m, from.e) || has_pins(m, to.e))
 		return MMU_BUSY;
-	if (!((e ^ old) & ~(m->format->write | m->format->accessed | m->format->dirty)))
+	if (!((from.e ^ to.e) & ~m->format->write))
 		return 0;
 	/* Taken before dst's path is broken: it may be part of what is copied. */
-	e = take_span(src, from, at);
-	r = own_pd(dst, at, &to);
+	e = take_span(src, &from, at);
+	r = own_pd(dst, at, &pd);
 	if (r)
 		give_back(m, e);
 	else
-		mmu_set_slot(dst, to, i, at.v, e);
+		mmu_set_slot(dst, pd, level_index(at.v, 2), at.v, e);
 	if (r || is_empty(m, e))
 		prune_span(dst, at);
 	return r;
@@ -196,7 +218,7 @@ static int overlay_span(struct mmu_change *c, gpa_t at, const uint64_t bitmap[MM
 	uint64_t old;
 	int r;
 
-	if (has_pins(m, mmu_table_find(m, c->root, at.v, 2), at))
+	if (has_pins(m, find_span(m, c->root, at).e))
 		return MMU_BUSY;
 	t = mmu_table_new(m, 1);
 	if (!t)

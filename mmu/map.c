@@ -158,7 +158,7 @@ static bool remember(struct mmu *m, struct mmu_root *root, gpa_t at, gpa_t *olde
 	while (i < root->n_kept && root->kept[i].v != at.v)
 		i++;
 	known = i < root->n_kept;
-	full = !known && root->n_kept == m->keep;
+	full = !known && root->n_kept && root->n_kept >= m->keep;
 	if (full) {
 		*oldest = root->kept[0];
 		for (i = 1; i < root->n_kept; i++)

@@ -95,9 +95,10 @@ void mmu_table_put(struct mmu *m, struct mmu_table *t);
  * to c->old. The table is c->root's alone, and locked.
  */
 void mmu_set_slot(struct mmu_change *c, struct mmu_table *t, unsigned i, uint64_t at, uint64_t e);
-/* Sets and clears bits that refer to nothing; the processor may be setting A and D. */
-void mmu_set_bits(struct mmu_change *c, struct mmu_table *t, unsigned i, uint64_t at, uint64_t set,
-	uint64_t clear);
+/* Sets and clears bits that refer to nothing; the processor may be setting A and D. Returns what
+ * was there. */
+uint64_t mmu_set_bits(struct mmu_change *c, struct mmu_table *t, unsigned i, uint64_t at,
+	uint64_t set, uint64_t clear);
 /* Clears W; allowed in a table that others share, since it takes nothing from them that they have.
  * True: it was set. */
 bool mmu_protect_slot(struct mmu *m, struct mmu_table *t, unsigned i);

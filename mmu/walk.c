@@ -222,17 +222,24 @@ int mmu_change(struct mmu_walk *w, struct mmu_root *root, bool exclusive)
 	return r;
 }
 
+int mmu_look_from(struct mmu_walk *w, struct mmu_table *t, uint64_t base)
+{
+	w->pass = MMU_LOOK;
+	w->writable = true;
+	w->shared = refs_of(t) > 1;
+	w->stopped = 0;
+	if (!w->v->enter || w->v->enter(w, t))
+		walk_table(w, t, base);
+	return w->stopped;
+}
+
 int mmu_look(struct mmu_walk *w, const struct mmu_root *root)
 {
 	struct mmu_cpu *cpu = mmu_walk_begin(w->m);
-	struct mmu_table *top = top_of(root);
+	int r;
 
-	w->pass = MMU_LOOK;
-	w->writable = true;
-	w->shared = refs_of(top) > 1;
-	w->stopped = 0;
-	if (!w->v->enter || w->v->enter(w, top))
-		walk_table(w, top, 0);
+	w->here = 0;
+	r = mmu_look_from(w, top_of(root), 0);
 	mmu_walk_end(cpu);
-	return w->stopped;
+	return r;
 }

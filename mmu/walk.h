@@ -67,10 +67,9 @@ int mmu_plan_look(struct mmu_walk *w, unsigned level, uint64_t e, bool covered);
 /* What a look finds at w->here. */
 struct mmu_leaf mmu_leaf_of(const struct mmu_walk *w, unsigned level, uint64_t e);
 
-/* With the root locked, see mmu_fault(). */
-int mmu_fault_locked(struct mmu_change *c, uint64_t at, enum mmu_access access, uint64_t *frame);
-
 /* Looks at w's range of a root. Stops when w->stopped, and returns it. */
 int mmu_look(struct mmu_walk *w, const struct mmu_root *root);
+/* The same from a table down, which begins at base. In a walk. */
+int mmu_look_from(struct mmu_walk *w, struct mmu_table *t, uint64_t base);
 
 #endif
