@@ -151,3 +151,8 @@ const struct mmu_scheme mmu_percpu = {
 	.settle = percpu_settle,
 	.is_empty = count_empty,
 };
+
+const char *mmu_scheme_name(const struct mmu_scheme *scheme)
+{
+	return scheme->name;
+}

@@ -188,6 +188,8 @@ extern const struct mmu_scheme mmu_scan;   /* scans for emptiness; frees after a
 extern const struct mmu_scheme mmu_atomic; /* counts slots, and visits, in the table */
 extern const struct mmu_scheme mmu_percpu; /* counts visits per CPU until the table dies */
 
+const char *mmu_scheme_name(const struct mmu_scheme *scheme);
+
 /* What a thread (CPU) that walks has to itself. Zeroed at first. */
 struct mmu_cpu {
 	_Alignas(64) _Atomic uint64_t epoch; /* when its present walk began; 0: none */

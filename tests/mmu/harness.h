@@ -63,7 +63,9 @@ struct harness {
 	bool visiting;
 };
 
-/* One operation; every combination of bytes means something. */
+/* One operation; every combination of bytes means something. Below H_FAILS, fail is twice the
+ * number of allocations that succeed before one fails. */
+#define H_FAILS 64u
 struct h_op {
 	uint8_t code, root, other, at, n, arg, fail;
 };

@@ -450,11 +450,11 @@ int h_run(struct harness *h, const struct h_op *op)
 	g.at = op->at % H_PAGES;
 	g.n = 1 + op->n % (H_PAGES - g.at);
 	g.gpa = gpa(g.at * MMU_PAGE_SIZE);
-	h->fail_after = op->fail < 64 ? op->fail % 8 : -1;
+	h->fail_after = op->fail < H_FAILS ? op->fail / 2 : -1;
 	r = run(h, op, &g);
 	/* Nothing says that memory is out unless it is. */
 	h_require(r != MMU_NO_MEMORY || h->fail_after < 0);
-	h_require(r != MMU_NO_MEMORY || op->fail < 64);
+	h_require(r != MMU_NO_MEMORY || op->fail < H_FAILS);
 	h->fail_after = -1;
 	return r;
 }

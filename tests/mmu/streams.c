@@ -43,8 +43,8 @@ static void stream(const struct mmu_format *format, uint64_t seed, unsigned long
 		memcpy(&op, &bits, sizeof(op));
 		op.code = mix[op.code % sizeof(mix)];
 		if (trace)
-			fprintf(stderr, "{ %u, %u, %u, %u, %u, %u, %u }\n", op.code, op.root, op.other,
-				op.at, op.n, op.arg, op.fail);
+			fprintf(stderr, "{ %u, %u, %u, %u, %u, %u, %u }\n", op.code, op.root,
+				op.other, op.at, op.n, op.arg, op.fail);
 		done[op.code] += h_run(&h, &op) == 0;
 		h_check(&h);
 	}
