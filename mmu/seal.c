@@ -5,7 +5,7 @@
 
 #ifdef MMU_DEBUG
 
-/* FNV-1a over what may not change: W goes, A and D come, the rest stays. */
+/* FNV-1a over what may not change, with all that is below: W goes, A and D come, the rest stays. */
 static uint64_t hash(const struct mmu *m, const struct mmu_table *t)
 {
 	uint64_t h = 0xcbf29ce484222325ull;
@@ -13,7 +13,9 @@ static uint64_t hash(const struct mmu *m, const struct mmu_table *t)
 	for (unsigned i = 0; i < MMU_SLOTS; i++) {
 		uint64_t e = slot(t, i);
 
-		if (!is_empty(m, e))
+		if (!is_empty(m, e) && is_link(e, t->level))
+			e = (e & MMU_ADDR) ^ hash(m, linked(m, e));
+		else if (!is_empty(m, e))
 			e &= ~(m->format->write | m->format->accessed | m->format->dirty);
 		h = (h ^ e) * 0x100000001b3ull;
 	}
@@ -35,6 +37,20 @@ bool mmu_seal_intact(const struct mmu *m, const struct mmu_table *t)
 void mmu_seal_verify(const struct mmu *m, const struct mmu_table *t)
 {
 	mmu_trap_unless(mmu_seal_intact(m, t));
+}
+
+void mmu_path_verify(const struct mmu_change *c, const struct mmu_table *t, uint64_t at)
+{
+	const struct mmu_table *on_path = top_of(c->root);
+
+	while (on_path && on_path != t && on_path->level > t->level) {
+		uint64_t e = slot(on_path, level_index(at, on_path->level));
+
+		mmu_trap_unless(
+			refs_of(on_path) == 1 && !is_empty(c->m, e) && is_link(e, on_path->level));
+		on_path = linked(c->m, e);
+	}
+	mmu_trap_unless(on_path == t);
 }
 
 #endif
