@@ -55,6 +55,7 @@ static const struct {
 	{ "share", test_share },
 	{ "clones", test_clones },
 	{ "validate", test_validate },
+	{ "dirty", test_dirty },
 	{ "walk", test_walk },
 	{ "flush", test_flush },
 	{ "smp", test_smp },
@@ -86,5 +87,5 @@ void metal_main(const struct start_info *info)
 			print("end: %u ok, %u failed\n", checks_ok, checks_failed);
 			machine_end(!checks_failed);
 		}
-	fatal("test= wants one of share, clones, validate, walk, flush, smp, cost");
+	fatal("test= wants one of share, clones, validate, dirty, walk, flush, smp, cost");
 }

@@ -147,6 +147,14 @@ static int map(struct vm *vm, struct vm *donor)
 	return mmu_map(&mmu, &vm->root, gpa(WORD / PAGE * PAGE), 1, frame_with_word(), all);
 }
 
+static int protect(struct vm *vm, struct vm *donor)
+{
+	struct mmu_attr attr = all;
+
+	attr.w = false;
+	return mmu_protect(&mmu, &vm->root, gpa(WORD / PAGE * PAGE), 1, attr);
+}
+
 static int share_span(struct vm *vm, struct vm *donor)
 {
 	return mmu_share_span(&mmu, &vm->root, &donor->root, gpa(GUEST_DATA));
@@ -170,6 +178,7 @@ static const struct {
 } changes[] = {
 	{ "unmap ends a writer", GUEST_SPIN_WRITE, unmap, VCPU_STUCK },
 	{ "discard ends a writer", GUEST_SPIN_WRITE, discard, VCPU_STUCK },
+	{ "protect ends a writer", GUEST_SPIN_WRITE, protect, VCPU_STUCK },
 	{ "map shows a reader another page", GUEST_SPIN_READ, map, VCPU_DONE },
 	{ "share_span shows a reader another span", GUEST_SPIN_READ, share_span, VCPU_DONE },
 	{ "overlay_span shows a reader another page", GUEST_SPIN_READ, overlay, VCPU_DONE },
@@ -197,6 +206,41 @@ static bool changed_while_running(unsigned i)
 	return done;
 }
 
+static int count_word(void *arg, const struct mmu_leaf *leaf)
+{
+	*(unsigned *)arg += leaf->at.v == WORD / PAGE * PAGE;
+	return 0;
+}
+
+static unsigned harvest(struct vm *vm)
+{
+	unsigned n = 0;
+
+	memory_lock();
+	if (mmu_harvest(&mmu, &vm->root, gpa(0), vm->pages, MMU_HARVEST_DIRTY | MMU_HARVEST_CLEAR,
+		    count_word, &n))
+		fatal("%s: no harvest", now);
+	memory_unlock();
+	return n;
+}
+
+/* True: a page is found dirty as often as one looks, since it is always being written. */
+static bool harvest_of_a_writer(void)
+{
+	struct vm vm;
+	unsigned found;
+
+	new_with_words(&vm);
+	spin(&vm, &vm.vcpu[0], GUEST_SPIN_WRITE);
+	found = harvest(&vm);
+	wait_changed(&vm, vm_peek(&vm, WORD));
+	wait(LONG / 10);
+	found += harvest(&vm);
+	cpu_stop();
+	vm_end(&vm);
+	return found == 2;
+}
+
 /* leave_out=1 on the command line: flushes are left out, and it counts as failure what comes of it.
  */
 void test_flush(void)
@@ -217,6 +261,7 @@ void test_flush(void)
 		}
 		for (unsigned i = 0; i < sizeof changes / sizeof *changes; i++)
 			check(now, changes[i].what, changed_while_running(i), want);
+		check(now, "dirty page is found again", harvest_of_a_writer(), want);
 	}
 	leave_out_flushes = false;
 }
