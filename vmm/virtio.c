@@ -495,7 +495,8 @@ void virtio_init(struct virtio *v, const struct virtio_ops *ops, struct ramet_vm
 	v->ops = ops;
 	v->features = features | 1ull << VIRTIO_F_VERSION_1;
 	v->config_len = len;
-	memcpy(v->config, config, len);
+	if (len)
+		memcpy(v->config, config, len);
 	pthread_mutex_init(&v->lock, NULL);
 	add_capabilities(v);
 	reset(v);

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* libFuzzer target: a driver that does anything to the entropy device (tests/fuzz/virtio.h). */
+#include "tests/fuzz/virtio.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct ramet_vm *vm = fuzz_vm();
+	struct pci_function *fn;
+
+	if (!virtio_rng_new(vm, &fn))
+		fuzz_function(vm, fn, data, size, NULL, NULL);
+	return 0;
+}
