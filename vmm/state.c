@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 
 #include <asm/kvm_para.h>
 
@@ -244,6 +245,14 @@ int vcpu_preload(const struct kvm_host *host, int fd, const struct vcpu_state *s
 	return 0;
 }
 
+static uint64_t boottime_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_BOOTTIME, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 int machine_save(const struct kvm_host *host, int vm_fd, struct machine_state *s)
 {
 	for (unsigned i = 0; i < 3; i++) {
@@ -253,6 +262,7 @@ int machine_save(const struct kvm_host *host, int vm_fd, struct machine_state *s
 	if (s->has_pit)
 		TRY(ioctl(vm_fd, KVM_GET_PIT2, &s->pit));
 	TRY(ioctl(vm_fd, KVM_GET_CLOCK, &s->clock));
+	s->clock_ns = boottime_ns();
 	return 0;
 }
 
@@ -260,10 +270,15 @@ int machine_load(const struct kvm_host *host, int vm_fd, const struct machine_st
 {
 	struct kvm_clock_data clock = { .clock = s->clock.clock };
 
-	/* kvmclock goes on as if nothing had happened: KVM adds the real time since the save. */
+	/*
+	 * kvmclock goes on as if nothing had happened: KVM adds the real time since the save. It
+	 * can only where the host keeps time by the TSC; else we do.
+	 */
 	if (host->clock_realtime && (s->clock.flags & KVM_CLOCK_REALTIME)) {
 		clock.flags = KVM_CLOCK_REALTIME;
 		clock.realtime = s->clock.realtime;
+	} else {
+		clock.clock += boottime_ns() - s->clock_ns;
 	}
 	TRY(ioctl(vm_fd, KVM_SET_CLOCK, &clock));
 	for (unsigned i = 0; i < 3; i++)
