@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "include/ramet/abi.h"
 #include "vmm/doorbell.h"
@@ -14,6 +15,7 @@
 struct doorbell {
 	struct device dev;
 	_Atomic uint32_t report_lo, report_hi;
+	_Atomic uint32_t wall_hi;
 	atomic_bool reseeds; /* the guest has promised to, RAMET_DB_RESEED */
 };
 
@@ -22,8 +24,20 @@ static struct doorbell *doorbell_of(struct device *dev)
 	return (struct doorbell *)dev;
 }
 
-static uint32_t doorbell_read(struct ramet_vm *vm, uint64_t reg)
+static uint32_t take_wall_clock(struct doorbell *db)
 {
+	struct timespec t;
+	uint64_t ns;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	ns = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+	db->wall_hi = (uint32_t)(ns >> 32);
+	return (uint32_t)ns;
+}
+
+static uint32_t doorbell_read(struct doorbell *db, uint64_t reg)
+{
+	struct ramet_vm *vm = db->dev.vm;
 	uint32_t value;
 
 	switch (reg) {
@@ -39,6 +53,10 @@ static uint32_t doorbell_read(struct ramet_vm *vm, uint64_t reg)
 		return value;
 	case RAMET_DB_RESEED:
 		return !vm_reseed_pending(vm);
+	case RAMET_DB_WALL_LO:
+		return take_wall_clock(db);
+	case RAMET_DB_WALL_HI:
+		return db->wall_hi;
 	default:
 		return UINT32_MAX;
 	}
@@ -91,7 +109,7 @@ static void doorbell_io(struct device *dev, struct vcpu *vcpu, unsigned win, uin
 		memcpy(&value, data, sizeof(value));
 		doorbell_write(doorbell_of(dev), vcpu, addr, value);
 	} else {
-		value = doorbell_read(dev->vm, addr);
+		value = doorbell_read(doorbell_of(dev), addr);
 		memcpy(data, &value, sizeof(value));
 	}
 }
@@ -106,6 +124,7 @@ static int doorbell_clone(const struct device *dev, struct ramet_vm *vm, struct 
 		return ret;
 	doorbell_of(to)->report_lo = from->report_lo;
 	doorbell_of(to)->report_hi = from->report_hi;
+	doorbell_of(to)->wall_hi = from->wall_hi;
 	doorbell_of(to)->reseeds = from->reseeds;
 	*out = to;
 	return 0;

@@ -60,6 +60,13 @@
 #define RAMET_DB_GENID0	    0x30u /* 128 random bits of this VM's birth, four registers */
 #define RAMET_DB_GENID3	    0x3cu
 
+/*
+ * Read-only: the host's wall clock, nanoseconds since 1970, for who wants to see whether his is
+ * right. Reading the low half takes it; the high half is of what was taken last.
+ */
+#define RAMET_DB_WALL_LO 0x40u
+#define RAMET_DB_WALL_HI 0x44u
+
 #define RAMET_PHASE_BOOT     0u
 #define RAMET_PHASE_READY    1u /* set-up is done (memory dirtied, pattern written): fork now */
 #define RAMET_PHASE_VERIFIED 2u /* `verify`: inherited memory was right, so is what it wrote */

@@ -2,6 +2,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <time.h>
 #include <cmocka.h>
 
 #include "include/ramet/abi.h"
@@ -36,7 +37,7 @@ static void test_read(void **state)
 	assert_memory_equal(id, vm.genid, 16);
 	/* Write-only and unused registers, and unaligned ones. */
 	for (unsigned reg = 0; reg < RAMET_DOORBELL_LEN; reg++)
-		if (reg % 4 || reg < RAMET_DB_RESEED || reg > RAMET_DB_GENID3 ||
+		if (reg % 4 || reg < RAMET_DB_RESEED || reg > RAMET_DB_WALL_HI ||
 			(reg > RAMET_DB_GENERATION && reg < RAMET_DB_GENID0))
 			assert_int_equal(dev_read(db, reg, 4), UINT32_MAX);
 }
@@ -103,6 +104,16 @@ static void test_clone(void **state)
 	copy->ops->free(copy);
 }
 
+/* One moment's, whatever is read between the halves. */
+static void test_wall_clock(void **state)
+{
+	uint64_t before = (uint64_t)time(NULL), at;
+
+	at = dev_read(db, RAMET_DB_WALL_LO, 4);
+	at |= (uint64_t)dev_read(db, RAMET_DB_WALL_HI, 4) << 32;
+	assert_in_range(at / 1000000000u, before, (uint64_t)time(NULL));
+}
+
 /* Who promises owes a reseed in each birth to come, clones too, until it has done it. */
 static void test_reseed(void **state)
 {
@@ -142,6 +153,7 @@ int main(void)
 		cmocka_unit_test(test_report),
 		cmocka_unit_test(test_ignored),
 		cmocka_unit_test(test_clone),
+		cmocka_unit_test(test_wall_clock),
 		cmocka_unit_test(test_reseed),
 	};
 
