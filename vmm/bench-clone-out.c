@@ -105,6 +105,8 @@ static void print_ratios(struct clone_result *results)
 
 void clone_print_table(struct clone_result *results)
 {
+	if (machine_emulated())
+		puts("Emulated time: compare these with each other only.\n");
 	print_times(results);
 	puts("Medians. FORK: a fork(2) call in a process with DIRTY touched, 4K or huge (THP) "
 	     "pages; its\n"
@@ -114,14 +116,15 @@ void clone_print_table(struct clone_result *results)
 
 static json_t *result_json(struct clone_result *r)
 {
-	return json_pack(
-		"{s:I, s:I, s:i, s:i, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, "
-		"s:I, s:I}",
-		"memory_mib", (json_int_t)(r->memory >> 20), "dirty_mib",
-		(json_int_t)(r->dirty >> 20), "vcpus", (int)r->cpus, "clones", (int)r->clones,
-		"mode", mode_name(r), "forks", (int)r->pause.n, "pause_us", series_json(&r->pause),
-		"ready_us", series_json(&r->ready), "parent_ready_us",
-		series_json(&r->parent_ready), "cold_ready_us", series_json(&r->cold), "fork4k_us",
+	return json_pack("{s:s, s:b, s:I, s:I, s:i, s:i, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:o, "
+			 "s:o, s:I, s:I, "
+			 "s:I, s:I}",
+		"guest", r->guest ? "linux" : "dirty", "emulated", machine_emulated(), "memory_mib",
+		(json_int_t)(r->memory >> 20), "dirty_mib", (json_int_t)(r->dirty >> 20), "vcpus",
+		(int)r->cpus, "clones", (int)r->clones, "mode", mode_name(r), "forks",
+		(int)r->pause.n, "pause_us", series_json(&r->pause), "ready_us",
+		series_json(&r->ready), "parent_ready_us", series_json(&r->parent_ready),
+		"cold_ready_us", series_json(&r->cold), "fork4k_us",
 		series_json(&r->base[BASELINE_FORK4K]), "forkthp_us",
 		series_json(&r->base[BASELINE_FORKTHP]), "fullcopy_us",
 		series_json(&r->base[BASELINE_COPY]), "tables_before_bytes",
@@ -143,6 +146,8 @@ static void csv_value(FILE *f, const json_t *v)
 {
 	if (json_is_string(v))
 		fputs(json_string_value(v), f);
+	else if (json_is_boolean(v))
+		fputs(json_is_true(v) ? "1" : "0", f);
 	else if (json_is_number(v))
 		fprintf(f, "%.10g", json_number_value(v));
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Measures forks of the guest `dirty`, each next to a fork(2) and a copy. */
+/* Measures forks of the guest `dirty`, or of a kernel, each next to a fork(2) and a copy. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "include/ramet/abi.h"
 #include "include/ramet/ramet.h"
@@ -15,12 +16,15 @@
 #define LOOK_MS		 1	/* between looks at a guest's counter */
 #define GUEST_TIMEOUT_MS 600000 /* to dirty 64 GiB of memory never used before */
 #define COLD_REPS	 5
+#define KERNEL_RUN_MS	 200  /* a kernel's guest runs so long between forks in mode live */
+#define KERNEL_READY_MS	 2000 /* it may sleep; then it is left out */
 
 /* A family under measurement. */
 struct subject {
 	struct ramet_family *family;
 	struct ramet_vm *vm; /* to be forked */
 	uint64_t pages;	     /* it dirties between forks; 0: a template */
+	unsigned run_ms;     /* or it runs so long */
 	uint32_t counter;    /* of pages written, when it was forked last */
 };
 
@@ -43,19 +47,20 @@ static void subject_end(struct subject *s)
 static int subject_boot(struct subject *s, const struct clone_result *r, bool cold)
 {
 	char args[64];
-	struct ramet_config cfg = { .name = "bench",
-		.memory = r->memory,
-		.cpus = r->cpus,
-		.guest = "dirty",
-		.args = args,
-		.cold = cold,
-		.shells = r->clones + 1 };
+	struct ramet_config cfg = { .guest = "dirty", .args = args };
 	struct ramet_err err = { "" };
 	int ret;
 
 	*s = (struct subject){ 0 };
 	snprintf(args, sizeof(args), "dirty=%" PRIu64 " rate=%s", r->dirty,
 		r->mode == MODE_LIVE ? "max" : "0");
+	if (r->guest)
+		cfg = *r->guest;
+	cfg.name = "bench";
+	cfg.memory = r->memory;
+	cfg.cpus = r->cpus;
+	cfg.cold = cold;
+	cfg.shells = r->clones + 1;
 	ret = ramet_launch(&cfg, &s->family, &s->vm, &err);
 	if (ret)
 		return failed("launching the guest", ret, &err);
@@ -63,7 +68,12 @@ static int subject_boot(struct subject *s, const struct clone_result *r, bool co
 	if (!ret)
 		return EXIT_OK;
 	subject_end(s);
-	return failed("waiting for the guest to dirty its memory", ret, NULL);
+	if (r->guest && ret == -ETIMEDOUT)
+		return complain(
+			"the guest has not said that it is ready; it does so by writing 1 to "
+			"its doorbell: devmem 0x%x 32 1",
+			RAMET_DOORBELL_MMIO + RAMET_DB_PHASE);
+	return failed("waiting for the guest to be ready", ret, NULL);
 }
 
 static void stop_and_put(struct ramet_vm **vms, unsigned n)
@@ -103,6 +113,8 @@ static int subject_dirty(struct subject *s)
 	struct timespec nap = { .tv_nsec = LOOK_MS * 1000000 };
 	struct ramet_stat st;
 
+	if (s->run_ms)
+		usleep(s->run_ms * 1000);
 	if (!s->pages)
 		return EXIT_OK;
 	do {
@@ -115,11 +127,13 @@ static int subject_dirty(struct subject *s)
 }
 
 /* Time from a VM's birth to its first sign of life. */
-static int ready_time(struct ramet_vm *vm, struct series *out)
+static int ready_time(const struct clone_result *r, struct ramet_vm *vm, struct series *out)
 {
 	struct ramet_stat st;
-	int ret = ramet_wait(vm, RAMET_EV_READY, 0, 10000);
+	int ret = ramet_wait(vm, RAMET_EV_READY, 0, r->guest ? KERNEL_READY_MS : 10000);
 
+	if (ret == -ETIMEDOUT && r->guest)
+		return EXIT_OK;
 	if (ret)
 		return failed("waiting for a VM after a fork", ret, NULL);
 	ramet_vm_stat_quick(vm, &st);
@@ -133,6 +147,14 @@ static uint64_t family_tables(struct ramet_family *family)
 
 	ramet_family_stat(family, &st);
 	return st.table_bytes;
+}
+
+static uint64_t family_touched(struct ramet_family *family)
+{
+	struct ramet_family_stat st;
+
+	ramet_family_stat(family, &st);
+	return st.pool_resident_bytes;
 }
 
 /* Table memory, once per combination: counting is not free. */
@@ -152,10 +174,10 @@ static void count_tables(struct clone_result *r, struct subject *s, uint64_t bef
 static int look_at_all(struct clone_result *r, struct subject *s, struct ramet_vm **children)
 {
 	struct ramet_stat st;
-	int ret = ready_time(s->vm, &r->parent_ready);
+	int ret = ready_time(r, s->vm, &r->parent_ready);
 
 	for (unsigned i = 0; i < r->clones && !ret; i++)
-		ret = ready_time(children[i], &r->ready);
+		ret = ready_time(r, children[i], &r->ready);
 	for (unsigned i = 0; i < r->clones && !ret; i++) {
 		ramet_vm_stat(children[i], &st);
 		series_add(&r->private, st.private_bytes);
@@ -205,7 +227,8 @@ static int measure_warm(
 	if (ret)
 		return ret;
 	if (r->mode == MODE_LIVE) {
-		s.pages = r->dirty / PAGE;
+		s.pages = r->guest ? 0 : r->dirty / PAGE;
+		s.run_ms = r->guest ? KERNEL_RUN_MS : 0;
 		ret = subject_become_clone(&s);
 	}
 	for (unsigned i = 0; i < reps && !ret; i++) {
@@ -221,6 +244,7 @@ static int measure_cold(struct clone_result *r, struct ramet_vm **children)
 {
 	struct clone_result cold = { .memory = r->memory,
 		.dirty = r->dirty,
+		.guest = r->guest,
 		.mode = MODE_TEMPLATE,
 		.cpus = r->cpus,
 		.clones = r->clones };
@@ -229,6 +253,8 @@ static int measure_cold(struct clone_result *r, struct ramet_vm **children)
 
 	if (ret)
 		return ret;
+	if (r->guest)
+		r->dirty = family_touched(s.family);
 	for (unsigned i = 0; i < COLD_REPS && !ret; i++)
 		ret = measure_fork(&cold, &s, children);
 	subject_end(&s);
@@ -247,13 +273,18 @@ int clone_measure(struct clone_result *r, unsigned reps)
 
 	if (!children)
 		return complain("out of memory");
+	/* Of a kernel only this tells how much memory to compare with. */
+	if (r->guest && measure_cold(r, children)) {
+		free(children);
+		return EXIT_TROUBLE;
+	}
 	/* Before the family: a process of its own with nothing of the family in it. */
 	if (baseline_start(&b, r->dirty))
 		complain("no memory to compare with fork(2) of %" PRIu64 " MiB: leaving it out",
 			r->dirty >> 20);
 	ret = measure_warm(r, reps, &b, children);
 	baseline_stop(&b);
-	if (!ret && r->mode == MODE_TEMPLATE)
+	if (!ret && r->mode == MODE_TEMPLATE && !r->guest)
 		ret = measure_cold(r, children);
 	free(children);
 	return ret;

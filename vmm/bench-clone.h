@@ -2,6 +2,7 @@
 #ifndef RAMET_VMM_BENCH_CLONE_H
 #define RAMET_VMM_BENCH_CLONE_H
 
+#include "include/ramet/ramet.h"
 #include "vmm/bench.h"
 
 #define BENCH_LIST_MAX 16
@@ -17,6 +18,9 @@ enum clone_mode {
 struct clone_result {
 	unsigned memory_index, dirty_index; /* in the lists asked for */
 	uint64_t memory, dirty;
+	/* NULL: the guest `dirty`. Else kernel, initrd, args, disks; `dirty` is found out then:
+	 * what that guest has touched when it is ready. */
+	const struct ramet_config *guest;
 	enum clone_mode mode;
 	unsigned cpus, clones;
 	struct series pause, ready, parent_ready, cold, base[BASELINE_KINDS];

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/bench.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,6 +124,18 @@ int output_close(FILE *f, const char *file)
 	if (f != stdout)
 		bad |= fclose(f);
 	return bad ? complain("cannot write %s: %s", file, strerror(errno)) : EXIT_OK;
+}
+
+/* The leaf that hypervisors name themselves in; QEMU target/i386/cpu.c. */
+bool machine_emulated(void)
+{
+	uint32_t eax, ebx, ecx, edx;
+
+	__cpuid(1, eax, ebx, ecx, edx);
+	if (!(ecx & 1u << 31))
+		return false;
+	__cpuid(0x40000000, eax, ebx, ecx, edx);
+	return ebx == 0x54474354 && ecx == 0x43544743 && edx == 0x47435447; /* TCGTCGTCGTCG */
 }
 
 FILE *plot_open(const char *file, unsigned width, unsigned height)

@@ -56,6 +56,9 @@ void baseline_stop(struct baseline *b);
 void warm_memory(uint64_t bytes);
 uint64_t memory_available(void);
 
+/* Whether this machine is QEMU's emulator, as in scripts/nested: its times mean little. */
+bool machine_emulated(void);
+
 /* A gnuplot that writes an SVG file; NULL after saying why. */
 FILE *plot_open(const char *file, unsigned width, unsigned height);
 /* 0 or EXIT_TROUBLE after saying why. */

@@ -8,15 +8,18 @@
 #include "include/ramet/ramet.h"
 #include "vmm/bench-clone.h"
 #include "vmm/command.h"
+#include "vmm/run-options.h"
 #include "vmm/size.h"
 
-#define PAGE 4096u
+#define PAGE	      4096u
+#define DIRTY_DEFAULT (16u << 20)
 
 struct options {
 	uint64_t memory[BENCH_LIST_MAX], dirty[BENCH_LIST_MAX];
 	unsigned n_memory, n_dirty;
 	unsigned cpus, clones, reps;
 	bool mode[MODES];
+	struct ramet_config guest; /* a kernel and what goes with it, if any */
 	const char *json, *csv, *plot;
 };
 
@@ -46,6 +49,7 @@ static struct clone_result *combinations(const struct options *o)
 				r->mode = (enum clone_mode)mode;
 				r->cpus = o->cpus;
 				r->clones = o->clones;
+				r->guest = o->guest.kernel ? &o->guest : NULL;
 				*tail = r;
 				tail = &r->next;
 			}
@@ -68,7 +72,8 @@ static int measure_all(struct clone_result *list, unsigned reps)
 		char m[SIZE_TEXT], d[SIZE_TEXT], what[96];
 
 		snprintf(what, sizeof(what), "%s guest, %s dirty, %s", size_format(r->memory, m),
-			size_format(r->dirty, d), r->mode == MODE_LIVE ? "live" : "template");
+			r->guest ? "a kernel's" : size_format(r->dirty, d),
+			r->mode == MODE_LIVE ? "live" : "template");
 		progress_step(&p, what);
 		ret = clone_measure(r, reps);
 	}
@@ -119,7 +124,33 @@ static void parse_sizes(struct argp_state *state, const char *what, const char *
 				what, out[i]);
 }
 
-enum { OPT_DIRTY = 256, OPT_CLONES, OPT_MODE, OPT_CSV, OPT_PLOT };
+enum {
+	OPT_DIRTY = 256,
+	OPT_CLONES,
+	OPT_MODE,
+	OPT_CSV,
+	OPT_PLOT,
+	OPT_KERNEL,
+	OPT_INITRD,
+	OPT_CMDLINE,
+	OPT_DISK
+};
+
+/* What only makes sense together. */
+static void check_together(struct argp_state *state, struct options *o)
+{
+	if (!o->guest.kernel && (o->guest.initrd || o->guest.args || o->guest.n_disks))
+		argp_error(state, "--initrd, --cmdline and --disk go with --kernel");
+	if (o->guest.kernel && o->n_dirty)
+		argp_error(state, "--dirty: what a kernel's guest dirties is up to it");
+	for (unsigned i = 0; i < o->n_memory; i++)
+		if (o->memory[i] % (2u << 20))
+			argp_error(state, "--memory: must be multiples of 2M");
+	if (!o->n_dirty) {
+		o->n_dirty = 1;
+		o->dirty[0] = DIRTY_DEFAULT;
+	}
+}
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -136,6 +167,21 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		if (strcmp(arg, "all"))
 			parse_sizes(state, "--dirty", arg, o->dirty, &o->n_dirty, PAGE,
 				RAMET_MEMORY_MAX);
+		return 0;
+	case OPT_KERNEL:
+		o->guest.kernel = arg;
+		return 0;
+	case OPT_INITRD:
+		o->guest.initrd = arg;
+		return 0;
+	case OPT_CMDLINE:
+		o->guest.args = arg;
+		return 0;
+	case OPT_DISK:
+		option_disk(state, &o->guest, arg);
+		return 0;
+	case ARGP_KEY_END:
+		check_together(state, o);
 		return 0;
 	case 'c':
 		o->cpus = (unsigned)opt_number(state, "--cpus", arg, 1, RAMET_CPUS_MAX);
@@ -176,6 +222,15 @@ static const struct argp_option options[] = {
 	{ "cpus", 'c', "N", 0, "vCPUs of the guest (1)", 0 },
 	{ "clones", OPT_CLONES, "N", 0, "Clones made by each fork (1)", 0 },
 	{ "reps", 'r', "N", 0, "Forks measured for each combination (20)", 0 },
+	{ NULL, 0, NULL, 0,
+		"Instead of the guest 'dirty', of which DIRTY is then what it has touched:", 2 },
+	{ "kernel", OPT_KERNEL, "FILE", 0,
+		"A Linux kernel, whose guest writes 1 to its doorbell when it is ready: devmem "
+		"0xd000000c 32 1",
+		2 },
+	{ "initrd", OPT_INITRD, "FILE", 0, "Its initial RAM disk", 2 },
+	{ "cmdline", OPT_CMDLINE, "STRING", 0, "Its command line", 2 },
+	{ "disk", OPT_DISK, "FILE[,ro]", 0, "A raw disk image, see 'ramet run'", 2 },
 	{ "json", 'j', "FILE", 0, "Write the results as JSON; - is stdout", 1 },
 	{ "csv", OPT_CSV, "FILE", 0, "Write the medians as CSV; - is stdout", 1 },
 	{ "plot", OPT_PLOT, "FILE", 0, "Draw an SVG with gnuplot", 1 },
@@ -198,6 +253,7 @@ static const struct argp argp = {
 	"Examples:\n"
 	"  ramet bench clone --memory 64M,1G --dirty all\n"
 	"  ramet bench clone --memory 1G --dirty 1M,16M,256M --mode live --plot live.svg\n"
+	"  ramet bench clone --kernel vmlinuz --initrd initrd.img --memory 256M\n"
 	"  ramet bench clone --json - | jq '.[].pause_us.p50'",
 	NULL,
 	NULL,
@@ -209,8 +265,6 @@ int cmd_bench_clone(int argc, char **argv)
 	struct options o = {
 		.memory = { 64u << 20, 256u << 20, 1u << 30 },
 		.n_memory = 3,
-		.dirty = { 16u << 20 },
-		.n_dirty = 1,
 		.cpus = 1,
 		.clones = 1,
 		.reps = 20,

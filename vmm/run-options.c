@@ -56,7 +56,7 @@ static const struct argp_option options[] = {
 	{ 0 },
 };
 
-static void add_disk(struct argp_state *state, struct ramet_config *cfg, char *arg)
+void option_disk(struct argp_state *state, struct ramet_config *cfg, char *arg)
 {
 	char *comma = strrchr(arg, ',');
 	bool ro = comma && !strcmp(comma, ",ro");
@@ -161,7 +161,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		cmdline = arg;
 		return 0;
 	case OPT_DISK:
-		add_disk(state, cfg, arg);
+		option_disk(state, cfg, arg);
 		return 0;
 	case ARGP_KEY_END:
 		check_together(state, cfg, cmdline);

@@ -4,6 +4,8 @@
 
 #include "include/ramet/ramet.h"
 
+struct argp_state;
+
 struct run_options {
 	struct ramet_config cfg; /* name is set; strings point into argv */
 	bool detach;
@@ -12,5 +14,8 @@ struct run_options {
 
 /* Does not return on bad usage. */
 void run_options_parse(struct run_options *o, int argc, char **argv);
+
+/* --disk FILE[,ro]: into cfg, which keeps arg. */
+void option_disk(struct argp_state *state, struct ramet_config *cfg, char *arg);
 
 #endif
