@@ -8,7 +8,8 @@
  * or this fails. After each birth it says who it is, writes that to the disk, and ends `rounds`
  * rounds later.
  *
- * Kernel parameters: agent.rounds=N (8), agent.once (end after the first round).
+ * Kernel parameters: agent.rounds=N (8), agent.once (end after the first round), agent.any (the
+ * disk may hold anything at first).
  */
 #include <dirent.h>
 #include <errno.h>
@@ -36,7 +37,7 @@
 #define SLOTS 256u /* the last sectors of the disk, one for each clone id */
 
 static volatile uint32_t *db;
-static uint8_t mirror[PATTERN_BYTES];
+static uint8_t mirror[PATTERN_BYTES] __attribute__((aligned(4096)));
 static _Atomic uint64_t *laps; /* of the other process */
 
 static void say(const char *fmt, ...)
@@ -263,7 +264,7 @@ static unsigned reseeds(int kmsg)
  * and the kernel must have said so. It says nothing of which birth: with another one meanwhile,
  * start again.
  */
-static void await_reseed(int kmsg)
+static struct genid await_reseed(int kmsg)
 {
 	unsigned found = 0;
 	struct genid id;
@@ -281,10 +282,11 @@ static void await_reseed(int kmsg)
 		for (unsigned i = 0; i < 20; i++)
 			usleep(2000);
 	} while (!is_genid(&id));
+	return id;
 }
 
 /* What a guest without a driver for the generation id does. */
-static void reseed_by_hand(void)
+static struct genid reseed_by_hand(void)
 {
 	struct {
 		struct rand_pool_info info;
@@ -299,29 +301,58 @@ static void reseed_by_hand(void)
 		ring(RAMET_DB_RESEED, 1);
 	} while (!is_genid(&pool.id));
 	close(fd);
+	return pool.id;
 }
 
-/* Says who it is since its last birth. Another fork may come at any point: then that is told next.
- */
-static void born(int kmsg, bool vmgenid)
+/* Says who it is since its last birth, and returns that one's id: another may come at any point. */
+static struct genid born(int kmsg, bool vmgenid)
 {
+	struct genid id = vmgenid ? await_reseed(kmsg) : reseed_by_hand();
 	uint64_t random[2];
 
-	if (vmgenid)
-		await_reseed(kmsg);
-	else
-		reseed_by_hand();
 	CHECK(getrandom(random, sizeof(random), 0) == sizeof(random), "getrandom");
-	say("agent: born %u %u %016" PRIx64 "%016" PRIx64 " %" PRId64 " %" PRId64,
-		doorbell(RAMET_DB_CLONE_ID), doorbell(RAMET_DB_GENERATION), random[0], random[1],
-		ns(CLOCK_MONOTONIC), ns(CLOCK_REALTIME));
+	say("agent: born %u %u %016" PRIx64 "%016" PRIx64, doorbell(RAMET_DB_CLONE_ID),
+		doorbell(RAMET_DB_GENERATION), random[0], random[1]);
+	return id;
+}
+
+/* How far the host's wall clock is ahead of ours: between these two. */
+struct lag {
+	int64_t least, most;
+};
+
+static struct lag wall_lag(void)
+{
+	int64_t before = ns(CLOCK_REALTIME), host;
+
+	host = doorbell(RAMET_DB_WALL_LO);
+	host |= (int64_t)doorbell(RAMET_DB_WALL_HI) << 32;
+	return (struct lag){ host - ns(CLOCK_REALTIME), host - before };
+}
+
+/*
+ * The clocks since the last look. What the wall clock lost while the kernel booted, before it had a
+ * clock of its own, stays lost (on a slow machine ticks are late); forks must add nothing to it.
+ */
+static void check_clocks(const struct lag *at_first)
+{
+	const int64_t drift = 500000000;
+	static int64_t last;
+	int64_t now = ns(CLOCK_MONOTONIC);
+	struct lag lag = wall_lag();
+
+	CHECK(now >= last, "monotonic time went back by %" PRId64 " ns", last - now);
+	last = now;
+	CHECK(lag.least <= at_first->most + drift && lag.most >= at_first->least - drift,
+		"the wall clock is off by %" PRId64 "..%" PRId64 " ns, was %" PRId64 "..%" PRId64,
+		lag.least, lag.most, at_first->least, at_first->most);
 }
 
 int main(void)
 {
 	unsigned rounds, left, once;
 	struct genid id;
-	int64_t last = 0, offset;
+	struct lag lag;
 	uint64_t seen;
 	bool vmgenid;
 	int fd, kmsg;
@@ -334,6 +365,8 @@ int main(void)
 	fd = open_disk();
 	CHECK(fd >= 0, "no /dev/vda: %s", strerror(errno));
 	pattern_fill(mirror);
+	if (parameter("agent.any", 0))
+		CHECK(pread(fd, mirror, sizeof(mirror), 0) == sizeof(mirror), "disk: first read");
 	check_readonly();
 	if (!fork())
 		tmpfs_work();
@@ -342,18 +375,13 @@ int main(void)
 	if (!vmgenid)
 		ring(RAMET_DB_RESEED, 1);
 	id = genid();
-	offset = ns(CLOCK_REALTIME) - ns(CLOCK_MONOTONIC);
+	lag = wall_lag();
 	say("agent: ready, vmgenid %s", vmgenid ? "bound" : "absent");
 	ring(RAMET_DB_PHASE, RAMET_PHASE_READY);
 	while (!once && left) {
-		int64_t mono = ns(CLOCK_MONOTONIC);
-
-		CHECK(mono >= last, "monotonic time went back");
-		last = mono;
-		CHECK(llabs(ns(CLOCK_REALTIME) - mono - offset) < 1000000000, "wall clock jumped");
+		check_clocks(&lag);
 		if (!is_genid(&id)) {
-			id = genid();
-			born(kmsg, vmgenid);
+			id = born(kmsg, vmgenid);
 			disk_write_id(fd, doorbell(RAMET_DB_CLONE_ID));
 			left = rounds;
 			seen = *laps;
