@@ -131,7 +131,7 @@ static void assert_quiet(const struct family *f)
 {
 	static const char *const bad[] = { "cut here", "WARNING:", "BUG:", "Oops", "soft lockup",
 		"hung task", "detected stall", "Kernel panic", "Call Trace", "I/O error",
-		"Unknown symbol" };
+		"Unknown symbol", "ACPI Error", "ACPI BIOS", "ACPI Warning" };
 
 	for (unsigned i = 0; i < f->n; i++)
 		for (unsigned k = 0; k < sizeof(bad) / sizeof(bad[0]); k++)

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Disks of a family against a model: an array of bytes for each. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "vmm/disk.h"
+
+#define SIZE  (300u * DISK_CLUSTER + 3 * DISK_SECTOR) /* the last cluster is not whole */
+#define DISKS 6u
+#define STEPS 4000u
+
+static char path[64];
+
+static uint8_t base_byte(size_t i)
+{
+	return (uint8_t)(i * 13 + i / 4096);
+}
+
+static int make_base(void **state)
+{
+	uint8_t *bytes = malloc(SIZE + 100);
+	int fd;
+
+	strcpy(path, "/tmp/ramet-unit-disk.XXXXXX");
+	fd = mkstemp(path);
+	for (size_t i = 0; i < SIZE + 100; i++) /* what is less than a sector is no part of it */
+		bytes[i] = base_byte(i);
+	if (fd < 0 || write(fd, bytes, SIZE + 100) != SIZE + 100)
+		return -1;
+	free(bytes);
+	return close(fd);
+}
+
+static int remove_base(void **state)
+{
+	return unlink(path);
+}
+
+static void assert_base_unchanged(void)
+{
+	uint8_t *bytes = malloc(SIZE + 100);
+	int fd = open(path, O_RDONLY);
+
+	assert_int_equal(read(fd, bytes, SIZE + 100), SIZE + 100);
+	for (size_t i = 0; i < SIZE + 100; i++)
+		assert_int_equal(bytes[i], base_byte(i));
+	close(fd);
+	free(bytes);
+}
+
+struct model {
+	struct disk *disk[DISKS];
+	uint8_t *bytes[DISKS];
+	unsigned n;
+};
+
+static void model_open(struct model *m)
+{
+	struct ramet_err err = { "" };
+
+	*m = (struct model){ .n = 1 };
+	assert_int_equal(disk_open(path, false, &m->disk[0], &err), 0);
+	assert_int_equal(disk_size(m->disk[0]), SIZE);
+	assert_false(disk_readonly(m->disk[0]));
+	m->bytes[0] = malloc(SIZE);
+	for (size_t i = 0; i < SIZE; i++)
+		m->bytes[0][i] = base_byte(i);
+}
+
+static void model_free(struct model *m, unsigned i)
+{
+	disk_free(m->disk[i]);
+	free(m->bytes[i]);
+	m->n--;
+	m->disk[i] = m->disk[m->n];
+	m->bytes[i] = m->bytes[m->n];
+}
+
+static void model_clone(struct model *m, unsigned i)
+{
+	assert_int_equal(disk_clone(m->disk[i], &m->disk[m->n]), 0);
+	m->bytes[m->n] = malloc(SIZE);
+	memcpy(m->bytes[m->n], m->bytes[i], SIZE);
+	m->n++;
+}
+
+/* A range of any size and place; mostly small. */
+static void range(uint64_t *pos, uint64_t *len)
+{
+	*pos = (uint64_t)rand() % SIZE;
+	*len = 1 + (uint64_t)rand() % (rand() % 8 ? 6000 : SIZE);
+	if (*len > SIZE - *pos)
+		*len = SIZE - *pos;
+}
+
+static void model_write(struct model *m, unsigned i)
+{
+	uint64_t pos, len;
+
+	range(&pos, &len);
+	memset(m->bytes[i] + pos, rand(), len);
+	assert_int_equal(disk_write(m->disk[i], pos, m->bytes[i] + pos, len), 0);
+}
+
+static void model_read(struct model *m, unsigned i)
+{
+	static uint8_t bytes[SIZE];
+	uint64_t pos, len;
+
+	range(&pos, &len);
+	assert_int_equal(disk_read(m->disk[i], pos, bytes, len), 0);
+	assert_memory_equal(bytes, m->bytes[i] + pos, len);
+}
+
+static void model_end(struct model *m)
+{
+	static uint8_t bytes[SIZE];
+
+	for (unsigned i = 0; i < m->n; i++) {
+		assert_int_equal(disk_read(m->disk[i], 0, bytes, SIZE), 0);
+		assert_memory_equal(bytes, m->bytes[i], SIZE);
+	}
+	while (m->n) {
+		assert_int_equal(disk_check(m->disk, m->n), 0);
+		model_free(m, (unsigned)rand() % m->n);
+	}
+	assert_base_unchanged();
+}
+
+static void test_model(void **state)
+{
+	struct model m;
+
+	srand(7);
+	model_open(&m);
+	for (unsigned step = 0; step < STEPS; step++) {
+		unsigned i = (unsigned)rand() % m.n, what = (unsigned)rand() % 20;
+
+		if (what == 0 && m.n < DISKS)
+			model_clone(&m, i);
+		else if (what == 1 && m.n > 1)
+			model_free(&m, i);
+		else if (what < 10)
+			model_write(&m, i);
+		else
+			model_read(&m, i);
+		if (step % 16 == 0)
+			assert_int_equal(disk_check(m.disk, m.n), 0);
+	}
+	model_end(&m);
+}
+
+/* The overlay's file cannot grow: what cannot be written stays as it was, for everybody. */
+static void test_full(void **state)
+{
+	struct rlimit was, few;
+	struct model m;
+	uint8_t byte = 0xee;
+	unsigned refused = 0;
+
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+	few = was;
+	few.rlim_cur = 8 * DISK_CLUSTER;
+	signal(SIGXFSZ, SIG_IGN);
+	model_open(&m);
+	model_clone(&m, 0);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &few), 0);
+	for (uint64_t pos = 0; pos < 20 * DISK_CLUSTER; pos += DISK_CLUSTER) {
+		int ret = disk_write(m.disk[1], pos, &byte, 1);
+
+		if (!ret)
+			m.bytes[1][pos] = byte;
+		else
+			assert_int_equal(ret, -EFBIG);
+		refused += ret != 0;
+		assert_int_equal(disk_check(m.disk, m.n), 0);
+	}
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+	assert_in_range(refused, 10, 19);
+	model_end(&m);
+}
+
+static void test_readonly(void **state)
+{
+	struct disk *disk, *copy;
+	uint8_t byte;
+
+	assert_int_equal(disk_open(path, true, &disk, NULL), 0);
+	assert_true(disk_readonly(disk));
+	assert_int_equal(disk_write(disk, 0, "x", 1), -EROFS);
+	assert_int_equal(disk_clone(disk, &copy), 0);
+	assert_int_equal(disk_write(copy, 0, "x", 1), -EROFS);
+	disk_free(disk);
+	assert_int_equal(disk_read(copy, 5, &byte, 1), 0);
+	assert_int_equal(byte, base_byte(5));
+	disk_free(copy);
+	disk_free(NULL);
+	assert_base_unchanged();
+}
+
+/* The base gets shorter under us: an error, not a made-up content. */
+static void test_cut_base(void **state)
+{
+	struct disk *disk;
+	uint8_t byte;
+
+	assert_int_equal(disk_open(path, false, &disk, NULL), 0);
+	assert_int_equal(truncate(path, 100 * DISK_CLUSTER), 0);
+	assert_int_equal(disk_read(disk, 0, &byte, 1), 0);
+	assert_int_equal(disk_read(disk, 200 * DISK_CLUSTER, &byte, 1), -EIO);
+	assert_int_equal(disk_write(disk, 200 * DISK_CLUSTER, &byte, 1), -EIO);
+	assert_int_equal(disk_check(&disk, 1), 0);
+	disk_free(disk);
+}
+
+static void refused(const char *file, const char *why)
+{
+	struct disk *disk = (void *)1;
+	struct ramet_err err = { "" };
+
+	assert_true(disk_open(file, false, &disk, &err) < 0);
+	assert_ptr_equal(disk, (void *)1);
+	if (!strstr(err.msg, why) || !strstr(err.msg, file))
+		fail_msg("'%s'", err.msg);
+}
+
+static void test_refused(void **state)
+{
+	int fd = open(path, O_WRONLY | O_TRUNC);
+
+	refused("/nonexistent/disk", "No such file");
+	refused("/tmp", "not a regular file");
+	refused("/dev/null", "not a regular file");
+	refused(path, "0 bytes");
+	assert_int_equal(write(fd, path, 60), 60);
+	refused(path, "60 bytes");
+	assert_int_equal(ftruncate(fd, (off_t)DISK_MAX + 512), 0);
+	refused(path, "a disk has 512 to");
+	close(fd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_model, make_base, remove_base),
+		cmocka_unit_test_setup_teardown(test_full, make_base, remove_base),
+		cmocka_unit_test_setup_teardown(test_readonly, make_base, remove_base),
+		cmocka_unit_test_setup_teardown(test_cut_base, make_base, remove_base),
+		cmocka_unit_test_setup_teardown(test_refused, make_base, remove_base),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
