@@ -6,8 +6,10 @@
 /* There is no link above the top whose W could protect it: its own links do. */
 static void share_top(struct mmu *m, struct mmu_copy *copy, struct mmu_table *top)
 {
-	for (unsigned i = 0; i < MMU_SLOTS; i++)
+	for (unsigned i = 0, left = used_of(top); left; i++) {
+		left -= !is_empty(m, slot(top, i));
 		copy->protected |= mmu_protect_slot(m, top, i);
+	}
 	mmu_table_get(m, top);
 }
 

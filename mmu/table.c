@@ -174,13 +174,13 @@ static int copy_link(struct mmu_copy *copy, struct mmu_table *from, struct mmu_t
 int mmu_table_copy(struct mmu_copy *copy, struct mmu_table *from, struct mmu_table *to, uint64_t at)
 {
 	struct mmu *m = copy->m;
-	unsigned level = from->level, used = 0;
+	unsigned level = from->level, used = 0, all = used_of(from);
 	int r = 0;
 
 	mmu_seal_verify(m, from);
 	if (is_linear(from))
 		m->ops->get_frames(m->ctx, frame_of(slot(from, 0)), MMU_SLOTS);
-	for (unsigned i = 0; i < MMU_SLOTS && !r; i++, at += level_size(level)) {
+	for (unsigned i = 0; used < all && !r; i++, at += level_size(level)) {
 		uint64_t e = slot(from, i);
 
 		if (is_empty(m, e))
