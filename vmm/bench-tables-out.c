@@ -223,10 +223,13 @@ int bench_tables_plot(const json_t *results, const char *file)
 	plot_data(f, results, "pdpt");
 	plot_data(f, results, "root");
 	fputs("set multiplot layout 1,2\nset logscale xy\nset xlabel 'mapped, GiB'\n"
-	      "set title 'Time of a fork, microseconds'\n",
+	      "set title 'Time of a fork, microseconds'\n"
+	      "set yrange [0.01:10000000]\n",
 		f);
 	plot_lines(f, 2);
-	fputs("set title 'Tables that only the child has, kB'\nset key off\n", f);
+	fputs("set title 'Tables that only the child has, kB'\nset yrange [1:1000000]\nset key "
+	      "off\n",
+		f);
 	plot_lines(f, 3);
 	return plot_close(f, file);
 }

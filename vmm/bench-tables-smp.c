@@ -115,19 +115,15 @@ static void measure_reclaim(json_t *out, const struct mmu_scheme *scheme, uint64
 	uint64_t start, ns, before;
 
 	bench_arena_start(&a, mapped, scheme);
-	/* Twice: the first time finds out what memory costs that is new. */
-	for (unsigned i = 0; i < 2; i++) {
-		start = now_ns();
-		bench_arena_map(&a, &root, mapped);
-		before = table_bytes(&a);
-		for (uint64_t at = 0; at < mapped; at += PAGE)
-			if (mmu_discard(&a.mmu, &root, gpa(at), 1))
-				exit(complain("out of memory"));
-		mmu_quiesce(&a.mmu);
-		ns = now_ns() - start;
-		if (!i)
-			mmu_root_put(&a.mmu, &root);
-	}
+	bench_arena_warm(&a, mapped);
+	start = now_ns();
+	bench_arena_map(&a, &root, mapped);
+	before = table_bytes(&a);
+	for (uint64_t at = 0; at < mapped; at += PAGE)
+		if (mmu_discard(&a.mmu, &root, gpa(at), 1))
+			exit(complain("out of memory"));
+	mmu_quiesce(&a.mmu);
+	ns = now_ns() - start;
 	json_array_append_new(
 		out, json_pack("{s:s, s:s, s:f, s:I, s:I, s:f}", "bench", "reclaim", "scheme",
 			     mmu_scheme_name(scheme), "mapped_gib", (double)mapped / GIB,

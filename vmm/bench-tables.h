@@ -34,6 +34,9 @@ void bench_arena_start(struct bench_arena *a, uint64_t bytes, const struct mmu_s
 void bench_arena_end(struct bench_arena *a);
 /* Maps [0, bytes) with 4 KiB leaves, to frames that are not in a row. */
 void bench_arena_map(struct bench_arena *a, struct mmu_root *root, uint64_t bytes);
+/* Has memory ready for the tables and frames of so many bytes: new memory costs more than tables
+ * do. */
+void bench_arena_warm(struct bench_arena *a, uint64_t bytes);
 /* Which of the arena's CPUs this thread is. */
 extern _Thread_local unsigned bench_cpu;
 

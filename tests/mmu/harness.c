@@ -82,7 +82,6 @@ static void put_frames(void *ctx, uint64_t first, uint64_t n)
 			continue;
 		h->in_use--;
 		h->value[f] = 0;
-		h->free_frame[h->n_free_frames++] = (uint32_t)f;
 	}
 }
 

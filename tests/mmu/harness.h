@@ -52,7 +52,7 @@ struct harness {
 	struct mmu_table table[H_TABLES];
 	bool table_live[H_TABLES];
 	uint32_t free_table[H_TABLES], n_free_tables, n_tables;
-	uint32_t refs[H_FRAMES], value[H_FRAMES], free_frame[H_FRAMES], n_free_frames, in_use;
+	uint32_t refs[H_FRAMES], value[H_FRAMES], in_use;
 	uint32_t seen[H_FRAMES];
 	uint32_t next_value;
 	int fail_after; /* the so-manieth allocation from now fails; negative: none */
