@@ -38,6 +38,42 @@ static uint32_t wait_changed(struct vm *vm, uint32_t from)
 	fatal("%s: the other processor's guest does not run", now);
 }
 
+/* Until the other processor has walked to it. */
+static void wait_accessed(struct vm *vm)
+{
+	struct mmu_attr attr = { .accessed = false };
+	uint64_t frame;
+
+	for (uint64_t i = 0; i < 10000 * LONG && !attr.accessed; i++) {
+		memory_lock();
+		if (mmu_translate(&mmu, &vm->root, gpa(WORD), &frame, &attr))
+			fatal("%s: the word is gone", now);
+		memory_unlock();
+		__builtin_ia32_pause();
+	}
+	if (!attr.accessed)
+		fatal("%s: the other processor's guest does not run", now);
+}
+
+static int count_word(void *arg, const struct mmu_leaf *leaf)
+{
+	*(unsigned *)arg += leaf->at.v == WORD / PAGE * PAGE;
+	return 0;
+}
+
+/* Was the word's page accessed, or dirtied? All are cleared. */
+static unsigned harvest(struct vm *vm, unsigned what)
+{
+	unsigned n = 0;
+
+	memory_lock();
+	if (mmu_harvest(
+		    &mmu, &vm->root, gpa(0), vm->pages, what | MMU_HARVEST_CLEAR, count_word, &n))
+		fatal("%s: no harvest", now);
+	memory_unlock();
+	return n;
+}
+
 /* Until the other processor's guest has ended, or would not. */
 static bool wait_done(void)
 {
@@ -65,7 +101,7 @@ static void spin(struct vm *vm, struct vcpu *v, uint32_t command)
 	if (command == GUEST_SPIN_WRITE)
 		wait_changed(vm, 0);
 	else
-		wait(LONG);
+		wait_accessed(vm);
 }
 
 static void new_with_words(struct vm *vm)
@@ -73,6 +109,7 @@ static void new_with_words(struct vm *vm)
 	vm_new(vm, BYTES, false, true);
 	write_word(vm, STOP, 0);
 	write_word(vm, WORD, 0);
+	harvest(vm, MMU_HARVEST_ACCESSED);
 }
 
 static unsigned counts(struct vm *a, struct vm *b)
@@ -206,24 +243,6 @@ static bool changed_while_running(unsigned i)
 	return done;
 }
 
-static int count_word(void *arg, const struct mmu_leaf *leaf)
-{
-	*(unsigned *)arg += leaf->at.v == WORD / PAGE * PAGE;
-	return 0;
-}
-
-static unsigned harvest(struct vm *vm)
-{
-	unsigned n = 0;
-
-	memory_lock();
-	if (mmu_harvest(&mmu, &vm->root, gpa(0), vm->pages, MMU_HARVEST_DIRTY | MMU_HARVEST_CLEAR,
-		    count_word, &n))
-		fatal("%s: no harvest", now);
-	memory_unlock();
-	return n;
-}
-
 /* True: a page is found dirty as often as one looks, since it is always being written. */
 static bool harvest_of_a_writer(void)
 {
@@ -232,10 +251,10 @@ static bool harvest_of_a_writer(void)
 
 	new_with_words(&vm);
 	spin(&vm, &vm.vcpu[0], GUEST_SPIN_WRITE);
-	found = harvest(&vm);
+	found = harvest(&vm, MMU_HARVEST_DIRTY);
 	wait_changed(&vm, vm_peek(&vm, WORD));
 	wait(LONG / 10);
-	found += harvest(&vm);
+	found += harvest(&vm, MMU_HARVEST_DIRTY);
 	cpu_stop();
 	vm_end(&vm);
 	return found == 2;

@@ -117,7 +117,7 @@ static void large(unsigned share)
 {
 	struct vm parent, child;
 
-	vm_new_large(&parent, BYTES);
+	vm_new_large(&parent, BYTES, false);
 	vm_do(&parent, GUEST_WRITE, DATA, PAGES, PAGE, 1);
 	vm_fork(&parent, share, &child);
 	intact("child reads all, in large leaves", &child, DATA, PAGES, 1);

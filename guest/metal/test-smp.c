@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Two processors fault on tables that they share, at once, and mmu/ has to sort it out: breaks of
- * the same tables, the reuse of what the other one has just left, a fork of a guest that runs and
- * faults.
+ * Two processors at once, and mmu/ has to sort it out: breaks of the same tables, the reuse of what
+ * the other one has just left; a guest that runs is forked, harvested, its leaves split and merged.
  */
 #include "guest/metal/lib.h"
 #include "guest/metal/memory.h"
@@ -98,9 +97,76 @@ static uint64_t forked_while_writing(unsigned share)
 	return n;
 }
 
+static uint8_t found[BYTES / PAGE];
+
+static int find(void *arg, const struct mmu_leaf *leaf)
+{
+	/* A large leaf stands for all its pages. */
+	for (uint64_t i = 0; i < 1ull << 9 * (leaf->attr.level - 1); i++)
+		found[leaf->at.v / PAGE + i] = true;
+	return 0;
+}
+
+static void harvest(struct vm *vm, unsigned clear)
+{
+	if (mmu_harvest(&mmu, &vm->root, gpa(0), vm->pages, MMU_HARVEST_DIRTY | clear, find, NULL))
+		fatal("no harvest");
+}
+
+/* A guest that writes all its memory, each page once, on the other processor. */
+static void write_elsewhere(struct vm *vm, bool large)
+{
+	if (large)
+		vm_new_large(vm, BYTES, true);
+	else
+		vm_new(vm, BYTES, false, true);
+	harvest(vm, MMU_HARVEST_CLEAR);
+	memset(found, 0, sizeof found);
+	write_all(&vm->vcpu[0], 2);
+	cpu_give(&vm->vcpu[0]);
+}
+
+/* Pages that are wrong, or were written and not found. */
+static uint64_t end_of_writing(struct vm *vm)
+{
+	uint64_t n;
+
+	harvest(vm, 0);
+	n = wrong(vm, GUEST_DATA, PAGES, 2);
+	for (uint64_t i = GUEST_DATA / PAGE; i < BYTES / PAGE; i++)
+		n += !found[i];
+	n += memory_check((struct mmu_root *[]){ &vm->root }, 1);
+	vm_end(vm);
+	return n;
+}
+
+static uint64_t harvested_while_writing(void)
+{
+	struct vm vm;
+
+	write_elsewhere(&vm, false);
+	while (!cpu_is_done())
+		harvest(&vm, MMU_HARVEST_CLEAR);
+	return end_of_writing(&vm);
+}
+
+static uint64_t resized_while_writing(void)
+{
+	struct vm vm;
+
+	write_elsewhere(&vm, true);
+	while (!cpu_is_done())
+		if (mmu_split(&mmu, &vm.root, gpa(0), vm.pages, 1) ||
+			mmu_merge(&mmu, &vm.root, gpa(0), vm.pages, 2))
+			fatal("no split or merge");
+	return end_of_writing(&vm);
+}
+
+/* rounds=N on the command line: more of it. */
 void test_smp(void)
 {
-	uint64_t pages, frames = pool.in_use;
+	uint64_t pages, frames = pool.in_use, rounds = arg_number("rounds", ROUNDS);
+	uint64_t harvested = 0, resized = 0;
 
 	memory_concurrent();
 	cpu_start_other();
@@ -108,7 +174,7 @@ void test_smp(void)
 	for (unsigned share = MMU_SHARE_NONE; share <= MMU_SHARE_ROOT; share++) {
 		uint64_t n = 0, m = 0;
 
-		for (unsigned i = 0; i < ROUNDS; i++) {
+		for (uint64_t i = 0; i < rounds; i++) {
 			n += both_write(share);
 			m += forked_while_writing(share);
 		}
@@ -117,6 +183,12 @@ void test_smp(void)
 	}
 	print("%u forks in the middle of writing\n", in_the_middle);
 	check("forks", "any in the middle of writing", in_the_middle > 0, 1);
+	for (uint64_t i = 0; i < rounds; i++) {
+		harvested += harvested_while_writing();
+		resized += resized_while_writing();
+	}
+	check("a writer is harvested", "pages wrong or not found", harvested, 0);
+	check("a writer's leaves are split and merged", "pages wrong or not found", resized, 0);
 	mmu_quiesce(&mmu);
 	check("at the end", "frames in use", pool.in_use, frames);
 	check("at the end", "free pages", pages_free(), pages);

@@ -80,10 +80,10 @@ void vm_new(struct vm *vm, uint64_t bytes, bool paged, bool log)
 	vcpu_new(vm, paged, log);
 }
 
-void vm_new_large(struct vm *vm, uint64_t bytes)
+void vm_new_large(struct vm *vm, uint64_t bytes, bool log)
 {
 	new_memory(vm, bytes, 2);
-	vcpu_new(vm, false, false);
+	vcpu_new(vm, false, log);
 }
 
 struct vcpu *vm_add_vcpu(struct vm *vm)

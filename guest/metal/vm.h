@@ -29,7 +29,7 @@ extern bool leave_out_flushes;	    /* to see what they are for */
 
 /* bytes: whole spans. paged: in 64-bit mode, over page tables of its own. log: EPT's A and D. */
 void vm_new(struct vm *vm, uint64_t bytes, bool paged, bool log);
-void vm_new_large(struct vm *vm, uint64_t bytes); /* in leaves of 2 MiB */
+void vm_new_large(struct vm *vm, uint64_t bytes, bool log); /* in leaves of 2 MiB */
 struct vcpu *vm_add_vcpu(struct vm *vm);
 /* Its first vCPU is a copy of the parent's; the parent may be in the middle of something. */
 void vm_fork(struct vm *parent, unsigned share, struct vm *child);
