@@ -117,7 +117,8 @@ static bool needs_flush(const struct mmu *m, uint64_t old, uint64_t e)
 					    ((old ^ e) & (f->type | MMU_ADDR | MMU_PS)));
 }
 
-void mmu_set_slot(struct mmu_change *c, struct mmu_table *t, unsigned i, uint64_t at, uint64_t e)
+uint64_t mmu_set_slot(
+	struct mmu_change *c, struct mmu_table *t, unsigned i, uint64_t at, uint64_t e)
 {
 	struct mmu *m = c->m;
 	uint64_t old = slot(t, i);
@@ -128,13 +129,14 @@ void mmu_set_slot(struct mmu_change *c, struct mmu_table *t, unsigned i, uint64_
 	set_used(t, used_of(t) + !is_empty(m, e) - !is_empty(m, old));
 	if (is_empty(m, old)) {
 		atomic_store_explicit(&t->slot[i], e, memory_order_release);
-		return;
+		return old;
 	}
 	/* The processor may set A and D in a leaf until it is out. */
 	old = atomic_exchange(&t->slot[i], e);
 	if (needs_flush(m, old, e))
 		mmu_due_range(c, at, at + level_size(t->level));
 	give_up(c, t->level, old);
+	return old;
 }
 
 uint64_t mmu_set_bits(struct mmu_change *c, struct mmu_table *t, unsigned i, uint64_t at,
@@ -179,12 +181,22 @@ static void split_leaf(struct mmu *m, uint64_t e, struct mmu_table *fresh)
 	m->ops->get_frames(m->ctx, frame_of(e), level_pages(fresh->level + 1u));
 }
 
+/* What the processor noted in the large leaf e after its pieces were made of it: nothing that was
+ * written may be missed by a harvest. */
+static void catch_up(struct mmu *m, uint64_t e, uint64_t last, struct mmu_table *fresh)
+{
+	uint64_t noted = last & ~e & (m->format->accessed | m->format->dirty);
+
+	for (unsigned i = 0; noted && i < MMU_SLOTS; i++)
+		atomic_fetch_or(&fresh->slot[i], noted);
+}
+
 /* With t locked: makes `fresh` what is needed, and links it. */
 static void put_in_place(struct mmu_change *c, struct mmu_table *t, unsigned i, uint64_t at,
 	enum need need, struct mmu_table *fresh)
 {
 	struct mmu *m = c->m;
-	uint64_t e = slot(t, i);
+	uint64_t e = slot(t, i), last;
 
 	if (need == NEED_SPLIT) {
 		split_leaf(m, e, fresh);
@@ -195,7 +207,9 @@ static void put_in_place(struct mmu_change *c, struct mmu_table *t, unsigned i, 
 		mmu_trap_unless(!mmu_table_copy(&copy, linked(m, e), fresh, at));
 		count_add(m, &m->breaks, 1);
 	}
-	mmu_set_slot(c, t, i, at, make_link(m, fresh));
+	last = mmu_set_slot(c, t, i, at, make_link(m, fresh));
+	if (need == NEED_SPLIT)
+		catch_up(m, e, last, fresh);
 }
 
 int mmu_own_child(struct mmu_change *c, struct mmu_table *t, unsigned i, uint64_t at,

@@ -92,9 +92,10 @@ void mmu_table_put(struct mmu *m, struct mmu_table *t);
 /*
  * The one place where a slot changes what it refers to, where counts follow and where it is decided
  * what must be flushed. Takes over the reference that `e` stands for; the one that was there goes
- * to c->old. The table is c->root's alone, and locked.
+ * to c->old. The table is c->root's alone, and locked. Returns what was there at last.
  */
-void mmu_set_slot(struct mmu_change *c, struct mmu_table *t, unsigned i, uint64_t at, uint64_t e);
+uint64_t mmu_set_slot(
+	struct mmu_change *c, struct mmu_table *t, unsigned i, uint64_t at, uint64_t e);
 /* Sets and clears bits that refer to nothing; the processor may be setting A and D. Returns what
  * was there. */
 uint64_t mmu_set_bits(struct mmu_change *c, struct mmu_table *t, unsigned i, uint64_t at,
