@@ -162,6 +162,40 @@ static uint64_t resized_while_writing(void)
 	return end_of_writing(&vm);
 }
 
+/*
+ * One write, at about the time when the leaf it goes through is split: the processor notes it in
+ * the large leaf while its pieces are made. It goes to the last page of a span, after k others in
+ * the next one, so that it comes later or earlier.
+ */
+static uint64_t split_against_a_write(void)
+{
+	const uint64_t end = GUEST_DATA + MMU_SPAN_SIZE;
+	struct vm vm;
+	uint64_t n = 0;
+
+	vm_new_large(&vm, BYTES, true);
+	for (unsigned trial = 0; trial < 200; trial++) {
+		unsigned k = trial / 10 * 500, delay = trial % 10 * 500;
+
+		if (mmu_merge(&mmu, &vm.root, gpa(0), vm.pages, 2))
+			fatal("no merge");
+		harvest(&vm, MMU_HARVEST_CLEAR);
+		memset(found, 0, sizeof found);
+		vcpu_start(&vm.vcpu[0], GUEST_WRITE, end + k * 4 - 4, k + 1, -4ull, 2);
+		cpu_give(&vm.vcpu[0]);
+		while (delay--)
+			__builtin_ia32_pause();
+		if (mmu_split(&mmu, &vm.root, gpa(GUEST_DATA), MMU_SLOTS, 1))
+			fatal("no split");
+		while (!cpu_is_done())
+			__builtin_ia32_pause();
+		harvest(&vm, 0);
+		n += !found[end / PAGE - 1];
+	}
+	vm_end(&vm);
+	return n;
+}
+
 /* rounds=N on the command line: more of it. */
 void test_smp(void)
 {
@@ -189,6 +223,7 @@ void test_smp(void)
 	}
 	check("a writer is harvested", "pages wrong or not found", harvested, 0);
 	check("a writer's leaves are split and merged", "pages wrong or not found", resized, 0);
+	check("a write while its leaf is split", "not found dirty", split_against_a_write(), 0);
 	mmu_quiesce(&mmu);
 	check("at the end", "frames in use", pool.in_use, frames);
 	check("at the end", "free pages", pages_free(), pages);
