@@ -9,6 +9,7 @@ static const struct command benches[] = {
 	{ "clone", cmd_bench_clone, "forks of a VM, next to fork(2) and a copy" },
 	{ "reset", cmd_bench_reset, "putting a clone back to its birth" },
 	{ "recover", cmd_bench_recover, "how fast both sides of a fork are back at work" },
+	{ "churn", cmd_bench_churn, "clones made and stopped without end" },
 	{ "tables", cmd_bench_tables, "the table library alone, at each level of sharing" },
 	{ 0 },
 };

@@ -36,6 +36,7 @@ int cmd_bench(int argc, char **argv);
 int cmd_bench_clone(int argc, char **argv);
 int cmd_bench_reset(int argc, char **argv);
 int cmd_bench_recover(int argc, char **argv);
+int cmd_bench_churn(int argc, char **argv);
 int cmd_bench_tables(int argc, char **argv);
 
 /* The command of that name in a table that ends with a NULL name, or NULL. */
