@@ -145,7 +145,7 @@ static uint64_t family_tables(struct ramet_family *family)
 {
 	struct ramet_family_stat st;
 
-	ramet_family_stat(family, &st);
+	ramet_family_stat_quick(family, &st);
 	return st.table_bytes;
 }
 

@@ -417,7 +417,7 @@ void ramet_family_destroy(struct ramet_family *f)
 
 /* ---- accounts ---- */
 
-void ramet_family_stat(struct ramet_family *f, struct ramet_family_stat *st)
+void ramet_family_stat_quick(struct ramet_family *f, struct ramet_family_stat *st)
 {
 	struct ramet_family_stat s = {
 		.forks = atomic_load(&f->forks),
@@ -437,5 +437,37 @@ void ramet_family_stat(struct ramet_family *f, struct ramet_family_stat *st)
 	s.shells_ready = f->n_shells;
 	pthread_mutex_unlock(&f->shells_lock);
 	memory_stat(&f->memory, &s);
+	*st = s;
+}
+
+/* Pages that VMs have copied, or taken back, and not written to since. */
+static uint64_t view_duplicates(struct ramet_family *f)
+{
+	unsigned n;
+	struct ramet_vm **all = family_snapshot(f, &n);
+	uint64_t pages = 0;
+
+	for (unsigned i = 0; all && i < n; i++) {
+		pthread_mutex_lock(&all[i]->op);
+		if (all[i]->shell && all[i]->shell->view->source)
+			pages += generation_view_duplicates(all[i]->shell->view, all[i]->birth);
+		pthread_mutex_unlock(&all[i]->op);
+		ramet_vm_put(all[i]);
+	}
+	free(all);
+	return pages;
+}
+
+void ramet_family_stat(struct ramet_family *f, struct ramet_family_stat *st)
+{
+	struct ramet_family_stat s;
+	uint64_t pages = view_duplicates(f);
+
+	ramet_family_stat_quick(f, &s);
+	pthread_mutex_lock(&f->generations_lock);
+	for (struct generation *g = f->all_generations; g; g = g->all)
+		pages += generation_duplicates(g);
+	pthread_mutex_unlock(&f->generations_lock);
+	s.duplicate_bytes = pages * PAGE_SIZE;
 	*st = s;
 }

@@ -23,7 +23,7 @@ struct fault_threads {
 	pthread_t thread[FAULT_THREADS];
 };
 
-static void serve(struct ramet_family *f, uint64_t address)
+static void serve(struct ramet_family *f, uint64_t address, enum touch touch)
 {
 	uint64_t off, span;
 	unsigned page;
@@ -42,7 +42,7 @@ static void serve(struct ramet_family *f, uint64_t address)
 		view->unserved = true;
 	} else {
 		if (view->span[span] != VIEW_POISONED && !view_has_page(view, span, page))
-			r = generation_fill(view, span, (int)page);
+			r = generation_fill(view, span, (int)page, touch);
 		/* Out of memory: the touch fails rather than waits for ever; the VM is told why. */
 		if (r)
 			view_poison(view, span);
@@ -66,7 +66,10 @@ static void *fault_thread(void *arg)
 
 		if (read(fds[0].fd, &msg, sizeof(msg)) == sizeof(msg)) {
 			if (msg.event == UFFD_EVENT_PAGEFAULT)
-				serve(f, msg.arg.pagefault.address);
+				serve(f, msg.arg.pagefault.address,
+					msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE
+						? TOUCH_WRITE
+						: TOUCH_READ);
 			continue;
 		}
 		if (poll(fds, 2, -1) < 0 && errno != EINTR)

@@ -17,6 +17,8 @@
 /* All views together stay well under the default vm.max_map_count (65530). */
 #define PIECES_MAX  40000u
 #define LIST_PIECES 64u /* mappings that a view starts with */
+/* Times that the worker looks again whether the heir still takes spans back. */
+#define KEEP_LOOKS 20u
 
 int generation_new(struct ramet_family *f, struct mmu_root *root, struct generation **out)
 {
@@ -80,6 +82,7 @@ void generation_free(struct generation *g)
 	memory_put_root(&g->family->memory, g->root);
 	free(g->list);
 	free((void *)g->span);
+	free(g->kept);
 	free(g);
 }
 
@@ -107,7 +110,8 @@ int generation_branch(struct generation *base, struct generation **out)
 	/* From now on: nobody may map what its root, the base's as yet, says of any span. */
 	atomic_store(&g->settled, false);
 	g->span = calloc(g->family->ram.size >> SPAN_SHIFT, 1); /* GEN_DEFERRED */
-	if (!g->span) {
+	g->kept = calloc(g->family->ram.size >> SPAN_SHIFT, sizeof(*g->kept));
+	if (!g->span || !g->kept) {
 		generation_put(g);
 		return -ENOMEM;
 	}
@@ -128,22 +132,21 @@ static int inherit(struct generation *g, uint64_t span)
 	return r ? r : memory_share_span(&g->family->memory, g->root, g->base->root, span);
 }
 
-/* Pages that were copied into the overlay's view, and never written to there, are those of base
- * still: leaves them out. */
-static int leave_out_unchanged(
-	struct generation *g, uint64_t span, uint64_t bitmap[SPAN_PAGES / 64])
+/* Leaves those pages out of bitmap that a view holds privately (at src + page * 4096) but which are
+ * the same as what the root says. Returns how many are left, or -errno. */
+static int leave_out_unchanged(struct memory *m, struct mmu_root *root, uint64_t span,
+	uint64_t bitmap[SPAN_PAGES / 64], const uint8_t *src)
 {
-	struct memory *m = &g->family->memory;
 	struct frame_run run[SPAN_PAGES];
 	uint64_t off = span << SPAN_SHIFT, next;
-	unsigned n = memory_runs(m, g->root, off, off + SPAN_SIZE, run, SPAN_PAGES, &next);
+	unsigned n = memory_runs(m, root, off, off + SPAN_SIZE, run, SPAN_PAGES, &next);
 	uint8_t page[PAGE_SIZE];
 	int left = 0;
 
 	for (unsigned i = 0; i < n; i++)
 		for (uint64_t p = 0; p < run[i].n_pages; p++) {
-			uint64_t at = run[i].off + p * PAGE_SIZE;
-			unsigned bit = (unsigned)((at - off) / PAGE_SIZE);
+			uint64_t at = run[i].off + p * PAGE_SIZE - off;
+			unsigned bit = (unsigned)(at / PAGE_SIZE);
 			int r;
 
 			if (!(bitmap[bit / 64] >> (bit % 64) & 1))
@@ -151,7 +154,7 @@ static int leave_out_unchanged(
 			r = memory_read_frames(m, run[i].frame + p, 1, page);
 			if (r)
 				return r;
-			if (memcmp(page, g->overlay->view->base + at, PAGE_SIZE) != 0)
+			if (memcmp(page, src + at, PAGE_SIZE) != 0)
 				left++;
 			else
 				bitmap[bit / 64] &= ~(1ull << (bit % 64));
@@ -162,6 +165,8 @@ static int leave_out_unchanged(
 static int resolve_busy(struct generation *g, uint64_t span, uint8_t *state)
 {
 	struct view *overlay = g->overlay->view;
+	const uint8_t *src = overlay->base + (span << SPAN_SHIFT);
+	struct memory *m = &g->family->memory;
 	uint64_t bitmap[SPAN_PAGES / 64];
 	bool moved_all = false;
 	int n, r = inherit(g, span);
@@ -173,15 +178,22 @@ static int resolve_busy(struct generation *g, uint64_t span, uint8_t *state)
 	if (overlay->span[span] == VIEW_ABSENT)
 		return 0;
 	n = view_private_pages(overlay, span, bitmap);
+	/* Pages that were copied there, and never written to, are those of base still. */
 	if (n > 0 && (overlay->flags[span] & VIEW_COPIES))
-		n = leave_out_unchanged(g, span, bitmap);
+		n = leave_out_unchanged(m, g->root, span, bitmap, src);
 	if (n <= 0)
 		return n;
-	r = memory_store_span(&g->family->memory, g->root, span, bitmap,
-		overlay->base + (span << SPAN_SHIFT), &moved_all);
-	if (!r && moved_all)
+	r = memory_store_span(m, g->root, span, bitmap, src, &moved_all);
+	if (r)
+		return r;
+	/* Until the overlay is gone. */
+	g->kept[span] = (uint16_t)n;
+	atomic_fetch_add(&g->n_kept, (unsigned)n);
+	if (moved_all) {
 		*state = GEN_COPIED;
-	return r;
+		atomic_fetch_add(&g->n_moved, SPAN_PAGES - (unsigned)n);
+	}
+	return 0;
 }
 
 /* Makes a DEFERRED span BUSY for the caller. False: somebody else has done it meanwhile. */
@@ -331,21 +343,36 @@ static bool may_take(const struct view *view, const struct generation *g, uint64
 	       atomic_load(&g->heir) == view && g->overlay && view_can_take(g->overlay->view, span);
 }
 
-static int fill_span(struct view *view, struct generation *g, uint64_t span, bool heir)
+/* Others have frames with the same by now; but who writes to it would copy every page of those. */
+static int take_resolved(struct view *view, struct generation *g, uint64_t span)
+{
+	int r = take_span(view, g, span);
+
+	if (r)
+		return r;
+	view->flags[span] |= VIEW_COPIES;
+	atomic_fetch_sub(&g->n_kept, g->kept[span]);
+	g->kept[span] = 0;
+	atomic_fetch_add(&g->n_taken, 1);
+	return 0;
+}
+
+static int fill_span(
+	struct view *view, struct generation *g, uint64_t span, bool heir, enum touch touch)
 {
 	int r = generation_resolve(g, span);
 
 	if (r)
 		return r;
-	if (!heir || atomic_load(&g->span[span]) != GEN_RESOLVED)
-		return map_span(view, g, span);
-	r = take_span(view, g, span);
-	/* Others have frames with the same. */
-	view->flags[span] |= VIEW_COPIES;
+	if (heir && touch == TOUCH_WRITE && atomic_load(&g->span[span]) == GEN_RESOLVED)
+		return take_resolved(view, g, span);
+	r = map_span(view, g, span);
+	if (!r && touch == TOUCH_WRITE && view_writes_on(view, span))
+		view_copy_ahead(view, span);
 	return r;
 }
 
-int generation_fill(struct view *view, uint64_t span, int page)
+int generation_fill(struct view *view, uint64_t span, int page, enum touch touch)
 {
 	struct generation *g = view->source;
 	bool heir = may_take(view, g, span);
@@ -362,7 +389,7 @@ int generation_fill(struct view *view, uint64_t span, int page)
 	}
 	if (page >= 0 && !place_block(view, g, span, (unsigned)page))
 		return 0;
-	return fill_span(view, g, span, heir);
+	return fill_span(view, g, span, heir, touch);
 }
 
 int generation_touch(struct view *view, uint64_t span, int page)
@@ -377,7 +404,7 @@ int generation_touch(struct view *view, uint64_t span, int page)
 	if (state == VIEW_POISONED || (state != VIEW_PRESENT && !view->source))
 		r = -ENOMEM;
 	else if (state != VIEW_PRESENT && (page < 0 || !view_has_page(view, span, (unsigned)page)))
-		r = generation_fill(view, span, page);
+		r = generation_fill(view, span, page, TOUCH_READ);
 	if (!r)
 		view_wake(view, span << SPAN_SHIFT, SPAN_SIZE);
 	pthread_mutex_unlock(&view->lock);
@@ -445,36 +472,69 @@ static void let_go(struct generation *g)
 	if (heir)
 		pthread_mutex_unlock(&heir->lock);
 	atomic_store(&g->settled, true);
+	atomic_store(&g->n_kept, 0);
 	generation_put(g->base);
 	g->base = NULL;
 	shells_give(g->family, overlay);
 }
 
-int generation_settle(struct generation *g)
+/* The heir goes on taking back spans that it writes to; but not for ever. */
+static bool heir_wants_more(struct generation *g)
+{
+	struct view *heir = atomic_load(&g->heir);
+	unsigned taken = atomic_load(&g->n_taken);
+	bool wants;
+
+	if (!heir || taken == g->taken_seen || g->looks == KEEP_LOOKS)
+		return false;
+	g->taken_seen = taken;
+	g->looks++;
+	pthread_mutex_lock(&heir->lock);
+	wants = heir->source == g;
+	pthread_mutex_unlock(&heir->lock);
+	return wants;
+}
+
+int generation_settle(struct generation *g, bool hurry)
 {
 	uint64_t spans = g->family->ram.size >> SPAN_SHIFT;
 	int r = 0;
 
 	for (uint64_t s = 0; s < spans && !r; s++) {
-		struct view *heir = atomic_load(&g->heir);
-
 		if (!atomic_load(&g->refs))
 			return 0; /* nobody wants it any more: it is about to be freed */
-
-		if (heir) {
-			pthread_mutex_lock(&heir->lock);
-			if (heir->source == g && heir->span[s] == VIEW_ABSENT) {
-				r = generation_fill(heir, s, -1);
-				if (!r)
-					view_wake(heir, s << SPAN_SHIFT, SPAN_SIZE);
-			}
-			pthread_mutex_unlock(&heir->lock);
-		}
-		if (!r)
-			r = generation_resolve(g, s);
+		r = generation_resolve(g, s);
 	}
+	memory_trim(&g->family->memory);
+	if (!r && !hurry && heir_wants_more(g))
+		return 1;
 	if (!r)
 		let_go(g);
-	memory_trim(&g->family->memory);
 	return r;
+}
+
+uint64_t generation_duplicates(struct generation *g)
+{
+	return (uint64_t)atomic_load(&g->n_kept) + atomic_load(&g->n_moved);
+}
+
+uint64_t generation_view_duplicates(struct view *view, struct generation *g)
+{
+	uint64_t spans = g->family->ram.size >> SPAN_SHIFT, pages = 0;
+	uint64_t bitmap[SPAN_PAGES / 64];
+
+	for (uint64_t s = 0; s < spans; s++) {
+		int n, left;
+
+		pthread_mutex_lock(&view->lock);
+		if (view->flags[s] & VIEW_COPIES && !generation_resolve(g, s)) {
+			n = view_private_pages(view, s, bitmap);
+			left = n > 0 ? leave_out_unchanged(&g->family->memory, g->root, s, bitmap,
+					       view->base + (s << SPAN_SHIFT))
+				     : n;
+			pages += left >= 0 ? (uint64_t)(n - left) : 0;
+		}
+		pthread_mutex_unlock(&view->lock);
+	}
+	return pages;
 }

@@ -47,6 +47,12 @@ struct generation {
 	struct view *_Atomic heir; /* the view that may take spans back, while its source is this */
 	atomic_uint event;	   /* futex: a BUSY span is so no more */
 	_Atomic uint8_t *span;	   /* NULL: never had a deferred span */
+	/* Pages of each span that are in frames and, still, in the overlay; the sum; those of other
+	 * generations that were copied along (GEN_COPIED), at most. */
+	uint16_t *kept;
+	atomic_uint n_kept, n_moved;
+	atomic_uint n_taken;	    /* spans that the heir took though they were resolved */
+	unsigned taken_seen, looks; /* the worker's, see generation_settle() */
 
 	/* All of RAM as mappings, once nothing is deferred; made by the first who wants it. */
 	struct frame_list *_Atomic list;
@@ -72,15 +78,23 @@ void generation_free(struct generation *g); /* worker, after the last put */
 
 /* 0 once the span's table is the truth (or has been TAKEN), else -errno and it stays deferred. */
 int generation_resolve(struct generation *g, uint64_t span);
-/* Resolves all spans, lets the heir take what it may, then lets go of base and overlay. Worker
- * only. -errno: some span could not be resolved for want of memory; try again later. */
-int generation_settle(struct generation *g);
+/* Resolves all spans, then lets go of base and overlay. Worker only. 1: unless in a hurry, look
+ * again later, since the heir still takes spans back. -errno: some span could not be resolved for
+ * want of memory; try again later. */
+int generation_settle(struct generation *g, bool hurry);
+
+/* Pages held more than once since g was frozen, but nobody has changed; at most. */
+uint64_t generation_duplicates(struct generation *g);
+/* The same of those in the view of a VM that was born from g, exactly. Compares memory. */
+uint64_t generation_view_duplicates(struct view *view, struct generation *g);
+
+enum touch { TOUCH_READ, TOUCH_WRITE };
 
 /* Makes a span of a view, ABSENT or PARTIAL, PRESENT: or, if `page` of it (>= 0) is all that is
  * asked for and more would take long, PARTIAL with that page. The view's lock is held and it has a
  * source.
  */
-int generation_fill(struct view *view, uint64_t span, int page);
+int generation_fill(struct view *view, uint64_t span, int page, enum touch touch);
 /* The same from outside the fault threads, for what is not there yet; page -1: all of the span. 0,
  * or -errno if it cannot be. */
 int generation_touch(struct view *view, uint64_t span, int page);

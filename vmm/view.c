@@ -33,6 +33,10 @@ struct scan_arg {
 #define SCAN_SWAPPED (1u << 4)
 #define SCAN_REGIONS 256
 
+/* So many spans filled one after the other to be written to, and the next is written to all over.
+ */
+#define WRITTEN_ROW 2u
+
 static uint64_t spans_of(const struct view_arena *arena)
 {
 	return arena->len >> SPAN_SHIFT;
@@ -288,6 +292,19 @@ int view_copy(struct view *view, uint64_t off, uint64_t len, const uint8_t *src)
 	return r;
 }
 
+bool view_writes_on(struct view *view, uint64_t span)
+{
+	view->written_row = span == view->written_next ? view->written_row + 1 : 0;
+	view->written_next = span + 1;
+	return view->written_row >= WRITTEN_ROW;
+}
+
+void view_copy_ahead(struct view *view, uint64_t span)
+{
+	if (!madvise(view->base + (span << SPAN_SHIFT), SPAN_SIZE, MADV_POPULATE_WRITE))
+		view->flags[span] |= VIEW_COPIES;
+}
+
 static int remap_anonymous(struct view *view, int prot)
 {
 	void *p = mmap(view->base, view->arena->len, prot,
@@ -300,6 +317,7 @@ static int remap_anonymous(struct view *view, int prot)
 	memset(view->span, VIEW_ABSENT, spans_of(view->arena));
 	memset(view->flags, 0, spans_of(view->arena));
 	view->n_placed = 0;
+	view->written_next = view->written_row = 0;
 	return 0;
 }
 

@@ -68,6 +68,8 @@ struct view {
 		unsigned block;
 	} placed[VIEW_BLOCKS_MAX];
 	unsigned n_placed;
+	uint64_t written_next; /* the span after the last one that was filled to be written to */
+	unsigned written_row;  /* how many in a row these were */
 };
 
 /* Reserves address space for views of `len` bytes over the pool's file. Owns none of the fds but
@@ -96,6 +98,13 @@ int view_place(struct view *view, uint64_t span, unsigned page, const uint8_t *s
 /* The same for any pages [off, off + len) within a span, which becomes PRESENT; more of the span
  * may be mapped or copied after it. */
 int view_copy(struct view *view, uint64_t off, uint64_t len, const uint8_t *src);
+
+/* Notes that a span is filled because it is written to. True: so were those before it, one after
+ * the other. */
+bool view_writes_on(struct view *view, uint64_t span);
+/* Copies all of a PRESENT span into pages of its own, 20 times cheaper than one by one in a guest.
+ * What cannot be copied is so later. */
+void view_copy_ahead(struct view *view, uint64_t span);
 
 /* Drops everything: no page is held any more; a touch fails (EFAULT) and waiters are let go. */
 int view_close(struct view *view);

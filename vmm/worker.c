@@ -15,6 +15,8 @@
 #define SETTLE_DELAY_NS 3000000u
 /* More generations than this that build on each other, and the next fork waits for the oldest. */
 #define UNSETTLED_MAX 8u
+/* While the parent of a fork goes on taking spans back, look again this much later. */
+#define LOOK_NS 50000000u
 /* After the machine has run out of memory for a resolve, try again this much later. */
 #define RETRY_NS 50000000u
 
@@ -60,6 +62,7 @@ static bool step(struct ramet_family *f, struct worker *w)
 {
 	struct ramet_vm *vm = w->exited;
 	struct generation *g = w->dead;
+	bool hurry;
 	int r;
 
 	if (vm) {
@@ -81,13 +84,18 @@ static bool step(struct ramet_family *f, struct worker *w)
 	g = w->settle;
 	if (!g)
 		return false;
-	if (w->n_settle < UNSETTLED_MAX && !w->draining && now_ns() < g->settle_ns) {
+	if (w->n_settle < UNSETTLED_MAX && !w->draining && !w->quit && now_ns() < g->settle_ns) {
 		wait_ns(w, g->settle_ns - now_ns());
 		return true;
 	}
+	hurry = w->n_settle > 1 || w->draining;
 	pthread_mutex_unlock(&w->lock);
-	r = generation_settle(g);
+	r = generation_settle(g, hurry);
 	pthread_mutex_lock(&w->lock);
+	if (r > 0) {
+		g->settle_ns = now_ns() + LOOK_NS;
+		return true;
+	}
 	/* One that died meanwhile stays queued until it is freed, above. */
 	if (!r && atomic_load(&g->settled))
 		drop_from_queue(w, g);
