@@ -44,6 +44,35 @@ static void test_8(void **state)
 	run_smp(8);
 }
 
+/* Forked while each vCPU waits for its first tick, half a second away: the timer that is pending
+ * fires on both sides. */
+static void test_pending_timer(void **state)
+{
+	struct ramet_config cfg = {
+		.guest = "smp", .args = "tick=2", .memory = 16 * MIB, .cpus = 2
+	};
+	struct ramet_family *family;
+	struct ramet_vm *vm, *child;
+	struct ramet_err err = { "" };
+	struct ramet_stat st;
+
+	assert_ok(ramet_launch(&cfg, &family, &vm, &err), &err);
+	assert_ok(ramet_wait(vm, RAMET_EV_READY, 0, WAIT_MS), NULL);
+	rnd_sleep(100000);
+	child = fork_one(vm);
+	ramet_vm_stat_quick(child, &st);
+	if (st.phase == RAMET_PHASE_READY)
+		print_message("too late: the timer had fired before the fork\n");
+	assert_ok(ramet_wait(vm, RAMET_EV_PHASE, RAMET_PHASE_READY, WAIT_MS), NULL);
+	assert_ok(ramet_wait(child, RAMET_EV_PHASE, RAMET_PHASE_READY, WAIT_MS), NULL);
+	await_beats(vm, many_or_few(30, 5));
+	await_beats(child, many_or_few(30, 5));
+	stop_and_put(child);
+	assert_ok(ramet_family_check(family, &err), &err);
+	ramet_vm_put(vm);
+	ramet_family_destroy(family);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -51,6 +80,7 @@ int main(void)
 		cmocka_unit_test(test_2),
 		cmocka_unit_test(test_4),
 		cmocka_unit_test(test_8),
+		cmocka_unit_test(test_pending_timer),
 	};
 
 	return kvm_run_tests(tests);

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Trees of forks of dirty VMs, in every shape: long chains, a parent that forks over and over,
+ * relatives stopped in any order; and what is left of them: frames, tables and generations go as
+ * soon as nobody can see them, and nothing is held twice.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/kvm/common.h"
+
+#define DEPTH	   64
+#define FULL_CHECK many_or_few(300, 50) /* heartbeats; of `verify`, it looks at 1 MiB in ten */
+#define MEMORY	   (16 * MIB)
+#define SPAN	   (2 * MIB)
+
+static struct ramet_family_stat family_stat(struct family *f)
+{
+	struct ramet_family_stat st;
+	struct ramet_err err;
+
+	/* Counts all and waits for what goes on in the background. */
+	assert_ok(ramet_family_check(f->family, &err), &err);
+	ramet_family_stat(f->family, &st);
+	return st;
+}
+
+/* A clone of a VM that booted, whose ancestors are gone: all that is held, it holds. */
+static struct family lonely_clone(const char *guest, const char *args, uint64_t memory)
+{
+	struct family f = launch(guest, args, memory, 1);
+	struct ramet_vm *clone = fork_one(f.root);
+
+	stop_and_put(f.root);
+	f.root = clone;
+	await_beats(clone, 1);
+	return f;
+}
+
+/* Most that a family of one VM without relatives can hold in the pool: its memory, and for each
+ * span the frames that a generation's table names though the VM has pages of its own instead. */
+static void assert_alone(struct family *f)
+{
+	struct ramet_family_stat st = family_stat(f);
+
+	assert_int_equal(st.vms, 1);
+	assert_true(st.generations <= 2); /* where it was born, and where it goes on from */
+	assert_true(st.pool_bytes <= 2 * MEMORY);
+	assert_true(st.tables <= 2 * (MEMORY / SPAN + 3));
+}
+
+/* Each forks the next, having written to its memory; then they stop as they like. */
+static void run_chain(unsigned step, unsigned first)
+{
+	struct resources before = resources_now();
+	struct family f = lonely_clone("verify", "memory=1M pause=500", MEMORY);
+	struct ramet_vm *vm[DEPTH + 1] = { ramet_vm_get(f.root) };
+	struct ramet_err err;
+	unsigned survivor = DEPTH / 2;
+
+	for (unsigned i = 1; i <= DEPTH; i++) {
+		vm[i] = fork_one(vm[i - 1]);
+		rnd_sleep(5000);
+	}
+	for (unsigned i = 0; i <= DEPTH; i++)
+		await_beats(vm[i], 5);
+	/* step and the number of VMs have no common divisor: every one comes. */
+	for (unsigned i = 0, v = first; i <= DEPTH; i++, v = (v + step) % (DEPTH + 1)) {
+		if (v != survivor)
+			stop_and_put(vm[v]);
+		if (i % 16 == 0)
+			assert_ok(ramet_family_check(f.family, &err), &err);
+		assert_healthy(vm[survivor]);
+	}
+	await_beats(vm[survivor], FULL_CHECK);
+	assert_alone(&f);
+	stop_and_put(vm[survivor]);
+	finish(&f);
+	assert_no_leak(before);
+}
+
+static void test_deep_ancestors_first(void **state)
+{
+	run_chain(1, 0);
+}
+
+static void test_deep_descendants_first(void **state)
+{
+	run_chain(DEPTH, DEPTH);
+}
+
+static void test_deep_any_order(void **state)
+{
+	run_chain(17, 5); /* 65 = 5 * 13 */
+}
+
+/* The parent forks again and again while it writes; the children live for a while, some longer than
+ * their successors. */
+static void test_many_forks(void **state)
+{
+	struct resources before = resources_now();
+	struct family f = lonely_clone("verify", "memory=1M", MEMORY);
+	struct ramet_vm *alive[8] = { NULL };
+	struct ramet_err err;
+
+	for (unsigned i = 0; i < many_or_few(1000, 100); i++) {
+		unsigned slot = (unsigned)rnd(8);
+
+		if (alive[slot])
+			stop_and_put(alive[slot]);
+		alive[slot] = fork_one(f.root);
+		assert_healthy(alive[slot]);
+		if (i % 100 == 0)
+			assert_ok(ramet_family_check(f.family, &err), &err);
+	}
+	await_beats(f.root, FULL_CHECK);
+	for (unsigned s = 0; s < 8; s++)
+		if (alive[s]) {
+			await_beats(alive[s], FULL_CHECK);
+			stop_and_put(alive[s]);
+		}
+	assert_alone(&f);
+	finish(&f);
+	assert_no_leak(before);
+}
+
+/* What neither side changes after a fork is held once, whoever looks at it. */
+static void test_duplicates(void **state)
+{
+	uint64_t dirty = 24 * MIB;
+	struct family f = lonely_clone("dirty", "dirty=24M rate=0 fill=page", 32 * MIB);
+	struct ramet_vm *child;
+	struct ramet_family_stat st;
+	static uint8_t buf[32 * MIB];
+
+	child = fork_one(f.root);
+	await_beats(child, 1);
+	await_beats(f.root, 1);
+	assert_ok(ramet_read(f.root, 0, buf, sizeof(buf)), NULL);
+	assert_ok(ramet_read(child, 0, buf, sizeof(buf)), NULL);
+	st = family_stat(&f);
+	assert_true(st.pool_bytes >= dirty);
+	if (st.duplicate_bytes > 2 * MIB)
+		fail_msg("%lu bytes of %lu are held twice", st.duplicate_bytes, dirty);
+	stop_and_put(child);
+	finish(&f);
+}
+
+/* Parent and child rewrite all their memory, time and again: what was taken back or copied ahead
+ * for them has been changed since, but for the spans that the guest itself is in. */
+static void test_duplicates_of_writers(void **state)
+{
+	struct family f = lonely_clone("dirty", "dirty=16M rate=max", 32 * MIB);
+	struct ramet_vm *child;
+	struct ramet_family_stat st;
+
+	await_beats(f.root, 2000); /* of 8 pages each: four times all of it */
+	child = fork_one(f.root);
+	await_beats(f.root, 2000);
+	await_beats(child, 2000);
+	assert_ok(ramet_pause(f.root, NULL), NULL);
+	assert_ok(ramet_pause(child, NULL), NULL);
+	st = family_stat(&f);
+	if (st.duplicate_bytes > 4 * MIB)
+		fail_msg("%lu bytes are held twice", st.duplicate_bytes);
+	stop_and_put(child);
+	finish(&f);
+}
+
+static unsigned count_maps(void)
+{
+	FILE *f = fopen("/proc/self/maps", "re");
+	unsigned n = 0;
+	int c;
+
+	assert_non_null(f);
+	while ((c = getc(f)) != EOF)
+		n += c == '\n';
+	fclose(f);
+	return n;
+}
+
+/* Pages written here and there between any two forks, so that no two neighbours come from the same
+ * generation: far fewer mappings than pages, and than the default vm.max_map_count. */
+static void test_mappings(void **state)
+{
+	struct family f = lonely_clone("dirty", "dirty=all rate=max span=random", 256 * MIB);
+	struct ramet_vm *child[12];
+	struct ramet_err err;
+	unsigned most = 0;
+
+	for (unsigned i = 0; i < 12; i++) {
+		child[i] = fork_one(f.root);
+		await_beats(f.root, 300);
+		await_beats(child[i], 300);
+		if (count_maps() > most)
+			most = count_maps();
+	}
+	print_message("%u mappings\n", most);
+	assert_true(most < 65530 - 10000);
+	for (unsigned i = 0; i < 12; i++) {
+		assert_healthy(child[i]);
+		stop_and_put(child[i]);
+	}
+	assert_ok(ramet_family_check(f.family, &err), &err);
+	finish(&f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_deep_ancestors_first),
+		cmocka_unit_test(test_deep_descendants_first),
+		cmocka_unit_test(test_deep_any_order),
+		cmocka_unit_test(test_many_forks),
+		cmocka_unit_test(test_duplicates),
+		cmocka_unit_test(test_duplicates_of_writers),
+		cmocka_unit_test(test_mappings),
+	};
+
+	return kvm_run_tests(tests);
+}
