@@ -221,6 +221,7 @@ static int add_devices(struct ramet_vm *vm, struct ramet_err *err)
 		return err_set(err, r, "cannot make the doorbell: %s", strerror(-r));
 	set->n = 2;
 	if (vm->family->cfg.kernel) {
+		vm->family->virtio_console = linux_console_is_virtio(vm->family->cfg.args);
 		r = linux_devices_new(vm, &vm->family->cfg, &set->dev[set->n], err);
 		set->n += r ? 0 : LINUX_DEVICES;
 	}

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
 #include "vmm/acpi-device.h"
 #include "vmm/disk.h"
 #include "vmm/linux-devices.h"
 #include "vmm/pci.h"
 #include "vmm/virtio-devices.h"
+
+#define CONSOLE_SLOT 1u /* the first function after the bridge */
 
 /* Takes fn over, also when it fails. */
 static int plug(struct device *bus, struct pci_function *fn)
@@ -73,4 +77,24 @@ int linux_devices_new(struct ramet_vm *vm, const struct ramet_config *cfg,
 	out[0] = acpi;
 	out[1] = bus;
 	return 0;
+}
+
+/* The last console= counts: Linux Documentation/admin-guide/serial-console.rst. */
+bool linux_console_is_virtio(const char *cmdline)
+{
+	const char *at = cmdline, *last = "";
+
+	while (at && (at = strstr(at, "console="))) {
+		bool word = at == cmdline || at[-1] == ' ';
+
+		at += strlen("console=");
+		if (word)
+			last = at;
+	}
+	return !strncmp(last, "hvc", 3);
+}
+
+size_t linux_console_input(struct device *const dev[LINUX_DEVICES], const char *buf, size_t len)
+{
+	return virtio_console_input(pci_bus_function(dev[1], CONSOLE_SLOT), buf, len);
 }

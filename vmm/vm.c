@@ -11,6 +11,7 @@
 #include <sys/random.h>
 
 #include "vmm/futex.h"
+#include "vmm/linux-devices.h"
 #include "vmm/serial.h"
 
 /* ---- names, references, lineage ---- */
@@ -438,7 +439,9 @@ size_t ramet_console_input(struct ramet_vm *vm, const char *buf, size_t len)
 
 	if (vm_lock_alive(vm, "write to", NULL))
 		return 0;
-	if (vm->state == RAMET_RUNNING)
+	if (vm->state == RAMET_RUNNING && vm->family->virtio_console)
+		n = linux_console_input(&vm->devices.dev[LINUX_FIRST], buf, len);
+	else if (vm->state == RAMET_RUNNING)
 		n = serial_input(vm->devices.dev[0], buf, len);
 	pthread_mutex_unlock(&vm->op);
 	return n;

@@ -67,6 +67,7 @@ struct ramet_family {
 	int stage;		 /* of setting it up, see family.c */
 	struct ramet_config cfg; /* strings are ours */
 	struct ram_layout ram;
+	bool virtio_console; /* its guests' console, for input */
 	struct machine machine;
 	struct memory memory;
 

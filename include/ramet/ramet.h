@@ -168,7 +168,8 @@ int ramet_stop(struct ramet_vm *vm, struct ramet_err *err);
 
 /* Reads guest memory, as the guest would see it at this moment. -EFAULT: not all of it is RAM. */
 int ramet_read(struct ramet_vm *vm, uint64_t gpa, void *buf, size_t len);
-/* Console input. Returns how much was taken (the UART's FIFO is 64 bytes deep). */
+/* Input for the console: a Linux guest's last console= on its command line, else the serial port.
+ * Returns how much was taken (the UART's FIFO is 64 bytes deep). */
 size_t ramet_console_input(struct ramet_vm *vm, const char *buf, size_t len);
 
 /* Waiting: until the VM has stopped / is ready (see ready_ns) / has reached that phase or a later
