@@ -220,7 +220,7 @@ static void assert_births(const struct family *f)
 }
 
 /* The workload, forked eight times: the VM that booted and, every other time, one of its clones. */
-static void forks(unsigned kernel, unsigned cpus)
+static void forks(unsigned kernel, unsigned cpus, unsigned n)
 {
 	struct family f = { .n = 0 };
 
@@ -229,7 +229,7 @@ static void forks(unsigned kernel, unsigned cpus)
 			   .cpus = cpus,
 			   .args = PARAMETERS });
 	await_ready(&f);
-	for (unsigned i = 0; i < 8; i++) {
+	for (unsigned i = 0; i < n; i++) {
 		fork_one(&f, i % 2 ? 1 + (unsigned)rand() % (f.n - 1) : 0);
 		pause_a_moment(200);
 	}
@@ -239,19 +239,33 @@ static void forks(unsigned kernel, unsigned cpus)
 	end(&f);
 }
 
+/* Eight, or RAMET_FORKS. */
+static unsigned n_forks(void)
+{
+	const char *env = getenv("RAMET_FORKS");
+	unsigned n = env ? (unsigned)atoi(env) : 8;
+
+	return n < VMS_MAX ? n : VMS_MAX - 1;
+}
+
 static void test_forks(void **state)
 {
-	forks(NEW_KERNEL, 1);
+	forks(NEW_KERNEL, 1, n_forks());
 }
 
 static void test_forks_smp(void **state)
 {
-	forks(NEW_KERNEL, 2);
+	forks(NEW_KERNEL, 2, n_forks());
 }
 
 static void test_forks_old_kernel(void **state)
 {
-	forks(OLD_KERNEL, 2);
+	forks(OLD_KERNEL, 1, 2);
+}
+
+static void test_forks_old_kernel_smp(void **state)
+{
+	forks(OLD_KERNEL, 2, n_forks());
 }
 
 static void stop_all(struct family *f)
@@ -280,6 +294,7 @@ static void test_reset(void **state)
 
 	launch(&f, (struct ramet_config){ .kernel = linux_files[NEW_KERNEL].kernel,
 			   .initrd = linux_files[NEW_KERNEL].initrd,
+			   .cpus = 2,
 			   .args = PARAMETERS "agent.rounds=1000000" });
 	await_ready(&f);
 	fork_one(&f, 0);
@@ -420,12 +435,14 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_forks),
 		cmocka_unit_test(test_forks_smp),
 		cmocka_unit_test(test_forks_old_kernel),
+		cmocka_unit_test(test_forks_old_kernel_smp),
 		cmocka_unit_test(test_reset),
 		cmocka_unit_test(test_reseed_required),
 		cmocka_unit_test(test_reseed_missed),
 		cmocka_unit_test(test_pvh),
 	};
-	unsigned seed = (unsigned)time(NULL);
+	const char *env = getenv("RAMET_SEED");
+	unsigned seed = env ? (unsigned)atoi(env) : (unsigned)time(NULL);
 
 	if (argc < 6) {
 		fprintf(stderr, "usage: %s KERNEL-6.12 INITRD KERNEL-6.1 INITRD VMLINUX [TEST]\n",
@@ -439,7 +456,7 @@ int main(int argc, char **argv)
 	vmlinux = argv[5];
 	if (argc > 6)
 		cmocka_set_test_filter(argv[6]);
-	print_message("seed %u\n", seed);
+	print_message("RAMET_SEED=%u\n", seed);
 	srand(seed);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
