@@ -44,17 +44,22 @@ struct mmu_flush mmu_flush_take(struct mmu_root *root)
 	return due;
 }
 
+void mmu_change_flush(struct mmu_change *c)
+{
+	if (c->due.kind == MMU_FLUSH_NOTHING)
+		return;
+	if (c->m->ops->flush)
+		c->m->ops->flush(c->m->ctx, c->root, &c->due);
+	else
+		add_to_root(c);
+	c->due = (struct mmu_flush){ .kind = MMU_FLUSH_NOTHING };
+}
+
 void mmu_change_finish(struct mmu_change *c)
 {
 	struct mmu *m = c->m;
 
-	if (c->due.kind != MMU_FLUSH_NOTHING) {
-		if (m->ops->flush)
-			m->ops->flush(m->ctx, c->root, &c->due);
-		else
-			add_to_root(c);
-		c->due = (struct mmu_flush){ .kind = MMU_FLUSH_NOTHING };
-	}
+	mmu_change_flush(c);
 	if (!c->n_old)
 		return;
 	for (unsigned i = 0; i < c->n_old; i++) {

@@ -212,6 +212,20 @@ static void overlay(struct mmu *m, struct mmu_table *t, uint64_t old,
 	set_linear(t, mmu_looks_linear(m, t));
 }
 
+/* What the processor noted of the pages that stay, after their leaves were copied and until the
+ * flush: nothing that was written may be missed by a harvest. `last`: what was at the slot at last.
+ */
+static void catch_up(
+	struct mmu *m, struct mmu_table *t, uint64_t last, const uint64_t bitmap[MMU_BITMAP])
+{
+	for (unsigned i = 0; i < MMU_SLOTS; i++) {
+		uint64_t e = is_link(last, 2) ? slot(linked(m, last), i) : last;
+
+		if (!bit(bitmap, i) && !is_empty(m, e))
+			atomic_fetch_or(&t->slot[i], e & (m->format->accessed | m->format->dirty));
+	}
+}
+
 static int overlay_span(struct mmu_change *c, gpa_t at, const uint64_t bitmap[MMU_BITMAP],
 	const uint64_t frame[MMU_SLOTS], uint64_t bits)
 {
@@ -235,7 +249,10 @@ static int overlay_span(struct mmu_change *c, gpa_t at, const uint64_t bitmap[MM
 	overlay(m, t, old, bitmap, frame, bits);
 	if (!is_empty(m, old) && is_link(old, 2) && refs_of(linked(m, old)) > 1)
 		count_add(m, &m->breaks, 1);
-	mmu_set_slot(c, pd, level_index(at.v, 2), at.v, make_link(m, t));
+	old = mmu_set_slot(c, pd, level_index(at.v, 2), at.v, make_link(m, t));
+	mmu_change_flush(c);
+	if (!is_empty(m, old))
+		catch_up(m, t, old, bitmap);
 	return 0;
 }
 

@@ -73,7 +73,10 @@ static inline void mmu_change_start(struct mmu_change *c, struct mmu *m, struct 
 	c->due = (struct mmu_flush){ .kind = MMU_FLUSH_NOTHING };
 	c->n_old = 0;
 }
-/* No locks but the root's are held. */
+/* No locks but the root's are held. The first half of it: what is to be given up is still there,
+ * and no processor walks it any more. */
+void mmu_change_flush(struct mmu_change *c);
+/* Both. */
 void mmu_change_finish(struct mmu_change *c);
 /* Must be finished, for now, before another slot can be set. */
 static inline bool mmu_change_full(const struct mmu_change *c)
