@@ -162,22 +162,41 @@ static uint64_t resized_while_writing(void)
 	return end_of_writing(&vm);
 }
 
+static int split(struct vm *vm)
+{
+	return mmu_split(&mmu, &vm->root, gpa(GUEST_DATA), MMU_SLOTS, 1);
+}
+
+/* Puts another page into the span, and leaves the others. */
+static int overlay(struct vm *vm)
+{
+	static uint64_t frame[MMU_SLOTS];
+	const struct mmu_attr attr = { .r = true, .w = true, .x = true, .memory_type = 6 };
+	const uint64_t bitmap[MMU_BITMAP] = { 1 };
+
+	return frames_new(1, &frame[0])
+		       ?: mmu_overlay_span(&mmu, &vm->root, gpa(GUEST_DATA), bitmap, frame, attr);
+}
+
 /*
- * One write, at about the time when the leaf it goes through is split: the processor notes it in
- * the large leaf while its pieces are made. It goes to the last page of a span, after k others in
- * the next one, so that it comes later or earlier.
+ * One write, at about the time when the table or leaf it goes through is replaced: the processor
+ * may note it there after its contents were copied. It goes to the last page of a span, after k
+ * others in the next one, so that it comes later or earlier. How often a harvest misses it.
  */
-static uint64_t split_against_a_write(void)
+static uint64_t replaced_against_a_write(bool large, int (*replace)(struct vm *vm))
 {
 	const uint64_t end = GUEST_DATA + MMU_SPAN_SIZE;
 	struct vm vm;
 	uint64_t n = 0;
 
-	vm_new_large(&vm, BYTES, true);
+	if (large)
+		vm_new_large(&vm, BYTES, true);
+	else
+		vm_new(&vm, BYTES, false, true);
 	for (unsigned trial = 0; trial < 200; trial++) {
 		unsigned k = trial / 10 * 500, delay = trial % 10 * 500;
 
-		if (mmu_merge(&mmu, &vm.root, gpa(0), vm.pages, 2))
+		if (large && mmu_merge(&mmu, &vm.root, gpa(0), vm.pages, 2))
 			fatal("no merge");
 		harvest(&vm, MMU_HARVEST_CLEAR);
 		memset(found, 0, sizeof found);
@@ -185,8 +204,8 @@ static uint64_t split_against_a_write(void)
 		cpu_give(&vm.vcpu[0]);
 		while (delay--)
 			__builtin_ia32_pause();
-		if (mmu_split(&mmu, &vm.root, gpa(GUEST_DATA), MMU_SLOTS, 1))
-			fatal("no split");
+		if (replace(&vm))
+			fatal("not replaced");
 		while (!cpu_is_done())
 			__builtin_ia32_pause();
 		harvest(&vm, 0);
@@ -223,7 +242,10 @@ void test_smp(void)
 	}
 	check("a writer is harvested", "pages wrong or not found", harvested, 0);
 	check("a writer's leaves are split and merged", "pages wrong or not found", resized, 0);
-	check("a write while its leaf is split", "not found dirty", split_against_a_write(), 0);
+	check("a write while its leaf is split", "not found dirty",
+		replaced_against_a_write(true, split), 0);
+	check("a write while its span is overlaid", "not found dirty",
+		replaced_against_a_write(false, overlay), 0);
 	mmu_quiesce(&mmu);
 	check("at the end", "frames in use", pool.in_use, frames);
 	check("at the end", "free pages", pages_free(), pages);
