@@ -49,14 +49,16 @@
 
 _Static_assert(MMU_ADDR >> 52 == 0 && (MMU_ADDR & (MMU_PAGE_SIZE - 1)) == 0, "bits 51:12");
 _Static_assert((MMU_OURS & ~(0x1full << 52)) == 0, "bits 56:52 are ignored by all formats");
-_Static_assert(((EPT_BITS | NPT_BITS) & (MMU_OURS | MMU_ADDR | MMU_PS)) == 0, "no overlap");
+_Static_assert((EPT_BITS & (MMU_OURS | MMU_ADDR | MMU_PS)) == 0, "no overlap");
+_Static_assert((NPT_BITS & (MMU_OURS | MMU_ADDR | MMU_PS)) == 0, "no overlap");
 _Static_assert((EPT_R | EPT_W | EPT_X) == 7, "any of bits 2:0 makes an EPT entry present");
 _Static_assert(EPT_TYPE == 0x38 && EPT_IPAT == 0x40, "SDM table 29-6: type 5:3, ignore PAT 6");
 _Static_assert(EPT_A == 0x100 && EPT_D == 0x200 && EPT_XU == 0x400, "A 8, D 9, user X 10");
-_Static_assert(EPT_SVE == NPT_NX && NPT_NX == 0x8000000000000000ull, "suppress #VE, NX: 63");
+_Static_assert(EPT_SVE == 0x8000000000000000ull, "suppress #VE 63");
+_Static_assert(NPT_NX == 0x8000000000000000ull, "NX 63");
 _Static_assert((NPT_P | NPT_W | NPT_U) == 7, "P 0, R/W 1, U/S 2");
 _Static_assert((NPT_PWT | NPT_PCD) == 0x18 && (NPT_A | NPT_D) == 0x60, "PWT 3, PCD 4, A 5, D 6");
-_Static_assert(NPT_PAT == MMU_PS && NPT_G == 0x100, "PAT or PS 7, G 8");
+_Static_assert(NPT_PAT == 0x80 && NPT_G == 0x100, "PAT or PS 7, G 8");
 
 struct mmu_format {
 	const char *name;

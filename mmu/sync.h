@@ -62,6 +62,8 @@ void mmu_retire(struct mmu *m, struct mmu_table *t);
 /* Frees what is past them by now. */
 void mmu_limbo_poll(struct mmu *m);
 
+enum mmu_settled { MMU_FREE, MMU_VISITED, MMU_ANOTHER_PERIOD };
+
 struct mmu_scheme {
 	const char *name;
 	bool keeps_empty; /* mmu_discard() never frees tables */
@@ -71,11 +73,7 @@ struct mmu_scheme {
 	/* Its end; true: it was the last thing that kept the table's memory, free it. */
 	bool (*put)(struct mmu_cpu *cpu, struct mmu_table *t);
 	/* After each grace period of a dead table. */
-	enum mmu_settled {
-		MMU_FREE,
-		MMU_VISITED,
-		MMU_ANOTHER_PERIOD
-	} (*settle)(struct mmu *m, struct mmu_table *t);
+	enum mmu_settled (*settle)(struct mmu *m, struct mmu_table *t);
 	/* May it be unlinked? Under its lock. */
 	bool (*is_empty)(const struct mmu *m, const struct mmu_table *t);
 };
