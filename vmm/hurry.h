@@ -15,6 +15,7 @@
 #include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -34,7 +35,8 @@ static inline void hurry_thread(pid_t tid, bool on)
 	sched_setscheduler(tid, on ? SCHED_FIFO : SCHED_OTHER, &p);
 }
 
-/* Makes the caller ordinary, with slices of that length (0: the kernel's default). */
+/* Makes the caller ordinary, as nice as it was, with slices of that length (0: the kernel's
+ * default). */
 static inline void hurry_slice(uint64_t ns)
 {
 	/* struct sched_attr, sched_setattr(2), in its first version. */
@@ -44,7 +46,10 @@ static inline void hurry_slice(uint64_t ns)
 		int32_t nice;
 		uint32_t priority;
 		uint64_t runtime, deadline, period;
-	} attr = { .size = sizeof(attr), .policy = SCHED_OTHER, .runtime = ns };
+	} attr = { .size = sizeof(attr),
+		.policy = SCHED_OTHER,
+		.nice = getpriority(PRIO_PROCESS, 0),
+		.runtime = ns };
 
 	syscall(SYS_sched_setattr, 0, &attr, 0);
 }
