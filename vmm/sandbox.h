@@ -10,7 +10,8 @@
 #include "include/ramet/ramet.h"
 
 /* For good, for the calling thread and those it will start: call it while there is only one. 0, or
- * -errno with a line about it; then nothing has been given up. */
+ * -errno with a line about it; then nothing has been given up.
+ * Does nothing under AddressSanitizer. */
 int sandbox_enter(struct ramet_err *err);
 
 #endif
