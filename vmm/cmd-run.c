@@ -86,7 +86,8 @@ static int verdict(const struct ramet_stat *st, int sig)
 	return st->exit_status < 0 ? EXIT_OK : st->exit_status;
 }
 
-static int run_foreground(struct host *host, int signals)
+/* The VM has been launched paused, lest it says something, or ends, before anybody listens. */
+static int run_foreground(struct host *host, int signals, bool stay_paused)
 {
 	struct client console = { .wire = { .fd = -1 } };
 	struct ramet_stat st;
@@ -94,7 +95,7 @@ static int run_foreground(struct host *host, int signals)
 	struct ramet_vm *vm = ramet_vm_get(host->booted);
 	int sig = 0;
 
-	if (!attach(host, &console))
+	if (!attach(host, &console) && (stay_paused || !ramet_resume(vm, NULL)))
 		end = console_relay(&console, signals, true);
 	if (end == RELAY_STOPPED || end == RELAY_SIGNAL)
 		sig = serve(host, signals);
@@ -159,6 +160,7 @@ int cmd_run(int argc, char **argv)
 {
 	static struct host host;
 	struct run_options o;
+	bool stay_paused;
 	int signals, status;
 
 	run_options_parse(&o, argc, argv);
@@ -166,10 +168,12 @@ int cmd_run(int argc, char **argv)
 	if (o.detach)
 		return run_detached(&host, &o);
 	signals = ending_signals();
+	stay_paused = o.cfg.paused;
+	o.cfg.paused = true;
 	status = start(&host, &o);
 	if (status)
 		return status;
-	status = run_foreground(&host, signals);
+	status = run_foreground(&host, signals, stay_paused);
 	host_close(&host);
 	return status;
 }
