@@ -36,9 +36,10 @@ struct vcpu {
 	uint64_t rip, rflags;
 	uint64_t top; /* the root's table, as the last entry used it */
 	struct vm *vm;
-	uint32_t id; /* from 1: its VPID, and of what it has an ASID */
-	bool paged;  /* 64-bit mode over page tables at GUEST_PML4, not 32-bit mode without */
-	bool log;    /* EPT: the processor sets A and D (NPT: always) */
+	unsigned pause; /* vcpu_go() returns after so many faults; 0: it does not */
+	uint32_t id;	/* from 1: its VPID, and of what it has an ASID */
+	bool paged;	/* 64-bit mode over page tables at GUEST_PML4, not 32-bit mode without */
+	bool log;	/* EPT: the processor sets A and D (NPT: always) */
 	bool ready, launched;	 /* the backend's: its page is set up; and in use on a processor */
 	void *page;		 /* the backend's: VMCB or VMCS */
 	_Atomic bool flush;	 /* before the next entry: drop what is cached of the root */

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A tree of clones that run in turns, cut off by a timer anywhere, forked in the middle of what
- * they do, each writing over its own choice of pages: all of them verify all of their memory.
+ * A tree of clones that run in turns, cut off by a timer anywhere and after some faults, forked in
+ * the middle of what they do, each writing over its own choice of pages: all of them verify all of
+ * their memory.
  */
 #include "guest/metal/lib.h"
 #include "guest/metal/memory.h"
@@ -117,6 +118,7 @@ static void write_round(unsigned share, bool fork)
 
 			if (!c->busy)
 				continue;
+			c->vm.vcpu[0].pause = 1 + chance(8);
 			c->busy = vcpu_go(&c->vm.vcpu[0]) == VCPU_BUSY;
 			busy |= c->busy;
 			if (c->busy && fork) {

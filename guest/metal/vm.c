@@ -173,6 +173,8 @@ enum vcpu_state vcpu_go(struct vcpu *v)
 			fatal("guest exit %lx, %lx at %lx, rip %lx", e.why, e.info, e.at.v, v->rip);
 		if (!resolve(v, &e))
 			return VCPU_STUCK;
+		if (v->pause && !--v->pause)
+			return VCPU_BUSY;
 	}
 }
 

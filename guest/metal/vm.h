@@ -44,6 +44,7 @@ void vcpu_start(
 void vcpu_try(struct vcpu *v, struct exit *e);
 /* Runs it until the command is done, an interrupt came, or the guest tried what it may not do. What
  * only copy-on-write denies it, is made possible. */
+/* After vcpu->pause faults it comes back as well. */
 enum vcpu_state { VCPU_DONE, VCPU_BUSY, VCPU_STUCK };
 enum vcpu_state vcpu_go(struct vcpu *v);
 /* All of it, on the VM's first vCPU. */
