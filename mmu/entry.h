@@ -40,25 +40,28 @@
 #define NPT_PCD (1ull << 4)
 #define NPT_A	(1ull << 5)
 #define NPT_D	(1ull << 6)
-#define NPT_PAT (1ull << 7) /* of level 1; that of larger leaves is bit 12 */
-#define NPT_G	(1ull << 8)
-#define NPT_NX	(1ull << 63)
+/* Bit 7 is PAT in a leaf of level 1, and bit 12 in larger ones: never set, see npt_leaf(). */
+#define NPT_G  (1ull << 8)
+#define NPT_NX (1ull << 63)
 
 #define EPT_BITS (EPT_R | EPT_W | EPT_X | EPT_TYPE | EPT_IPAT | EPT_A | EPT_D | EPT_XU | EPT_SVE)
 #define NPT_BITS (NPT_P | NPT_W | NPT_U | NPT_PWT | NPT_PCD | NPT_A | NPT_D | NPT_G | NPT_NX)
 
-_Static_assert(MMU_ADDR >> 52 == 0 && (MMU_ADDR & (MMU_PAGE_SIZE - 1)) == 0, "bits 51:12");
+_Static_assert(MMU_ADDR == 0x000ffffffffff000ull, "bits 51:12");
+_Static_assert(MMU_PS == 0x80, "page size: 7");
 _Static_assert((MMU_OURS & ~(0x1full << 52)) == 0, "bits 56:52 are ignored by all formats");
 _Static_assert((EPT_BITS & (MMU_OURS | MMU_ADDR | MMU_PS)) == 0, "no overlap");
 _Static_assert((NPT_BITS & (MMU_OURS | MMU_ADDR | MMU_PS)) == 0, "no overlap");
-_Static_assert((EPT_R | EPT_W | EPT_X) == 7, "any of bits 2:0 makes an EPT entry present");
-_Static_assert(EPT_TYPE == 0x38 && EPT_IPAT == 0x40, "SDM table 29-6: type 5:3, ignore PAT 6");
-_Static_assert(EPT_A == 0x100 && EPT_D == 0x200 && EPT_XU == 0x400, "A 8, D 9, user X 10");
-_Static_assert(EPT_SVE == 0x8000000000000000ull, "suppress #VE 63");
-_Static_assert(NPT_NX == 0x8000000000000000ull, "NX 63");
-_Static_assert((NPT_P | NPT_W | NPT_U) == 7, "P 0, R/W 1, U/S 2");
-_Static_assert((NPT_PWT | NPT_PCD) == 0x18 && (NPT_A | NPT_D) == 0x60, "PWT 3, PCD 4, A 5, D 6");
-_Static_assert(NPT_PAT == 0x80 && NPT_G == 0x100, "PAT or PS 7, G 8");
+/* SDM vol. 3, tables 29-2, 29-4 and 29-6. */
+_Static_assert(EPT_R == 0x1 && EPT_W == 0x2 && EPT_X == 0x4, "read 0, write 1, execute 2");
+_Static_assert(EPT_TYPE == 0x38 && EPT_IPAT == 0x40, "memory type 5:3, ignore PAT 6");
+_Static_assert(EPT_A == 0x100 && EPT_D == 0x200, "accessed 8, dirty 9");
+_Static_assert(EPT_XU == 0x400 && EPT_SVE == 0x8000000000000000ull, "user X 10, suppress #VE 63");
+/* APM vol. 2, figures 5-20 to 5-29. */
+_Static_assert(NPT_P == 0x1 && NPT_W == 0x2 && NPT_U == 0x4, "P 0, R/W 1, U/S 2");
+_Static_assert(NPT_PWT == 0x8 && NPT_PCD == 0x10, "PWT 3, PCD 4");
+_Static_assert(NPT_A == 0x20 && NPT_D == 0x40, "A 5, D 6");
+_Static_assert(NPT_G == 0x100 && NPT_NX == 0x8000000000000000ull, "G 8, NX 63");
 
 struct mmu_format {
 	const char *name;
