@@ -15,10 +15,10 @@
  *  2. used(table) = its slots that are not empty.
  *  3. refs(frame) = leaves that name it, in distinct tables.
  *  4. pins(table) = pinned pages below it; a table with pins has refs 1.
- *  5. A link to a table with refs > 1 has W clear; so have the links and leaves of a copied table
- *     and of its original, and the links in a top table that roots share. Permissions are ANDed
- * over the levels (SDM vol. 3, 29.3.3.2; APM vol. 2, 15.25.6), so one clear bit write-protects all
- * that is below. A bit of ours in the entry remembers that it may be written.
+ *  5. A link to a table with refs > 1 has W clear; so have the links and leaves of a copied
+ *     table and of its original, and the links in a top table that roots share. Permissions are
+ *     ANDed over the levels (SDM vol. 3, 29.3.3.2; APM vol. 2, 15.25.6), so one clear bit
+ *     write-protects all below it. A bit of ours in the entry remembers that it may be written.
  *  6. A table with refs > 1 has no writer. Who must write breaks: copies it, for himself.
  *  7. refs 1 means reuse: set W, copy nothing.
  *  8. A table is complete before one store links it. One that is unlinked, and a frame no longer
@@ -36,7 +36,7 @@
  * - forks and changes of longer ranges take the root's lock exclusively.
  * The processor's own page walks are such walkers, kept safe by ops.flush.
  *
- * Freestanding C11: memory comes through ops.
+ * Freestanding C11: memory comes through ops. A struct mmu stays where it was initialized.
  */
 #ifndef RAMET_MMU_H
 #define RAMET_MMU_H
@@ -318,7 +318,8 @@ struct mmu_leaf {
 	bool shared;	      /* some table on the way to it is */
 	bool pinned;
 };
-/* Calls fn for each leaf in the range, in order, until it returns other than 0; returns that. */
+/* Calls fn for each leaf in the range, in order, until it returns other than 0; returns that.
+ * Callbacks of this library must not change tables. */
 typedef int mmu_leaf_fn(void *arg, const struct mmu_leaf *leaf);
 int mmu_iterate(struct mmu *mmu, const struct mmu_root *root, gpa_t at, uint64_t n, mmu_leaf_fn *fn,
 	void *arg);
@@ -381,7 +382,8 @@ static inline uint64_t mmu_tables(const struct mmu *mmu)
 	return mmu->tables[1] + mmu->tables[2] + mmu->tables[3] + mmu->tables[4];
 }
 
-/* Waits until no walk that was under way is, and frees what waited for that. */
+/* Waits until no walk that was under way is, and frees what waited for that. Not from within one.
+ */
 void mmu_quiesce(struct mmu *mmu);
 
 /* ---- checking ---- */

@@ -146,8 +146,8 @@ static void flush(void *ctx, struct mmu_root *root, const struct mmu_flush *what
 
 	h_require(what->kind != MMU_FLUSH_NOTHING);
 	h->flushes++;
-	h->last_flush = *what;
-	h->last_flushed = r;
+	if (what->moved)
+		r->top = r->root.top;
 	for (unsigned p = 0; p < H_PAGES; p++)
 		if (touches(what, p * MMU_PAGE_SIZE, (p + 1) * MMU_PAGE_SIZE))
 			r->tlb[p].valid = false;
@@ -183,7 +183,7 @@ static struct mmu_table *start_of_walk(struct h_root *r, unsigned page, bool *w)
 		}
 	}
 	*w = true;
-	return r->root.top;
+	return r->top;
 }
 
 /* Fills the TLB as a processor would, setting A, and D for a write. False: a violation, which makes
@@ -295,6 +295,8 @@ static void check_page(struct harness *h, struct h_root *r, unsigned page)
 			  (!tlb->w || (p->w && tlb->frame == frame)));
 	if (e)
 		return;
+	/* What it may write without asking anybody is open to be written. */
+	h_require(!tlb->valid || !tlb->w || a.w);
 	h_require(h->value[frame] == p->value);
 	h_require(a.r == p->r || h->mmu.format == &mmu_npt);
 	h_require(a.x == p->x && a.memory_type == p->type);
@@ -321,6 +323,7 @@ void h_check(struct harness *h)
 
 		if (!r->live)
 			continue;
+		h_require(r->top == r->root.top);
 		for (unsigned page = 0; page < H_PAGES; page++)
 			check_page(h, r, page);
 		for (unsigned level = 1; level < 4; level++)
@@ -339,6 +342,7 @@ void h_start(struct harness *h, const struct mmu_format *format)
 	h->fail_after = -1;
 	mmu_init(&h->mmu, format, &ops, h);
 	h_require(!mmu_root_init(&h->mmu, &h->root[0].root));
+	h->root[0].top = h->root[0].root.top;
 	h->root[0].live = true;
 }
 

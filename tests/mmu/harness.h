@@ -39,6 +39,7 @@ struct h_psc {
 struct h_root {
 	bool live;
 	struct mmu_root root;
+	struct mmu_table *top; /* what the processor was told to begin with */
 	struct h_page page[H_PAGES];
 	struct h_tlb tlb[H_PAGES];
 	struct h_psc psc[4][H_PAGES]; /* [level][address >> shift of that level's table] */
@@ -57,8 +58,6 @@ struct harness {
 	uint32_t next_value;
 	int fail_after; /* the so-manieth allocation from now fails; negative: none */
 	unsigned flushes;
-	struct mmu_flush last_flush;
-	struct h_root *last_flushed;
 	struct mmu_visit visit; /* one that is under way */
 	bool visiting;
 };

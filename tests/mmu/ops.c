@@ -269,6 +269,7 @@ static int op_fork(struct harness *h, const struct h_op *op, struct range *g)
 	if (r)
 		return r;
 	dst->live = true;
+	dst->top = dst->root.top;
 	memcpy(dst->page, g->r->page, sizeof(dst->page));
 	memcpy(dst->region, g->r->region, sizeof(dst->region));
 	if (dst->root.region)
@@ -301,6 +302,7 @@ static int op_new(struct harness *h, const struct h_op *op)
 	memset(r, 0, sizeof(*r));
 	e = expect(mmu_root_init(&h->mmu, &r->root), 0);
 	r->live = !e;
+	r->top = r->root.top;
 	return e;
 }
 
