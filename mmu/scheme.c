@@ -23,7 +23,7 @@ static enum mmu_settled plain_settle(struct mmu *m, struct mmu_table *t)
 	return MMU_FREE;
 }
 
-static bool never_empty(const struct mmu *m, const struct mmu_table *t)
+static bool never_empty(const struct mmu *m, struct mmu_table *t)
 {
 	return false;
 }
@@ -37,12 +37,20 @@ const struct mmu_scheme mmu_none = {
 	.is_empty = never_empty,
 };
 
-/* As PT_RECLAIM in Linux 6.14: look at all slots when pages are discarded. */
-static bool scan_empty(const struct mmu *m, const struct mmu_table *t)
+/* As PT_RECLAIM in Linux 6.14: look at the slots when pages are discarded. Where the last look
+ * found one in use it probably still is: so discarding page by page does not look at all of them
+ * each time.
+ */
+static bool scan_empty(const struct mmu *m, struct mmu_table *t)
 {
-	for (unsigned i = 0; i < MMU_SLOTS; i++)
-		if (!is_empty(m, slot(t, i)))
+	unsigned from = atomic_load_explicit(&t->in_use, memory_order_relaxed);
+
+	for (unsigned i = from; i < from + MMU_SLOTS; i++)
+		if (!is_empty(m, slot(t, i % MMU_SLOTS))) {
+			atomic_store_explicit(
+				&t->in_use, (uint16_t)(i % MMU_SLOTS), memory_order_relaxed);
 			return false;
+		}
 	return true;
 }
 
@@ -54,7 +62,7 @@ const struct mmu_scheme mmu_scan = {
 	.is_empty = scan_empty,
 };
 
-static bool count_empty(const struct mmu *m, const struct mmu_table *t)
+static bool count_empty(const struct mmu *m, struct mmu_table *t)
 {
 	return !used_of(t);
 }

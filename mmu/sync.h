@@ -74,8 +74,8 @@ struct mmu_scheme {
 	bool (*put)(struct mmu_cpu *cpu, struct mmu_table *t);
 	/* After each grace period of a dead table. */
 	enum mmu_settled (*settle)(struct mmu *m, struct mmu_table *t);
-	/* May it be unlinked? Under its lock. */
-	bool (*is_empty)(const struct mmu *m, const struct mmu_table *t);
+	/* May it be unlinked? Decided under its lock, asked for without it before. */
+	bool (*is_empty)(const struct mmu *m, struct mmu_table *t);
 };
 
 #endif

@@ -15,6 +15,7 @@ struct mmu_table *mmu_table_new(struct mmu *m, unsigned level)
 	atomic_store_explicit(&t->walkers, 1, memory_order_relaxed);
 	atomic_store_explicit(&t->dead, false, memory_order_relaxed);
 	atomic_store_explicit(&t->lock, 0, memory_order_relaxed);
+	atomic_store_explicit(&t->in_use, 0, memory_order_relaxed);
 	t->pins = 0;
 	t->held = 0;
 	set_used(t, 0);

@@ -23,7 +23,7 @@ static void make_room(struct mmu_walk *w, struct mmu_table *t)
 	t->held--;
 }
 
-static bool is_out(const struct mmu_walk *w, const struct mmu_table *t)
+static bool is_out(const struct mmu_walk *w, struct mmu_table *t)
 {
 	if (w->keep_empty && t->level == 1)
 		return false;

@@ -100,6 +100,7 @@ struct mmu_table {
 	_Atomic uint32_t walkers; /* visits, and 1 while it is linked; see scheme.c */
 	uint32_t id;		  /* scheme mmu_percpu: index into mmu_cpu.walkers */
 	_Atomic uint16_t used;
+	_Atomic uint16_t in_use; /* a slot that was not empty: scheme mmu_scan's */
 	uint8_t level;
 	_Atomic bool linear; /* level 1: all leaves are there, their frames in a row */
 	_Atomic uint8_t lock;
