@@ -78,6 +78,13 @@ void generation_free(struct generation *g); /* worker, after the last put */
 
 /* 0 once the span's table is the truth (or has been TAKEN), else -errno and it stays deferred. */
 int generation_resolve(struct generation *g, uint64_t span);
+/* In the middle of that: makes a DEFERRED span BUSY for the caller; false: somebody else has done
+ * it meanwhile. */
+bool generation_claim(struct generation *g, uint64_t span);
+void generation_unclaim(struct generation *g, uint64_t span, uint8_t state);
+/* The span is BUSY and ours. Brings the root's table up to what base has. */
+int generation_inherit(struct generation *g, uint64_t span);
+
 /* Resolves all spans, then lets go of base and overlay. Worker only. 1: unless in a hurry, look
  * again later, since the heir still takes spans back. -errno: some span could not be resolved for
  * want of memory; try again later. */
@@ -88,6 +95,7 @@ uint64_t generation_duplicates(struct generation *g);
 /* The same of those in the view of a VM that was born from g, exactly. Compares memory. */
 uint64_t generation_view_duplicates(struct view *view, struct generation *g);
 
+/* fill.c */
 enum touch { TOUCH_READ, TOUCH_WRITE };
 
 /* Makes a span of a view, ABSENT or PARTIAL, PRESENT: or, if `page` of it (>= 0) is all that is
