@@ -5,10 +5,11 @@
  *
  * One process writes and checks a file in tmpfs for ever. The other one reads the whole of /dev/vda
  * in rounds and compares it with a mirror in its memory: memory and disk of a clone belong together
- * or this fails. After each birth it says who it is, writes that to the disk, and ends `rounds`
- * rounds later.
+ * or this fails. After each birth it says who it is and writes that to the disk.
  *
- * Kernel parameters: agent.rounds=N (8), agent.once (end after the first round), agent.any (the
+ * It ends, some rounds after its last birth, when it is told to by a line on its console.
+ *
+ * Kernel parameters: agent.once (end after the first round), agent.any (the
  * disk may hold anything at first).
  */
 #include <dirent.h>
@@ -27,14 +28,16 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "include/ramet/abi.h"
 #include "tests/nested/pattern.h"
 
-#define CHUNK 65536u
-#define SLOTS 256u /* the last sectors of the disk, one for each clone id */
+#define CHUNK  65536u
+#define ROUNDS 4u   /* after its last birth, at least */
+#define SLOTS  256u /* the last sectors of the disk, one for each clone id */
 
 static volatile uint32_t *db;
 static uint8_t mirror[PATTERN_BYTES] __attribute__((aligned(4096)));
@@ -70,6 +73,27 @@ static uint32_t doorbell(unsigned reg)
 static void ring(unsigned reg, uint32_t value)
 {
 	db[reg / 4] = value;
+}
+
+/* Whether a line has come; ever. */
+static bool told_to_end(void)
+{
+	static bool told;
+	char line[16];
+
+	return told |= read(STDIN_FILENO, line, sizeof(line)) > 0;
+}
+
+/* Nobody is to see what is typed, nor is anybody to wait for it. */
+static void set_up_console(void)
+{
+	struct termios t;
+
+	if (!tcgetattr(STDIN_FILENO, &t)) {
+		t.c_lflag &= (tcflag_t)~ECHO;
+		tcsetattr(STDIN_FILENO, TCSANOW, &t);
+	}
+	fcntl(STDIN_FILENO, F_SETFL, O_NONBLOCK);
 }
 
 static void end(int status)
@@ -350,7 +374,7 @@ static void check_clocks(const struct lag *at_first)
 
 int main(void)
 {
-	unsigned rounds, left, once;
+	unsigned left = ROUNDS, beats = 0;
 	struct genid id;
 	struct lag lag;
 	uint64_t seen;
@@ -358,8 +382,9 @@ int main(void)
 	int fd, kmsg;
 
 	set_up();
-	rounds = left = parameter("agent.rounds", 8);
-	once = parameter("agent.once", 0);
+	set_up_console();
+	if (parameter("agent.once", 0))
+		left = 0;
 	vmgenid = !access("/sys/bus/platform/drivers/vmgenid/RAMT0001:00", F_OK);
 	kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
 	fd = open_disk();
@@ -378,17 +403,17 @@ int main(void)
 	lag = wall_lag();
 	say("agent: ready, vmgenid %s", vmgenid ? "bound" : "absent");
 	ring(RAMET_DB_PHASE, RAMET_PHASE_READY);
-	while (!once && left) {
+	while (left) {
 		check_clocks(&lag);
 		if (!is_genid(&id)) {
 			id = born(kmsg, vmgenid);
 			disk_write_id(fd, doorbell(RAMET_DB_CLONE_ID));
-			left = rounds;
+			left = ROUNDS;
 			seen = *laps;
 		}
 		disk_round(fd);
-		left--;
-		ring(RAMET_DB_HEARTBEAT, rounds - left);
+		ring(RAMET_DB_HEARTBEAT, ++beats);
+		left -= told_to_end();
 	}
 	for (unsigned i = 0; *laps == seen && i < 1000; i++)
 		usleep(10000);
