@@ -343,7 +343,8 @@ int clone_plot(struct clone_result *results, const char *file)
 		"set multiplot layout 1,%u\nset logscale x 2\nset logscale y\n"
 		"set format y '%%.0f'\nset format x '%%.0f'\nset yrange [10:*]\n"
 		"set ylabel 'microseconds, median'\n"
-		"set key outside below center maxrows 4 samplen 2 width -2\n",
+		"set bmargin 9\nset key at graph 0.5,-0.14 center top maxrows 4 samplen 2 width "
+		"-2\n",
 		n);
 	for (unsigned i = 0; i < 2; i++)
 		if (panels[i].points > 1)
