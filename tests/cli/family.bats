@@ -211,3 +211,21 @@ load common.bash
 	grep -q '</svg>' p.svg
 	fails 1 "cannot write" ramet bench clone --memory 16M --dirty 1M --reps 1 --json /nonexistent/x
 }
+
+@test "bench reset, recover and churn: the keys, and nothing left behind" {
+	need_kvm
+	cd "$BATS_TEST_TMPDIR"
+	ramet bench reset --memory 16M --reps 3 --json=r
+	[ "$(field 1 dirty_pages <r)" -eq 10 ]
+	field 3 us p99 <r
+	field 3 resets_per_s <r
+	ramet bench recover --memory 32M --dirty 4M --time 1 --json c --plot p.svg | grep -q undisturbed
+	field parent recovered_ms <c
+	field child samples 0 <c
+	grep -q '</svg>' p.svg
+	ramet bench churn --memory 16M --count 200 --batch 4 --json h | grep -q 'clones a second'
+	[ "$(field clones <h)" -ge 200 ]
+	[ "$(field held 10 generations <h)" -eq "$(field held 0 generations <h)" ]
+	[ "$(field held 10 tables <h)" -eq "$(field held 0 tables <h)" ]
+	[ "$(field held 10 pool_bytes <h)" -eq "$(field held 0 pool_bytes <h)" ]
+}

@@ -13,7 +13,7 @@ load common.bash
 		ramet help "$c" | grep -q "ramet $c"
 		ramet "$c" --help >/dev/null
 	done
-	for c in clone reset; do
+	for c in clone reset recover churn; do
 		ramet bench "$c" --help | grep -q Example
 	done
 	ramet --version | grep -qE '^ramet [0-9]+\.[0-9]+'
