@@ -259,28 +259,39 @@ int mmu_own_child(struct mmu_change *c, struct mmu_table *t, unsigned i, uint64_
 	return r;
 }
 
+/* With the top locked: one that others share is replaced by `fresh`, filled with what it maps. */
+static void replace_top(struct mmu_change *c, struct mmu_table *top, struct mmu_table *fresh)
+{
+	struct mmu_copy copy = { .m = c->m, .share = MMU_LEVELS };
+
+	mmu_trap_unless(!mmu_table_copy(&copy, top, fresh, 0));
+	count_add(c->m, &c->m->breaks, 1);
+	atomic_store(&c->root->top, fresh);
+	mmu_due_root(c, true);
+	c->old[c->n_old++] = (struct mmu_old){ .table = top };
+}
+
 int mmu_own_top(struct mmu_change *c, struct mmu_table **out)
 {
 	struct mmu *m = c->m;
-	struct mmu_copy copy = { .m = m, .share = MMU_LEVELS };
-	struct mmu_table *fresh, *top = top_of(c->root);
+	struct mmu_table *top, *fresh = NULL;
 
-	/* Still the top: else that may be the last reference of another root. */
-	if (refs_of(top) == 1 && top == top_of(c->root)) {
-		*out = top;
-		return 0;
+	if (mmu_change_full(c))
+		mmu_change_finish(c);
+	/* Always under the lock: refs may become 1 while somebody replaces the top because they
+	 * were 2, and what is written to the old one then would be lost. */
+	for (;;) {
+		mmu_spin_lock(m, &c->root->top_lock);
+		top = top_of(c->root);
+		if (refs_of(top) == 1 || fresh)
+			break;
+		mmu_spin_unlock(m, &c->root->top_lock);
+		fresh = mmu_table_new(m, MMU_LEVELS);
+		if (!fresh)
+			return MMU_NO_MEMORY;
 	}
-	fresh = mmu_table_new(m, MMU_LEVELS);
-	if (!fresh)
-		return MMU_NO_MEMORY;
-	mmu_spin_lock(m, &c->root->top_lock);
-	top = top_of(c->root);
 	if (refs_of(top) > 1) {
-		mmu_trap_unless(!mmu_table_copy(&copy, top, fresh, 0));
-		count_add(m, &m->breaks, 1);
-		atomic_store(&c->root->top, fresh);
-		mmu_due_root(c, true);
-		c->old[c->n_old++] = (struct mmu_old){ .table = top };
+		replace_top(c, top, fresh);
 		top = fresh;
 		fresh = NULL;
 	}
