@@ -60,7 +60,7 @@ static void *fault_thread(void *arg)
 	};
 
 	/* A guest waits for what this thread does. */
-	hurry_thread(0, true);
+	hurry_begin_at(FILL_PRIORITY);
 	while (!fds[1].revents) {
 		struct uffd_msg msg;
 

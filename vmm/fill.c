@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "vmm/hurry.h"
 #include "vmm/vm.h"
 
 /* A span in more pieces than this is copied into a view rather than mapped: a mapping costs a VMA
@@ -178,10 +179,12 @@ int generation_fill(struct view *view, uint64_t span, int page, enum touch touch
 int generation_touch(struct view *view, uint64_t span, int page)
 {
 	uint8_t state = __atomic_load_n(&view->span[span], __ATOMIC_ACQUIRE);
+	struct hurry hurry;
 	int r = 0;
 
 	if (state == VIEW_PRESENT)
 		return 0;
+	hurry = hurry_begin_at(FILL_PRIORITY);
 	pthread_mutex_lock(&view->lock);
 	state = view->span[span];
 	if (state == VIEW_POISONED || (state != VIEW_PRESENT && !view->source))
@@ -191,6 +194,7 @@ int generation_touch(struct view *view, uint64_t span, int page)
 	if (!r)
 		view_wake(view, span << SPAN_SHIFT, SPAN_SIZE);
 	pthread_mutex_unlock(&view->lock);
+	hurry_end(&hurry);
 	return r;
 }
 

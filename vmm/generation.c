@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "vmm/futex.h"
+#include "vmm/hurry.h"
 #include "vmm/vm.h"
 
 /* Times that the worker looks again whether the heir still takes spans back. */
@@ -210,12 +211,20 @@ void generation_unclaim(struct generation *g, uint64_t span, uint8_t state)
 int generation_resolve(struct generation *g, uint64_t span)
 {
 	uint8_t state = GEN_DEFERRED;
+	struct hurry hurry;
 	int r;
 
-	if (!g->span || !generation_claim(g, span))
+	if (!g->span || atomic_load(&g->span[span]) > GEN_BUSY)
 		return 0;
+	/* Others wait for a span that is BUSY. */
+	hurry = hurry_begin_at(FILL_PRIORITY);
+	if (!generation_claim(g, span)) {
+		hurry_end(&hurry);
+		return 0;
+	}
 	r = resolve_busy(g, span, &state);
 	generation_unclaim(g, span, r ? GEN_DEFERRED : state);
+	hurry_end(&hurry);
 	if (!r)
 		atomic_fetch_add_explicit(&g->family->resolved, 1, memory_order_relaxed);
 	return r;

@@ -12,6 +12,7 @@
 #ifndef RAMET_VMM_HURRY_H
 #define RAMET_VMM_HURRY_H
 
+#include <pthread.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,15 +23,24 @@
 
 #define NEWBORN_SLICE_NS 200000u
 
+/*
+ * Who fills spans is above those that wait for it, since they may not sleep: a vCPU that has been
+ * sent a signal to stop, and then touches an absent span from inside the kernel, faults again and
+ * again until it is filled (handle_userfault() does not sleep with a signal pending, and such
+ * faults are only given up for a fatal one). The locks on the way inherit priorities.
+ */
+enum { HURRY_PRIORITY = 1, FILL_PRIORITY = 2 };
+
 struct hurry {
 	int policy;
 	struct sched_param param;
+	bool raised;
 };
 
 /* A thread of ours (0: the caller), which is else of the ordinary policy. */
 static inline void hurry_thread(pid_t tid, bool on)
 {
-	struct sched_param p = { .sched_priority = on ? 1 : 0 };
+	struct sched_param p = { .sched_priority = on ? HURRY_PRIORITY : 0 };
 
 	sched_setscheduler(tid, on ? SCHED_FIFO : SCHED_OTHER, &p);
 }
@@ -54,21 +64,40 @@ static inline void hurry_slice(uint64_t ns)
 	syscall(SYS_sched_setattr, 0, &attr, 0);
 }
 
-/* The caller, whatever it is; end() makes it that again. */
-static inline struct hurry hurry_begin(void)
+/* The caller, whatever it is, has at least that priority; end() makes it what it was. */
+static inline struct hurry hurry_begin_at(int priority)
 {
+	struct sched_param p = { .sched_priority = priority };
 	struct hurry h = { .policy = sched_getscheduler(0) };
 
 	sched_getparam(0, &h.param);
-	if (h.policy == SCHED_OTHER)
-		hurry_thread(0, true);
+	h.raised = h.policy == SCHED_OTHER ||
+		   (h.policy == SCHED_FIFO && h.param.sched_priority < priority);
+	if (h.raised)
+		sched_setscheduler(0, SCHED_FIFO, &p);
 	return h;
+}
+
+static inline struct hurry hurry_begin(void)
+{
+	return hurry_begin_at(HURRY_PRIORITY);
 }
 
 static inline void hurry_end(const struct hurry *h)
 {
-	if (h->policy == SCHED_OTHER)
+	if (h->raised)
 		sched_setscheduler(0, h->policy, &h->param);
+}
+
+/* A lock that somebody who fills a span may wait for. */
+static inline void hurry_mutex_init(pthread_mutex_t *lock)
+{
+	pthread_mutexattr_t attr;
+
+	pthread_mutexattr_init(&attr);
+	pthread_mutexattr_setprotocol(&attr, PTHREAD_PRIO_INHERIT);
+	pthread_mutex_init(lock, &attr);
+	pthread_mutexattr_destroy(&attr);
 }
 
 #endif

@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/hurry.h"
+
 /* A span with more private pages than this, but not all, is copied whole: the pieces it would fall
  * into cost every view that maps it more than the copy. */
 #define PIECES_WORTH 128
@@ -166,7 +168,7 @@ int memory_init(struct memory *m, const struct ram_layout *ram, uint64_t max_byt
 	m->descriptor = sparse(TABLES_MAX * sizeof(*m->descriptor));
 	m->free_table = sparse(TABLES_MAX * sizeof(*m->free_table));
 	m->fd = memfd_create("ramet-frames", MFD_CLOEXEC);
-	pthread_mutex_init(&m->lock, NULL);
+	hurry_mutex_init(&m->lock);
 	if (!m->table || !m->descriptor || !m->free_table || m->fd < 0 ||
 		ftruncate(m->fd, (off_t)(blocks << SPAN_SHIFT)) < 0) {
 		int e = errno;

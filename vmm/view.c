@@ -11,6 +11,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "vmm/hurry.h"
+
 /* Half of a 47-bit address space, and no more views than a process can have descriptors for. */
 #define ARENA_BYTES	(1ull << 46)
 #define ARENA_SLOTS	8192u
@@ -163,7 +165,7 @@ static struct view *slot_claim(struct view_arena *arena)
 			v->base = arena->base + i * arena->stride;
 			v->span = (uint8_t *)(v + 1);
 			v->flags = v->span + spans_of(arena);
-			pthread_mutex_init(&v->lock, NULL);
+			hurry_mutex_init(&v->lock);
 			arena->used[i] = v;
 			v->in_use = true;
 		} else if (!arena->used[i]->in_use) {
