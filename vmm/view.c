@@ -129,7 +129,7 @@ int view_arena_init(struct view_arena *arena, uint64_t len, int pool_fd)
 			close(a.pagemap_fd);
 		return r;
 	}
-	pthread_mutex_init(&a.lock, NULL);
+	hurry_mutex_init(&a.lock);
 	*arena = a;
 	return 0;
 }

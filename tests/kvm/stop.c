@@ -206,6 +206,29 @@ static void test_race(void **state)
 	assert_no_leak(before);
 }
 
+/*
+ * vCPUs that are told to stop while the kernel itself waits for their pages, more of them than
+ * there are CPUs: they spin, real-time, until these come (vmm/hurry.h). A clone's first accesses
+ * are such; it is stopped by being forked again at once.
+ */
+static void test_newborns(void **state)
+{
+	struct resources before = resources_now();
+	struct family f = launch("smp", "tick=1000 sleep=0", MEMORY, RAMET_CPUS_MAX);
+	struct ramet_vm *vm = ramet_vm_get(f.root);
+
+	for (unsigned i = 0; i < 60; i++) {
+		struct ramet_vm *child = fork_one(vm);
+
+		stop_and_put(i % 2 ? vm : child);
+		vm = i % 2 ? child : vm;
+	}
+	await_beats(vm, 3);
+	stop_and_put(vm);
+	finish(&f);
+	assert_no_leak(before);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -216,6 +239,7 @@ int main(void)
 		cmocka_unit_test(test_stopped),
 		cmocka_unit_test(test_exit_status),
 		cmocka_unit_test(test_race),
+		cmocka_unit_test(test_newborns),
 	};
 
 	return kvm_run_tests(tests);
