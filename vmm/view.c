@@ -129,8 +129,8 @@ int view_arena_init(struct view_arena *arena, uint64_t len, int pool_fd)
 			close(a.pagemap_fd);
 		return r;
 	}
-	hurry_mutex_init(&a.lock);
 	*arena = a;
+	hurry_mutex_init(&arena->lock);
 	return 0;
 }
 
