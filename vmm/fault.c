@@ -23,6 +23,23 @@ struct fault_threads {
 	pthread_t thread[FAULT_THREADS];
 };
 
+/*
+ * A span of a running VM cannot be filled. It must not run on, not for one instruction: where KVM's
+ * own access meets such a page, the guest is told of a fault that is none of its own.
+ */
+static void give_up(struct view *view, uint64_t span)
+{
+	struct ramet_vm *vm = view->shell->vm;
+
+	view_poison(view, span);
+	/* Not loaded yet: it meets the span again. Or it has moved on, and this is its past. */
+	if (!vm || vm->shell != view->shell)
+		return;
+	vm_fail(vm, "it touched memory that could not be provided: the host is out of memory, or "
+		    "the family at its limit");
+	shell_interrupt(view->shell);
+}
+
 static void serve(struct ramet_family *f, uint64_t address, enum touch touch)
 {
 	uint64_t off, span;
@@ -43,9 +60,9 @@ static void serve(struct ramet_family *f, uint64_t address, enum touch touch)
 	} else {
 		if (view->span[span] != VIEW_POISONED && !view_has_page(view, span, page))
 			r = generation_fill(view, span, (int)page, touch);
-		/* Out of memory: the touch fails rather than waits for ever; the VM is told why. */
+		/* Out of memory: the touch fails rather than waits for ever. */
 		if (r)
-			view_poison(view, span);
+			give_up(view, span);
 		view_wake(view, span << SPAN_SHIFT, SPAN_SIZE);
 	}
 	pthread_mutex_unlock(&view->lock);

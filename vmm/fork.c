@@ -183,6 +183,11 @@ static void hand_over(void *arg)
 {
 	struct fork *k = arg;
 
+	/* It has ended, or failed, meanwhile: what it would do next is nothing to inherit. */
+	if (atomic_load(&k->vm->exit_status) >= 0) {
+		k->error = -ESRCH;
+		return;
+	}
 	k->error = device_set_clone(&k->vm->devices, NULL, k->gen->devices);
 	if (!k->error)
 		k->error = move_parent(k);
@@ -310,6 +315,8 @@ static int explain(struct ramet_err *err, const struct ramet_vm *vm, unsigned n,
 			   : r == -EAGAIN ? "; the limit of threads is reached (ulimit -u)"
 					  : "";
 
+	if (r == -ESRCH)
+		return err_set(err, r, "cannot fork '%s': it has just ended", vm->name);
 	return err_set(err, r, "cannot fork '%s' into %u: %s%s; it goes on as before", vm->name, n,
 		strerror(-r), hint);
 }

@@ -62,6 +62,8 @@ static int restore_view(struct reset *k, struct view *view)
 	if (r > RESTORE_PAGES_MAX)
 		return -E2BIG;
 	for (uint64_t s = 0; s < spans && r >= 0; s++) {
+		if (view->span[s] == VIEW_POISONED)
+			return -E2BIG;
 		if (!k->dirty[s])
 			continue;
 		r = view_private_pages(view, s, bitmap);

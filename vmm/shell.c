@@ -49,7 +49,7 @@ static void complete_io(struct vcpu *vcpu)
 static void run_until_stopped(struct vcpu *vcpu)
 {
 	struct shell *sh = vcpu->shell;
-	bool runnable = true;
+	bool runnable = vcpu_wanted(vcpu);
 
 	hurry_slice(NEWBORN_SLICE_NS);
 	while (!atomic_load(&sh->stop)) {
@@ -59,7 +59,9 @@ static void run_until_stopped(struct vcpu *vcpu)
 		}
 		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
 			runnable = vcpu_exit(vcpu);
-		} else if (errno != EINTR && errno != EAGAIN) {
+		} else if (errno == EINTR || errno == EAGAIN) {
+			runnable = vcpu_wanted(vcpu);
+		} else {
 			vcpu_failed(vcpu, -errno);
 			runnable = false;
 		}
@@ -241,6 +243,13 @@ int shell_stop_then(
 	return shell_await(sh);
 }
 
+void shell_interrupt(struct shell *sh)
+{
+	for (unsigned i = 0; i < sh->machine->cpus; i++)
+		if (sh->vcpu[i].has_thread)
+			pthread_kill(sh->vcpu[i].thread, KICK_SIGNAL);
+}
+
 int shell_stop(struct shell *sh, struct machine_state *state)
 {
 	return shell_stop_then(sh, state, NULL, NULL);
@@ -361,6 +370,8 @@ int shell_new(struct machine *machine, struct shell **out)
 		sh->vcpu[i].fd = -1;
 	}
 	r = view_new(&machine->arena, &sh->view);
+	if (!r)
+		sh->view->shell = sh;
 	if (!r)
 		r = make_vm(sh);
 	for (unsigned i = 0; i < machine->cpus && !r; i++)

@@ -91,12 +91,17 @@ int shell_stop_then(
 	struct shell *sh, struct machine_state *state, void (*then)(void *arg), void *arg);
 int shell_save(struct shell *sh, struct machine_state *state);
 
+/* Makes its vCPUs leave the guest for a moment; they go in again only if vcpu_wanted(). */
+void shell_interrupt(struct shell *sh);
+
 /* Installs the (empty) handler of the signal that interrupts KVM_RUN. */
 int shell_signal_init(void);
 
 /* Implemented by the VM (vcpu.c): handles one exit of a running vCPU. Returns false when this vCPU
  * must not enter the guest again until the VM is stopped. */
 bool vcpu_exit(struct vcpu *vcpu);
+/* Its VM has neither ended nor failed. */
+bool vcpu_wanted(const struct vcpu *vcpu);
 /* KVM_RUN failed with -errno. */
 void vcpu_failed(struct vcpu *vcpu, int error);
 

@@ -68,7 +68,12 @@ bool vcpu_exit(struct vcpu *vcpu)
 		vm_fail(vm, "vCPU %u: unknown KVM exit %u", vcpu->index, run->exit_reason);
 		return false;
 	}
-	return atomic_load_explicit(&vm->exit_status, memory_order_relaxed) < 0;
+	return vcpu_wanted(vcpu);
+}
+
+bool vcpu_wanted(const struct vcpu *vcpu)
+{
+	return atomic_load_explicit(&vcpu->shell->vm->exit_status, memory_order_relaxed) < 0;
 }
 
 void vcpu_failed(struct vcpu *vcpu, int error)

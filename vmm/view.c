@@ -374,11 +374,20 @@ void view_set_source(struct view *view, struct generation *source)
 
 void view_poison(struct view *view, uint64_t span)
 {
-	void *p = mmap(view->base + (span << SPAN_SHIFT), SPAN_SIZE, PROT_NONE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+	uint8_t *base = view->base + (span << SPAN_SHIFT);
+	uint64_t bitmap[SPAN_PAGES / 64];
+	unsigned n;
 
-	if (p != MAP_FAILED)
-		view->span[span] = VIEW_POISONED;
+	view->span[span] = VIEW_POISONED;
+	if (view_private_pages(view, span, bitmap) < 0)
+		return;
+	for (unsigned i = 0; i < SPAN_PAGES; i += n ? n : 1) {
+		for (n = 0; i + n < SPAN_PAGES && !(bitmap[(i + n) / 64] >> ((i + n) % 64) & 1);)
+			n++;
+		if (n)
+			mmap(base + i * PAGE_SIZE, n * PAGE_SIZE, PROT_NONE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+	}
 }
 
 void view_wake(struct view *view, uint64_t off, uint64_t len)

@@ -50,9 +50,11 @@ enum {
 #define VIEW_BLOCKS_MAX	 8u /* in all spans, until the view is blanked */
 
 struct generation;
+struct shell;
 
 struct view {
 	struct view_arena *arena;
+	struct shell *shell; /* whose it is */
 	unsigned slot;
 	bool in_use;   /* guarded by the arena's lock */
 	uint8_t *base; /* RAM offset 0 */
@@ -114,8 +116,11 @@ int view_blank(struct view *view);
 /* Who fills absent spans from now on. */
 void view_set_source(struct view *view, struct generation *source);
 
-/* Makes an ABSENT span one that cannot be touched (EFAULT to KVM, SIGBUS-free): it could not be
- * filled. */
+/*
+ * A span could not be filled: what it lacks can no longer be touched (EFAULT to KVM). What is
+ * private in it stays, for a VM may be forked before it notices, and its children must not inherit
+ * what it had before it wrote there.
+ */
 void view_poison(struct view *view, uint64_t span);
 
 /* Lets those go on that wait for a touch of [off, off + len). */
