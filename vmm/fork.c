@@ -73,15 +73,21 @@ static int prepare_child(struct fork *k, struct ramet_vm **out)
 
 	if (r)
 		return r;
-	r = shells_take(c->family, &c->shell);
-	if (!r)
-		r = map_ahead(k, c->shell);
-	if (r) {
-		vm_discard(c);
-		return r;
-	}
+	/* Until the fork is done: a child may end at once, and the worker would stop it while it is
+	 * still being started. */
+	pthread_mutex_lock(&c->op);
 	*out = c;
-	return 0;
+	r = shells_take(c->family, &c->shell);
+	return r ? r : map_ahead(k, c->shell);
+}
+
+static void discard_children(struct fork *k)
+{
+	for (unsigned i = 0; i < k->n; i++)
+		if (k->child[i]) {
+			pthread_mutex_unlock(&k->child[i]->op);
+			vm_discard(k->child[i]);
+		}
 }
 
 static int prepare(struct fork *k)
@@ -100,9 +106,7 @@ static int prepare(struct fork *k)
 /* Gives back what prepare() got; the VM goes on as it was. */
 static void undo(struct fork *k)
 {
-	for (unsigned i = 0; i < k->n; i++)
-		if (k->child[i])
-			vm_discard(k->child[i]);
+	discard_children(k);
 	shells_give(k->vm->family, k->shell);
 	if (k->gen && k->gen == k->vm->birth && !k->reuse) {
 		machine_state_put(k->gen->state);
@@ -301,8 +305,7 @@ static int fork_locked(struct fork *k, bool run)
 	else
 		shells_give(vm->family, k->old_shell);
 	if (r)
-		for (unsigned i = 0; i < k->n; i++)
-			vm_discard(k->child[i]);
+		discard_children(k);
 	generation_put(k->gen);
 	return r;
 }
@@ -359,6 +362,7 @@ int ramet_fork(struct ramet_vm *vm, unsigned n, unsigned flags, struct ramet_vm 
 		for (unsigned i = 0; i < n; i++) {
 			vm_link(k.child[i]);
 			children[i] = k.child[i];
+			pthread_mutex_unlock(&k.child[i]->op);
 		}
 		if (times)
 			*times = (struct ramet_fork_times){

@@ -326,10 +326,12 @@ void vm_release(struct ramet_vm *vm)
 
 void vm_discard(struct ramet_vm *vm)
 {
+	pthread_mutex_lock(&vm->op);
 	if (vm->state == RAMET_RUNNING && vm->shell)
 		shell_stop(vm->shell, NULL);
 	vm_release(vm);
 	vm->state = RAMET_STOPPED;
+	pthread_mutex_unlock(&vm->op);
 	ramet_vm_put(vm);
 }
 
