@@ -34,15 +34,15 @@ static void acknowledge(struct shell *sh, int error)
 }
 
 /* An exit is only finished when KVM_RUN is entered again (api.rst): do that without running the
- * guest. */
-static void complete_io(struct vcpu *vcpu)
+ * guest. Of a VM that has ended, too, or it would be finished in the next VM of this shell. */
+static void complete_io(struct vcpu *vcpu, bool runnable)
 {
 	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 	for (int i = 0; i < 64; i++) {
 		if (ioctl(vcpu->fd, KVM_RUN, 0) < 0 && errno != EAGAIN)
 			break;
-		if (!vcpu_exit(vcpu))
-			break;
+		if (runnable)
+			runnable = vcpu_exit(vcpu);
 	}
 }
 
@@ -66,8 +66,7 @@ static void run_until_stopped(struct vcpu *vcpu)
 			runnable = false;
 		}
 	}
-	if (runnable)
-		complete_io(vcpu);
+	complete_io(vcpu, runnable);
 }
 
 /* No vCPU is saved while another one runs: it could still send an interrupt, which would be lost.

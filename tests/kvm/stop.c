@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "tests/kvm/common.h"
+#include "vmm/vm.h" /* vm_fail() */
 
 #define CHAIN	   16
 #define FULL_CHECK 1000 /* see verify-tree.c */
@@ -229,6 +230,32 @@ static void test_newborns(void **state)
 	assert_no_leak(before);
 }
 
+/*
+ * A VM that fails does so between an exit of its vCPU and the KVM_RUN that would finish it: that
+ * must not be left to the VM that gets its shell next.
+ */
+static void test_failed_at_an_exit(void **state)
+{
+	struct resources before = resources_now();
+	struct family f = launch("verify", ARGS, MEMORY, 1);
+
+	for (unsigned i = 0; i < many_or_few(100, 20); i++) {
+		struct ramet_vm *child = fork_one(f.root);
+		struct ramet_stat st;
+
+		await_beats(child, 3);
+		vm_fail(child, "round %u", i);
+		assert_ok(ramet_wait(child, RAMET_EV_STOPPED, 0, WAIT_MS), NULL);
+		ramet_vm_stat(child, &st);
+		assert_int_equal(st.state, RAMET_FAILED);
+		assert_int_equal(st.report, RAMET_REPORT_NONE);
+		stop_and_put(child);
+		assert_healthy(f.root);
+	}
+	finish(&f);
+	assert_no_leak(before);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -240,6 +267,7 @@ int main(void)
 		cmocka_unit_test(test_exit_status),
 		cmocka_unit_test(test_race),
 		cmocka_unit_test(test_newborns),
+		cmocka_unit_test(test_failed_at_an_exit),
 	};
 
 	return kvm_run_tests(tests);
