@@ -84,7 +84,10 @@ int ramet_family_check(struct ramet_family *f, struct ramet_err *err)
 	int r;
 
 	/* What is under way in the background holds references of its own. */
-	worker_drain(f);
+	if (worker_drain(f))
+		return err_set(err, -ENOMEM,
+			"cannot check '%s': out of memory, so what its VMs hold is not settled",
+			f->cfg.name);
 	vm = family_snapshot(f, &n);
 	if (!vm)
 		return err_set(err, -ENOMEM, "out of memory");

@@ -289,8 +289,9 @@ static int fork_locked(struct fork *k, bool run)
 	struct ramet_vm *vm = k->vm;
 	int r;
 
-	worker_throttle(vm->family);
-	r = prepare(k);
+	r = worker_throttle(vm->family);
+	if (!r)
+		r = prepare(k);
 	if (!r && !k->reuse)
 		r = freeze(k);
 	if (r) {

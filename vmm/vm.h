@@ -141,10 +141,11 @@ void worker_settle(struct ramet_family *f, struct generation *g);
 void worker_free(struct ramet_family *f, struct generation *g);
 /* Stops a VM whose guest has ended it; takes over a reference. */
 void worker_exited(struct ramet_vm *vm);
-/* Waits while so many generations are unsettled that reads through them would get slow. */
-void worker_throttle(struct ramet_family *f);
-/* Waits until it has nothing left to do. */
-void worker_drain(struct ramet_family *f);
+/* Waits while so many generations are unsettled that reads through them would get slow. -ENOMEM:
+ * they cannot be settled now. */
+int worker_throttle(struct ramet_family *f);
+/* Waits until it has nothing left to do. -ENOMEM: what is left cannot be done now. */
+int worker_drain(struct ramet_family *f);
 
 /* fault.c: fills the spans that vCPUs, and others, touch. */
 int faults_start(struct ramet_family *f);

@@ -30,6 +30,7 @@ struct worker {
 	struct ramet_vm *exited;
 	unsigned draining;
 	bool quit, busy;
+	bool stuck; /* the oldest could not be settled, for want of memory */
 };
 
 static void drop_from_queue(struct worker *w, struct generation *g)
@@ -99,8 +100,11 @@ static bool step(struct ramet_family *f, struct worker *w)
 	/* One that died meanwhile stays queued until it is freed, above. */
 	if (!r && atomic_load(&g->settled))
 		drop_from_queue(w, g);
-	if (r)
+	w->stuck = r;
+	if (r) {
+		pthread_cond_broadcast(&w->idle);
 		wait_ns(w, RETRY_NS);
+	}
 	return true;
 }
 
@@ -202,25 +206,34 @@ void worker_exited(struct ramet_vm *vm)
 	pthread_mutex_unlock(&w->lock);
 }
 
-void worker_drain(struct ramet_family *f)
+int worker_drain(struct ramet_family *f)
 {
 	struct worker *w = f->worker;
+	int r = 0;
 
 	pthread_mutex_lock(&w->lock);
 	w->draining++;
+	w->stuck = false;
 	pthread_cond_signal(&w->cond);
-	while (w->busy || w->settle || w->dead || w->exited)
+	while ((w->busy || w->settle || w->dead || w->exited) && !w->stuck)
 		pthread_cond_wait(&w->idle, &w->lock);
+	if (w->stuck)
+		r = -ENOMEM;
 	w->draining--;
 	pthread_mutex_unlock(&w->lock);
+	return r;
 }
 
-void worker_throttle(struct ramet_family *f)
+int worker_throttle(struct ramet_family *f)
 {
 	struct worker *w = f->worker;
+	int r = 0;
 
 	pthread_mutex_lock(&w->lock);
-	while (w->n_settle >= UNSETTLED_MAX)
+	while (w->n_settle >= UNSETTLED_MAX && !w->stuck)
 		pthread_cond_wait(&w->idle, &w->lock);
+	if (w->n_settle >= UNSETTLED_MAX)
+		r = -ENOMEM;
 	pthread_mutex_unlock(&w->lock);
+	return r;
 }

@@ -207,6 +207,39 @@ static void test_launch_no_descriptors(void **state)
 	assert_no_leak(before);
 }
 
+/* A family with no frame to spare: what its clones wrote cannot be resolved when they are forked. A
+ * fork that would have to wait for it is refused. */
+static void test_full_pool(void **state)
+{
+	struct resources before = resources_now();
+	struct ramet_config cfg = { .guest = "count", .memory = MEMORY, .max_pool = MEMORY };
+	struct family f = launch_config(&cfg);
+	struct ramet_vm *clone[12], *child[12];
+	struct ramet_err err = { "" };
+	unsigned n = 0;
+	int r = 0;
+
+	fork_many(f.root, 12, clone);
+	for (unsigned i = 0; i < 12; i++)
+		await_beats(clone[i], 1);
+	while (n < 12) {
+		r = ramet_fork(clone[n], 1, 0, &child[n], NULL, &err);
+		if (r)
+			break;
+		n++;
+	}
+	assert_int_equal(r, -ENOMEM);
+	assert_true(strlen(err.msg) > 0);
+	await_beats(clone[n], 3);
+	assert_int_equal(ramet_family_check(f.family, &err), -ENOMEM);
+	while (n)
+		stop_and_put(child[--n]);
+	for (unsigned i = 0; i < 12; i++)
+		stop_and_put(clone[i]);
+	finish(&f);
+	assert_no_leak(before);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -217,6 +250,7 @@ int main(void)
 		cmocka_unit_test(test_wait),
 		cmocka_unit_test(test_no_descriptors),
 		cmocka_unit_test(test_launch_no_descriptors),
+		cmocka_unit_test(test_full_pool),
 	};
 
 	return kvm_run_tests(tests);
