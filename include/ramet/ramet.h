@@ -20,12 +20,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define RAMET_NAME_MAX	 64u
-#define RAMET_CPUS_MAX	 8u
-#define RAMET_MEMORY_MIN (16ull << 20)
-#define RAMET_MEMORY_MAX (64ull << 30)
-#define RAMET_FORK_MAX	 4096u /* children of one fork */
-#define RAMET_DISKS_MAX	 4u
+#define RAMET_NAME_MAX	      64u
+#define RAMET_HEADROOM_OF_MAX 80u
+#define RAMET_CPUS_MAX	      8u
+#define RAMET_MEMORY_MIN      (16ull << 20)
+#define RAMET_MEMORY_MAX      (64ull << 30)
+#define RAMET_FORK_MAX	      4096u /* children of one fork */
+#define RAMET_DISKS_MAX	      4u
 
 struct ramet_family;
 struct ramet_vm;
