@@ -49,12 +49,14 @@ json_t *stat_json(const struct ramet_stat *st)
 
 json_t *family_json(const struct ramet_family_stat *st)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "vms",
-		(json_int_t)st->vms, "shells_ready", (json_int_t)st->shells_ready, "generations",
-		(json_int_t)st->generations, "pool_bytes", (json_int_t)st->pool_bytes,
-		"pool_resident_bytes", (json_int_t)st->pool_resident_bytes, "table_bytes",
-		(json_int_t)st->table_bytes, "tables", (json_int_t)st->tables, "duplicate_bytes",
-		(json_int_t)st->duplicate_bytes, "forks", (json_int_t)st->forks, "resets",
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:I}",
+		"vms", (json_int_t)st->vms, "shells_ready", (json_int_t)st->shells_ready,
+		"generations", (json_int_t)st->generations, "pool_bytes",
+		(json_int_t)st->pool_bytes, "pool_resident_bytes",
+		(json_int_t)st->pool_resident_bytes, "table_bytes", (json_int_t)st->table_bytes,
+		"tables", (json_int_t)st->tables, "duplicate_bytes",
+		(json_int_t)st->duplicate_bytes, "headroom_bytes", (json_int_t)st->headroom_bytes,
+		"headroom_of", st->headroom_of, "forks", (json_int_t)st->forks, "resets",
 		(json_int_t)st->resets, "resolved_spans", (json_int_t)st->resolved_spans,
 		"taken_back_spans", (json_int_t)st->taken_back_spans);
 }

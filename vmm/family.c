@@ -8,6 +8,7 @@
 
 #include "vmm/doorbell.h"
 #include "vmm/futex.h"
+#include "vmm/hurry.h"
 #include "vmm/linux-devices.h"
 #include "vmm/serial.h"
 #include "vmm/vm.h"
@@ -125,7 +126,7 @@ static void init_slots(struct ramet_family *f)
 }
 
 /* How far start_family() came, so that stop_family() undoes just that. */
-enum { NOTHING, KVM, MEMORY, VIEWS, FAULTS, WORKER, SHELLS };
+enum { NOTHING, KVM, MEMORY, VIEWS, GUARD, FAULTS, WORKER, SHELLS };
 
 static int start_family(struct ramet_family *f, struct ramet_err *err)
 {
@@ -146,6 +147,10 @@ static int start_family(struct ramet_family *f, struct ramet_err *err)
 	if (r)
 		return r;
 	f->stage = VIEWS;
+	r = guard_start(f);
+	if (r)
+		return r;
+	f->stage = GUARD;
 	r = faults_start(f);
 	if (r)
 		return r;
@@ -155,9 +160,10 @@ static int start_family(struct ramet_family *f, struct ramet_err *err)
 		return r;
 	f->stage = WORKER;
 	r = shells_start(f);
-	if (!r)
-		f->stage = SHELLS;
-	return r;
+	if (r)
+		return r;
+	f->stage = SHELLS;
+	return 0;
 }
 
 static void stop_family(struct ramet_family *f)
@@ -168,6 +174,8 @@ static void stop_family(struct ramet_family *f)
 		shells_stop(f);
 	if (f->stage >= FAULTS)
 		faults_stop(f);
+	if (f->stage >= GUARD)
+		guard_stop(f);
 	if (f->stage >= VIEWS)
 		view_arena_destroy(&f->machine.arena);
 	if (f->stage >= MEMORY)
@@ -285,7 +293,7 @@ static int new_family(
 		return r;
 	}
 	ram_layout_init(&f->ram, f->cfg.memory);
-	pthread_mutex_init(&f->lock, NULL);
+	hurry_mutex_init(&f->lock); /* the guard takes it */
 	pthread_mutex_init(&f->generations_lock, NULL);
 	init_slots(f);
 	f->want_shells = f->cfg.cold ? 0 : f->cfg.shells;
@@ -438,6 +446,7 @@ void ramet_family_stat_quick(struct ramet_family *f, struct ramet_family_stat *s
 	s.shells_ready = f->n_shells;
 	pthread_mutex_unlock(&f->shells_lock);
 	memory_stat(&f->memory, &s);
+	guard_stat(f, &s);
 	*st = s;
 }
 

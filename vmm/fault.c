@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -30,13 +31,16 @@ struct fault_threads {
 static void give_up(struct view *view, uint64_t span)
 {
 	struct ramet_vm *vm = view->shell->vm;
+	char why[GUARD_HINT];
 
 	view_poison(view, span);
 	/* Not loaded yet: it meets the span again. Or it has moved on, and this is its past. */
-	if (!vm || vm->shell != view->shell)
+	if (!vm || vm->shell != view->shell) {
 		return;
-	vm_fail(vm, "it touched memory that could not be provided: the host is out of memory, or "
-		    "the family at its limit");
+	}
+	guard_hint(vm->family, why);
+	vm_fail(vm, "it touched memory that could not be provided%s",
+		why[0] ? why : ": the host is out of memory, or the family at its limit");
 	shell_interrupt(view->shell);
 }
 

@@ -23,7 +23,7 @@ static int copy_runs(struct view *view, struct memory *m, const struct frame_run
 {
 	uint8_t *buf =
 		mmap(NULL, SPAN_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	int r = 0;
+	int r = memory_charge(m, SPAN_SIZE) ? 0 : -ENOMEM;
 
 	if (buf == MAP_FAILED)
 		return -ENOMEM;
@@ -151,7 +151,8 @@ static int fill_span(
 	if (heir && touch == TOUCH_WRITE && atomic_load(&g->span[span]) == GEN_RESOLVED)
 		return take_resolved(view, g, span);
 	r = map_span(view, g, span);
-	if (!r && touch == TOUCH_WRITE && view_writes_on(view, span))
+	if (!r && touch == TOUCH_WRITE && view_writes_on(view, span) &&
+		memory_charge(&g->family->memory, SPAN_SIZE))
 		view_copy_ahead(view, span);
 	return r;
 }

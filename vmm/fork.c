@@ -313,16 +313,17 @@ static int fork_locked(struct fork *k, bool run)
 
 static int explain(struct ramet_err *err, const struct ramet_vm *vm, unsigned n, int r)
 {
+	char why[GUARD_HINT];
 	const char *hint = r == -EMFILE || r == -ENFILE ? "; raise the limit of open files (ulimit "
 							  "-n): a VM takes one and one per vCPU"
-			   : r == -ENOMEM ? "; stop some clones, or give the host more memory"
+			   : r == -ENOMEM ? "; stop some clones, or give it more memory"
 			   : r == -EAGAIN ? "; the limit of threads is reached (ulimit -u)"
 					  : "";
 
 	if (r == -ESRCH)
 		return err_set(err, r, "cannot fork '%s': it has just ended", vm->name);
-	return err_set(err, r, "cannot fork '%s' into %u: %s%s; it goes on as before", vm->name, n,
-		strerror(-r), hint);
+	return err_set(err, r, "cannot fork '%s' into %u: %s%s%s; it goes on as before", vm->name,
+		n, strerror(-r), guard_hint(vm->family, why), hint);
 }
 
 int ramet_fork(struct ramet_vm *vm, unsigned n, unsigned flags, struct ramet_vm **children,

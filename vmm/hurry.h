@@ -27,9 +27,10 @@
  * Who fills spans is above those that wait for it, since they may not sleep: a vCPU that has been
  * sent a signal to stop, and then touches an absent span from inside the kernel, faults again and
  * again until it is filled (handle_userfault() does not sleep with a signal pending, and such
- * faults are only given up for a fatal one). The locks on the way inherit priorities.
+ * faults are only given up for a fatal one). The locks on the way inherit priorities. Above
+ * them is who sees that they use all memory up.
  */
-enum { HURRY_PRIORITY = 1, FILL_PRIORITY = 2 };
+enum { HURRY_PRIORITY = 1, FILL_PRIORITY = 2, GUARD_PRIORITY = 3 };
 
 struct hurry {
 	int policy;

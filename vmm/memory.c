@@ -85,7 +85,7 @@ static const struct mmu_ops mmu_ops = {
  * next would else have it zeroed first. */
 static void punch(struct memory *m, uint64_t first, uint64_t n)
 {
-	if (n < POOL_BLOCK_FRAMES || m->pool.n_free >= KEEP_BLOCKS)
+	if (n < POOL_BLOCK_FRAMES || m->pool.n_free >= KEEP_BLOCKS || atomic_load(&m->sparing))
 		fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 			(off_t)(first * PAGE_SIZE), (off_t)(n * PAGE_SIZE));
 }
@@ -159,7 +159,9 @@ int memory_init(struct memory *m, const struct ram_layout *ram, uint64_t max_byt
 	uint64_t blocks = pool_blocks(ram, max_bytes);
 	void *counts = sparse(pool_memory(blocks));
 
-	*m = (struct memory){ .ram = ram, .fd = -1, .max_tables = TABLES_MAX };
+	*m = (struct memory){
+		.ram = ram, .fd = -1, .max_tables = TABLES_MAX, .granted = INT64_MAX
+	};
 	if (!counts)
 		return -ENOMEM;
 	pool_init(&m->pool, blocks, counts, &pool_ops, m);
@@ -266,6 +268,30 @@ void memory_put_root(struct memory *m, struct mmu_root *root)
 	free(root);
 }
 
+void memory_spare(struct memory *m, bool on)
+{
+	if (atomic_exchange(&m->sparing, on) || !on)
+		return;
+	lock(m);
+	/* The blocks that keep their memory are at the bottom of the stack: see punch(). */
+	for (uint64_t i = 0; i < m->pool.n_free && i < KEEP_BLOCKS; i++)
+		punch(m, m->pool.free[i] * (uint64_t)POOL_BLOCK_FRAMES, POOL_BLOCK_FRAMES);
+	unlock(m);
+}
+
+void memory_grant(struct memory *m, uint64_t bytes)
+{
+	atomic_store(&m->granted, bytes < INT64_MAX ? (int64_t)bytes : INT64_MAX);
+}
+
+bool memory_charge(struct memory *m, uint64_t bytes)
+{
+	if (atomic_fetch_sub(&m->granted, (int64_t)bytes) >= (int64_t)bytes)
+		return true;
+	atomic_fetch_add(&m->granted, (int64_t)bytes);
+	return false;
+}
+
 void memory_trim(struct memory *m)
 {
 	lock(m);
@@ -343,6 +369,8 @@ int memory_store_span(struct memory *m, struct mmu_root *root, uint64_t span,
 		bitmap = every;
 		n = MMU_SLOTS;
 	}
+	if (!memory_charge(m, n * PAGE_SIZE))
+		return -ENOMEM;
 	lock(m);
 	r = pool_alloc(&m->pool, n, &first);
 	unlock(m);

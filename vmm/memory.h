@@ -31,6 +31,8 @@ struct memory {
 	} idle[MEMORY_IDLE_MAX];
 	unsigned n_idle;
 	struct mmu mmu;
+	_Atomic int64_t granted; /* see memory_grant() */
+	atomic_bool sparing;	 /* see memory_spare() */
 	/* Tables and their descriptors: sparse arrays; table i has "physical address" i * 4096. */
 	_Atomic uint64_t (*table)[MMU_SLOTS];
 	struct mmu_table *descriptor;
@@ -52,6 +54,13 @@ int memory_new_root(struct memory *m, struct mmu_root **root, uint64_t *frame);
 /* One that shares every PTE table with src. */
 int memory_fork_root(struct memory *m, struct mmu_root *src, struct mmu_root **root);
 void memory_put_root(struct memory *m, struct mmu_root *root);
+/* While it is on, no free frame keeps its memory. */
+void memory_spare(struct memory *m, bool on);
+/* Bytes that may be taken of the host's memory until the next grant; without limit before the
+ * first. Storing a span is charged to it. */
+void memory_grant(struct memory *m, uint64_t bytes);
+/* Charges something else to it. False: no more may be taken. */
+bool memory_charge(struct memory *m, uint64_t bytes);
 /* Gives memory of frames that nothing refers to any more back to the host. Takes a while. */
 void memory_trim(struct memory *m);
 

@@ -175,6 +175,7 @@ int ramet_reset(struct ramet_vm *vm, struct ramet_err *err)
 {
 	struct reset k = { .vm = vm, .request_ns = now_ns() };
 	int r = vm_lock_alive(vm, "reset", err);
+	char why[GUARD_HINT];
 	struct hurry hurry;
 
 	if (r)
@@ -193,5 +194,7 @@ int ramet_reset(struct ramet_vm *vm, struct ramet_err *err)
 		atomic_fetch_add(&vm->family->resets, 1);
 	pthread_mutex_unlock(&vm->op);
 	hurry_end(&hurry);
-	return r ? err_set(err, r, "cannot reset '%s': %s", vm->name, strerror(-r)) : 0;
+	return r ? err_set(err, r, "cannot reset '%s': %s%s", vm->name, strerror(-r),
+			   guard_hint(vm->family, why))
+		 : 0;
 }

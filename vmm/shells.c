@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 
+#include "vmm/hurry.h"
 #include "vmm/vm.h"
 
 /* A used shell is dropped for good when this many are ready beyond what is wanted. */
@@ -19,11 +20,19 @@ static struct shell *pop(struct shell **list)
 	return sh;
 }
 
-/* Makes a used shell as good as new: no page, no vCPU running, nobody's. */
-static int blank(struct shell *sh)
+/* Makes a used shell as good as new: no page, no vCPU running, nobody's. Others may wait for the
+ * memory. */
+static int blank(struct ramet_family *f, struct shell *sh)
 {
-	int r = view_close(sh->view);
+	bool tight = guard_tight(f);
+	struct hurry hurry;
+	int r;
 
+	if (tight)
+		hurry = hurry_begin();
+	r = view_close(sh->view);
+	if (tight)
+		hurry_end(&hurry);
 	sh->vm = NULL;
 	return r ? r : view_blank(sh->view);
 }
@@ -34,7 +43,7 @@ static struct shell *refill(
 {
 	struct shell *sh = used;
 
-	if (used && (drop || blank(used))) {
+	if (used && (drop || blank(f, used))) {
 		shell_free(used);
 		sh = NULL;
 	} else if (!used && shell_new(&f->machine, &sh)) {
@@ -121,6 +130,8 @@ int shells_take(struct ramet_family *f, struct shell **out)
 {
 	struct shell *sh = NULL;
 
+	if (guard_tight(f))
+		return -ENOMEM;
 	pthread_mutex_lock(&f->shells_lock);
 	if (!f->cfg.cold) {
 		sh = pop(&f->shells);

@@ -37,8 +37,8 @@ struct ramet_vm {
 	/* One operation (fork, pause, resume, reset, stop) at a time. */
 	pthread_mutex_t op;
 	_Atomic enum ramet_state state;
-	char failure[160]; /* written before state becomes RAMET_FAILED */
-	bool ran;	   /* it may differ from its birth generation */
+	char failure[RAMET_FAILURE_MAX]; /* written before state becomes RAMET_FAILED */
+	bool ran;			 /* it may differ from its birth generation */
 	struct shell *shell;
 	struct generation *birth; /* what it runs from */
 	struct generation *home;  /* what a reset goes back to; NULL: it booted */
@@ -91,6 +91,7 @@ struct ramet_family {
 	struct generation *all_generations;
 	uint64_t n_generations;
 	struct fault_threads *faults;
+	struct guard *guard;
 };
 
 /* family.c: references to all VMs, parents first, so that they can be looked at without the lock.
@@ -146,6 +147,17 @@ void worker_exited(struct ramet_vm *vm);
 int worker_throttle(struct ramet_family *f);
 /* Waits until it has nothing left to do. -ENOMEM: what is left cannot be done now. */
 int worker_drain(struct ramet_family *f);
+
+/* guard.c: sees to it that the kernel has no reason to kill the family for want of memory. */
+int guard_start(struct ramet_family *f);
+void guard_stop(struct ramet_family *f);
+/* Memory is so short that nothing new may begin. */
+bool guard_tight(const struct ramet_family *f);
+/* Fills in what it knows: the headroom. */
+void guard_stat(struct ramet_family *f, struct ramet_family_stat *st);
+/* When memory is short: ": the host has 3 MiB of its 128 MiB left"; else "". */
+#define GUARD_HINT 160
+const char *guard_hint(struct ramet_family *f, char buf[GUARD_HINT]);
 
 /* fault.c: fills the spans that vCPUs, and others, touch. */
 int faults_start(struct ramet_family *f);

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "vmm/futex.h"
+#include "vmm/hurry.h"
 #include "vmm/vm.h"
 
 /* A generation is left alone for so long after its fork: those who were just born need the CPUs and
@@ -58,6 +59,16 @@ static void wait_ns(struct worker *w, uint64_t ns)
 	pthread_cond_timedwait(&w->cond, &w->lock, &until);
 }
 
+/* It may have been failed for the memory that it has. */
+static void stop_exited(struct ramet_vm *vm)
+{
+	struct hurry hurry = hurry_begin();
+
+	ramet_stop(vm, NULL);
+	hurry_end(&hurry);
+	ramet_vm_put(vm);
+}
+
 /* Does one thing; the lock is held on entry and exit. Returns false if there was nothing to do. */
 static bool step(struct ramet_family *f, struct worker *w)
 {
@@ -69,8 +80,7 @@ static bool step(struct ramet_family *f, struct worker *w)
 	if (vm) {
 		w->exited = vm->next_exited;
 		pthread_mutex_unlock(&w->lock);
-		ramet_stop(vm, NULL);
-		ramet_vm_put(vm);
+		stop_exited(vm);
 		pthread_mutex_lock(&w->lock);
 		return true;
 	}

@@ -31,7 +31,6 @@ struct pool {
 	uint64_t small;	       /* the block that short runs are cut from, and */
 	unsigned small_pos;    /* its first frame not handed out; POOL_BLOCK_FRAMES: none */
 	uint64_t n_free;       /* blocks on the stack of free ones */
-	uint64_t n_kept;       /* of those, how many have not been released */
 	uint64_t in_use, peak; /* frames with references */
 	uint32_t *refs;	       /* [blocks * 512] */
 	uint16_t *used;	       /* [blocks] frames in use */

@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #define RAMET_NAME_MAX	      64u
+#define RAMET_FAILURE_MAX     224u
 #define RAMET_HEADROOM_OF_MAX 80u
 #define RAMET_CPUS_MAX	      8u
 #define RAMET_MEMORY_MIN      (16ull << 20)
@@ -79,7 +80,7 @@ struct ramet_stat {
 	uint64_t id; /* 0: the VM that booted; else the clone id */
 	uint64_t parent_id;
 	char name[RAMET_NAME_MAX];
-	char failure[160]; /* why, when state is RAMET_FAILED */
+	char failure[RAMET_FAILURE_MAX]; /* why, when state is RAMET_FAILED */
 	enum ramet_state state;
 	unsigned cpus;
 	uint64_t memory;
@@ -111,6 +112,11 @@ struct ramet_family_stat {
 	/* Held more than once without having been changed, at most. Counted when asked for, by
 	 * comparing what VMs copied or took back after a fork. */
 	uint64_t duplicate_bytes;
+	/* Memory that it may still have before the kernel kills somebody, and whose limit that is
+	 * ("the host", "the control group '/x'"); up to a second old. When there is next to none no
+	 * VM is made, and one that runs fails. */
+	uint64_t headroom_bytes;
+	char headroom_of[RAMET_HEADROOM_OF_MAX];
 	uint64_t forks, resets, resolved_spans, taken_back_spans;
 };
 
