@@ -34,7 +34,8 @@ static void give_up(struct view *view, uint64_t span)
 	char why[GUARD_HINT];
 
 	view_poison(view, span);
-	/* Not loaded yet: it meets the span again. Or it has moved on, and this is its past. */
+	/* Not loaded yet: then vcpu_may_begin() sees it. Or it has moved on, and this is its past.
+	 */
 	if (!vm || vm->shell != view->shell) {
 		return;
 	}

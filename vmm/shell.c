@@ -49,7 +49,7 @@ static void complete_io(struct vcpu *vcpu, bool runnable)
 static void run_until_stopped(struct vcpu *vcpu)
 {
 	struct shell *sh = vcpu->shell;
-	bool runnable = vcpu_wanted(vcpu);
+	bool runnable = vcpu_may_begin(vcpu);
 
 	hurry_slice(NEWBORN_SLICE_NS);
 	while (!atomic_load(&sh->stop)) {
@@ -216,6 +216,8 @@ int shell_load(struct shell *sh, const struct machine_state *state)
 	sh->load = state;
 	command(sh, VCPU_LOAD);
 	r = shell_await(sh) ? shell_await(sh) : r;
+	if (!r && sh->view->poisoned) /* it could not look at the guest's memory */
+		r = -ENOMEM;
 	forget_preload(sh);
 	return r;
 }

@@ -102,6 +102,8 @@ int shell_signal_init(void);
 bool vcpu_exit(struct vcpu *vcpu);
 /* Its VM has neither ended nor failed. */
 bool vcpu_wanted(const struct vcpu *vcpu);
+/* Nor does it, before it runs, because its memory is not whole. */
+bool vcpu_may_begin(const struct vcpu *vcpu);
 /* KVM_RUN failed with -errno. */
 void vcpu_failed(struct vcpu *vcpu, int error);
 

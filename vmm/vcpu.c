@@ -76,6 +76,15 @@ bool vcpu_wanted(const struct vcpu *vcpu)
 	return atomic_load_explicit(&vcpu->shell->vm->exit_status, memory_order_relaxed) < 0;
 }
 
+bool vcpu_may_begin(const struct vcpu *vcpu)
+{
+	if (__atomic_load_n(&vcpu->shell->view->poisoned, __ATOMIC_ACQUIRE))
+		vm_fail(vcpu->shell->vm,
+			"some of its memory could not be provided when KVM looked at it before it "
+			"ran: out of memory");
+	return vcpu_wanted(vcpu);
+}
+
 void vcpu_failed(struct vcpu *vcpu, int error)
 {
 	if (error == -EFAULT)

@@ -303,8 +303,9 @@ bool view_writes_on(struct view *view, uint64_t span)
 
 void view_copy_ahead(struct view *view, uint64_t span)
 {
-	if (!madvise(view->base + (span << SPAN_SHIFT), SPAN_SIZE, MADV_POPULATE_WRITE))
-		view->flags[span] |= VIEW_COPIES;
+	/* It may have copied some even if it fails. */
+	madvise(view->base + (span << SPAN_SHIFT), SPAN_SIZE, MADV_POPULATE_WRITE);
+	view->flags[span] |= VIEW_COPIES;
 }
 
 static int remap_anonymous(struct view *view, int prot)
@@ -318,6 +319,7 @@ static int remap_anonymous(struct view *view, int prot)
 	view->pieces = 0;
 	memset(view->span, VIEW_ABSENT, spans_of(view->arena));
 	memset(view->flags, 0, spans_of(view->arena));
+	view->poisoned = false;
 	view->n_placed = 0;
 	view->written_next = view->written_row = 0;
 	return 0;
@@ -379,6 +381,7 @@ void view_poison(struct view *view, uint64_t span)
 	unsigned n;
 
 	view->span[span] = VIEW_POISONED;
+	__atomic_store_n(&view->poisoned, true, __ATOMIC_RELEASE);
 	if (view_private_pages(view, span, bitmap) < 0)
 		return;
 	for (unsigned i = 0; i < SPAN_PAGES; i += n ? n : 1) {

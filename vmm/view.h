@@ -61,6 +61,7 @@ struct view {
 	/* Guards all below, and every change of the mapping. */
 	pthread_mutex_t lock;
 	struct generation *source; /* fills absent spans; NULL: nobody does */
+	bool poisoned;		   /* some span is; read without the lock, too */
 	bool unserved;		   /* somebody waits for a span that had no source to fill it */
 	unsigned pieces;	   /* mappings made; bounds the VMA count */
 	uint8_t *span;		   /* enum view_span of each */

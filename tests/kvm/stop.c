@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "tests/kvm/common.h"
-#include "vmm/vm.h" /* vm_fail() */
+#include "vmm/vm.h" /* vm_fail(), view_poison() */
 
 #define CHAIN	   16
 #define FULL_CHECK 1000 /* see verify-tree.c */
@@ -256,6 +256,35 @@ static void test_failed_at_an_exit(void **state)
 	assert_no_leak(before);
 }
 
+/* What KVM touches of a VM before that one runs may not be had, as of one that runs. */
+static void test_poisoned_before_it_ran(void **state)
+{
+	struct resources before = resources_now();
+	struct family f = launch("verify", ARGS, MEMORY, 1);
+	struct ramet_vm *child;
+	struct ramet_stat st;
+	struct view *view;
+
+	assert_ok(ramet_pause(f.root, NULL), NULL);
+	child = fork_one(f.root);
+	view = child->shell->view;
+	pthread_mutex_lock(&view->lock);
+	view_poison(view, 0);
+	pthread_mutex_unlock(&view->lock);
+	assert_ok(ramet_resume(child, NULL), NULL);
+	assert_ok(ramet_wait(child, RAMET_EV_STOPPED, 0, WAIT_MS), NULL);
+	ramet_vm_stat(child, &st);
+	assert_int_equal(st.state, RAMET_FAILED);
+	assert_int_equal(st.report, RAMET_REPORT_NONE);
+	assert_int_equal(st.heartbeats, 0);
+	assert_non_null(strstr(st.failure, "before it ran"));
+	stop_and_put(child);
+	assert_ok(ramet_resume(f.root, NULL), NULL);
+	await_beats(f.root, FULL_CHECK);
+	finish(&f);
+	assert_no_leak(before);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -268,6 +297,7 @@ int main(void)
 		cmocka_unit_test(test_race),
 		cmocka_unit_test(test_newborns),
 		cmocka_unit_test(test_failed_at_an_exit),
+		cmocka_unit_test(test_poisoned_before_it_ran),
 	};
 
 	return kvm_run_tests(tests);
