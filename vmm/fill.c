@@ -174,6 +174,8 @@ int generation_fill(struct view *view, uint64_t span, int page, enum touch touch
 	}
 	if (page >= 0 && !place_block(view, g, span, (unsigned)page))
 		return 0;
+	if (view->span[span] == VIEW_POISONED)
+		return -ENOMEM;
 	return fill_span(view, g, span, heir, touch);
 }
 

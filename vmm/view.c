@@ -247,6 +247,25 @@ bool view_has_page(const struct view *view, uint64_t span, unsigned page)
 	       (state == VIEW_PARTIAL && view_placed(view, span) >> (page / VIEW_BLOCK_PAGES) & 1);
 }
 
+void view_poison(struct view *view, uint64_t span)
+{
+	uint8_t *base = view->base + (span << SPAN_SHIFT);
+	uint64_t bitmap[SPAN_PAGES / 64];
+	unsigned n;
+
+	view->span[span] = VIEW_POISONED;
+	__atomic_store_n(&view->poisoned, true, __ATOMIC_RELEASE);
+	if (view_private_pages(view, span, bitmap) < 0)
+		return;
+	for (unsigned i = 0; i < SPAN_PAGES; i += n ? n : 1) {
+		for (n = 0; i + n < SPAN_PAGES && !(bitmap[(i + n) / 64] >> ((i + n) % 64) & 1);)
+			n++;
+		if (n)
+			mmap(base + i * PAGE_SIZE, n * PAGE_SIZE, PROT_NONE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+	}
+}
+
 static int copy_in(struct view *view, uint64_t off, uint64_t len, const uint8_t *src)
 {
 	struct uffdio_copy copy = {
@@ -255,8 +274,14 @@ static int copy_in(struct view *view, uint64_t off, uint64_t len, const uint8_t 
 
 	/* EAGAIN: it has been interrupted by a change of the address space, having copied some. */
 	while (ioctl(view->arena->uffd, UFFDIO_COPY, &copy) < 0) {
-		if (errno != EAGAIN)
-			return -errno;
+		if (errno != EAGAIN) {
+			int e = -errno;
+
+			/* What has been copied may have been written to: there is no way back. */
+			if (copy.len < len)
+				view_poison(view, off >> SPAN_SHIFT);
+			return e;
+		}
 		if (copy.copy > 0) {
 			copy.dst += (uint64_t)copy.copy;
 			copy.src += (uint64_t)copy.copy;
@@ -372,25 +397,6 @@ void view_set_source(struct view *view, struct generation *source)
 	pthread_mutex_unlock(&view->lock);
 	if (again)
 		view_wake(view, 0, view->arena->len);
-}
-
-void view_poison(struct view *view, uint64_t span)
-{
-	uint8_t *base = view->base + (span << SPAN_SHIFT);
-	uint64_t bitmap[SPAN_PAGES / 64];
-	unsigned n;
-
-	view->span[span] = VIEW_POISONED;
-	__atomic_store_n(&view->poisoned, true, __ATOMIC_RELEASE);
-	if (view_private_pages(view, span, bitmap) < 0)
-		return;
-	for (unsigned i = 0; i < SPAN_PAGES; i += n ? n : 1) {
-		for (n = 0; i + n < SPAN_PAGES && !(bitmap[(i + n) / 64] >> ((i + n) % 64) & 1);)
-			n++;
-		if (n)
-			mmap(base + i * PAGE_SIZE, n * PAGE_SIZE, PROT_NONE,
-				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
-	}
 }
 
 void view_wake(struct view *view, uint64_t off, uint64_t len)

@@ -95,7 +95,7 @@ uint32_t view_placed(const struct view *view, uint64_t span);
 /*
  * Places the block that a page is in, as private copies of what is at src (readable for all of the
  * block), in a span that is ABSENT or PARTIAL: it is PARTIAL then. -ENOSPC: too many of them, or it
- * is there.
+ * is there. Other errors may leave the span poisoned.
  */
 int view_place(struct view *view, uint64_t span, unsigned page, const uint8_t *src);
 /* The same for any pages [off, off + len) within a span, which becomes PRESENT; more of the span

@@ -97,13 +97,35 @@ static bool may_fail(unsigned long request)
 	return false;
 }
 
+/* Of this thread, too: the next copy into a view stops halfway, and the rest of it fails. */
+static __thread enum { WHOLE, HALF, REST } next_copy;
+
+static int copy_some(int fd, struct uffdio_copy *copy);
+
 int __real_ioctl(int fd, unsigned long request, void *arg);
 int __wrap_ioctl(int fd, unsigned long request, void *arg);
 int __wrap_ioctl(int fd, unsigned long request, void *arg)
 {
 	if (may_fail(request) && failing(request == KVM_CREATE_VM ? EMFILE : ENOMEM))
 		return -1;
+	if (request == UFFDIO_COPY && next_copy != WHOLE)
+		return copy_some(fd, arg);
 	return __real_ioctl(fd, request, arg);
+}
+
+static int copy_some(int fd, struct uffdio_copy *copy)
+{
+	uint64_t len = copy->len;
+	int r = -1;
+
+	if (next_copy == HALF) {
+		copy->len = len / 2;
+		r = __real_ioctl(fd, UFFDIO_COPY, copy);
+		copy->len = len;
+	}
+	next_copy = next_copy == HALF ? REST : WHOLE;
+	errno = r ? ENOMEM : EAGAIN;
+	return -1;
 }
 
 /* ---- operations, each allocation of which fails once ---- */
@@ -203,6 +225,30 @@ static void test_fork_template(void **state)
 	assert_no_leak(before);
 }
 
+/* A block that a newborn needs first is there by half, and so may have been written to. */
+static void test_half_a_block(void **state)
+{
+	struct resources before = resources_now();
+	struct family f = launch_cold("verify", "memory=1M");
+	struct ramet_vm *clone = fork_one(f.root), *child;
+	struct ramet_stat st;
+
+	await_beats(clone, 20);
+	next_copy = HALF;
+	child = fork_one(clone);
+	assert_int_equal(next_copy, WHOLE);
+	assert_ok(ramet_wait(child, RAMET_EV_STOPPED, 0, WAIT_MS), NULL);
+	ramet_vm_stat(child, &st);
+	assert_int_equal(st.state, RAMET_FAILED);
+	assert_int_equal(st.report, RAMET_REPORT_NONE);
+	assert_true(strlen(st.failure) > 0);
+	stop_and_put(child);
+	await_beats(clone, 100);
+	stop_and_put(clone);
+	finish(&f);
+	assert_no_leak(before);
+}
+
 static void test_reset(void **state)
 {
 	struct resources before = resources_now();
@@ -277,6 +323,7 @@ int main(void)
 		cmocka_unit_test(test_fork_booted),
 		cmocka_unit_test(test_fork_dirty_clone),
 		cmocka_unit_test(test_fork_template),
+		cmocka_unit_test(test_half_a_block),
 		cmocka_unit_test(test_reset),
 		cmocka_unit_test(test_launch),
 	};
