@@ -8,7 +8,7 @@
  * fault.c) or PRESENT: mapped shared (the VM that booted writes pool frames) or privately (the
  * kernel copies a page when the guest first writes it). A few spans, those that a newborn needs
  * first, may be PARTIAL: some blocks of pages have been placed there, the rest is still caught.
- * Only this file maps, moves and unmaps guest memory.
+ * Only view.c maps, moves and unmaps guest memory.
  *
  * Views live in one arena with a fixed stride, so that an address names its view.
  */
@@ -74,6 +74,16 @@ struct view {
 	uint64_t written_next; /* the span after the last one that was filled to be written to */
 	unsigned written_row;  /* how many in a row these were */
 };
+
+static inline uint64_t view_spans(const struct view_arena *arena)
+{
+	return arena->len >> SPAN_SHIFT;
+}
+
+/* How mremap(2) moves a span. The range stays mapped where it was, empty: in a hole the kernel
+ * could put what somebody else maps, which the view would then overwrite. Linux 5.7, for files
+ * 5.13. */
+#define VIEW_MOVE (MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)
 
 /* Reserves address space for views of `len` bytes over the pool's file. Owns none of the fds but
  * uffd. */
