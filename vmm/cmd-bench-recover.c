@@ -19,12 +19,14 @@
 #define STEADY	    5u	/* windows over which a rate is averaged to call it recovered */
 #define WINDOWS_MAX 3000u
 #define WAIT_MS	    600000
+#define NEVER	    WINDOWS_MAX
 
 enum { PARENT, CHILD, SIDES };
 
 struct options {
 	uint64_t memory, dirty;
 	unsigned after; /* windows watched after the fork */
+	unsigned child; /* windows after which the child is stopped */
 	const char *json, *plot;
 };
 
@@ -142,8 +144,10 @@ static int make_live(struct ramet_vm **vm, uint64_t pages, struct ramet_err *err
 	return wait_pages(clone, pages_written(clone), pages);
 }
 
-static int watch_fork(struct result *r, struct ramet_vm *vm, unsigned after, struct ramet_err *err)
+static int watch_fork(
+	struct result *r, struct ramet_vm *vm, const struct options *o, struct ramet_err *err)
 {
+	unsigned both = o->child < o->after ? o->child : o->after;
 	struct ramet_vm *side[SIDES] = { vm, NULL };
 	struct ramet_fork_times t;
 	uint64_t start = now_ns();
@@ -156,10 +160,14 @@ static int watch_fork(struct result *r, struct ramet_vm *vm, unsigned after, str
 		return ret;
 	for (unsigned i = 0; i < BEFORE; i++)
 		r->w[i].t_ms -= (double)(t.request_ns - start) / 1e6;
-	watch(r, side, after, t.request_ns);
+	watch(r, side, both, t.request_ns);
+	if (both < o->after)
+		ramet_stop(side[CHILD], NULL);
+	ramet_vm_put(side[CHILD]);
+	side[CHILD] = NULL;
+	watch(r, side, o->after - both, t.request_ns);
 	for (unsigned s = 0; s < SIDES; s++)
 		r->recovered_ms[s] = recovered(r, s);
-	ramet_vm_put(side[CHILD]);
 	return 0;
 }
 
@@ -180,7 +188,7 @@ static int measure(struct result *r, const struct options *o)
 		return failed("launching the guest", ret, &err);
 	ret = make_live(&vm, o->dirty / PAGE, &err);
 	if (!ret)
-		ret = watch_fork(r, vm, o->after, &err);
+		ret = watch_fork(r, vm, o, &err);
 	ramet_vm_put(vm);
 	ramet_family_destroy(family);
 	return ret ? failed("watching a fork", ret, &err) : EXIT_OK;
@@ -253,7 +261,8 @@ static int report(const struct result *r, const struct options *o)
 	if (!o->json || strcmp(o->json, "-")) {
 		printf("undisturbed: %.0f pages/s\n", r->undisturbed);
 		print_side("parent", r->recovered_ms[PARENT]);
-		print_side("child", r->recovered_ms[CHILD]);
+		if (o->child == NEVER)
+			print_side("child", r->recovered_ms[CHILD]);
 	}
 	if (o->json)
 		ret |= write_json(r, o);
@@ -262,7 +271,7 @@ static int report(const struct result *r, const struct options *o)
 	return ret;
 }
 
-enum { OPT_DIRTY = 256, OPT_PLOT };
+enum { OPT_DIRTY = 256, OPT_PLOT, OPT_CHILD };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -277,6 +286,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 't':
 		o->after = (unsigned)opt_number(state, "--time", arg, 1, 25) * 1000 / WINDOW_MS;
+		return 0;
+	case OPT_CHILD:
+		o->child = (unsigned)opt_number(state, "--child", arg, 0, 25000) / WINDOW_MS;
 		return 0;
 	case 'j':
 		o->json = arg;
@@ -299,6 +311,10 @@ int cmd_bench_recover(int argc, char **argv)
 		{ "dirty", OPT_DIRTY, "SIZE", 0, "How much of it is written over and over (64M)",
 			0 },
 		{ "time", 't', "SECONDS", 0, "How long to watch after the fork (5)", 0 },
+		{ "child", OPT_CHILD, "MS", 0,
+			"Stop the child after so many milliseconds (it runs to the end); 0: at "
+			"once",
+			0 },
 		{ "json", 'j', "FILE", 0, "Write the results as JSON; - is stdout", 0 },
 		{ "plot", OPT_PLOT, "FILE", 0, "Draw an SVG with gnuplot", 0 },
 		{ 0 },
@@ -310,12 +326,16 @@ int cmd_bench_recover(int argc, char **argv)
 		"Forks a clone that writes to its memory as fast as it can, and watches how long "
 		"parent "
 		"and child take to write at 90 % of the rate before the fork.\v"
-		"Example:\n  ramet bench recover --dirty 128M --plot recover.svg",
+		"Examples:\n"
+		"  ramet bench recover --dirty 128M --plot recover.svg\n"
+		"  ramet bench recover --dirty 128M --child 0   (try it and throw it away)",
 		NULL,
 		NULL,
 		NULL,
 	};
-	struct options o = { .memory = 256u << 20, .dirty = 64u << 20, .after = 5000 / WINDOW_MS };
+	struct options o = {
+		.memory = 256u << 20, .dirty = 64u << 20, .after = 5000 / WINDOW_MS, .child = NEVER
+	};
 	struct result *r = calloc(1, sizeof(*r));
 	int ret;
 

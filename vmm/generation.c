@@ -276,6 +276,7 @@ int generation_settle(struct generation *g, bool hurry)
 	for (uint64_t s = 0; s < spans && !r; s++) {
 		if (!atomic_load(&g->refs))
 			return 0; /* nobody wants it any more: it is about to be freed */
+		generation_take_ahead(g, s);
 		r = generation_resolve(g, s);
 	}
 	memory_trim(&g->family->memory);

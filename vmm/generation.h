@@ -85,9 +85,9 @@ void generation_unclaim(struct generation *g, uint64_t span, uint8_t state);
 /* The span is BUSY and ours. Brings the root's table up to what base has. */
 int generation_inherit(struct generation *g, uint64_t span);
 
-/* Resolves all spans, then lets go of base and overlay. Worker only. 1: unless in a hurry, look
- * again later, since the heir still takes spans back. -errno: some span could not be resolved for
- * want of memory; try again later. */
+/* Resolves all spans, or gives them back to the heir if nobody else needs them, then lets go of
+ * base and overlay. Worker only. 1: unless in a hurry, look again later, since the heir still takes
+ * spans back. -errno: some span could not be resolved for want of memory; try again later. */
 int generation_settle(struct generation *g, bool hurry);
 
 /* Pages held more than once since g was frozen, but nobody has changed; at most. */
@@ -106,6 +106,8 @@ int generation_fill(struct view *view, uint64_t span, int page, enum touch touch
 /* The same from outside the fault threads, for what is not there yet; page -1: all of the span. 0,
  * or -errno if it cannot be. */
 int generation_touch(struct view *view, uint64_t span, int page);
+/* Lets the heir of g have back a span that nobody else needs, before it asks. Worker only. */
+void generation_take_ahead(struct generation *g, uint64_t span);
 /* Maps all that can be mapped at little cost in a view that nobody runs on yet. */
 int generation_populate(struct view *view, struct generation *g);
 
