@@ -183,9 +183,12 @@ void generation_take_ahead(struct generation *g, uint64_t span)
 {
 	struct view *heir = atomic_load(&g->heir);
 	uint64_t bitmap[SPAN_PAGES / 64];
+	struct hurry hurry;
 
 	if (!heir || atomic_load(&g->refs) > 1)
 		return;
+	/* The heir may wait for the lock. */
+	hurry = hurry_begin_at(FILL_PRIORITY);
 	pthread_mutex_lock(&heir->lock);
 	if (heir->source == g && may_take(heir, g, span) &&
 		atomic_load(&g->span[span]) == GEN_DEFERRED &&
@@ -193,6 +196,7 @@ void generation_take_ahead(struct generation *g, uint64_t span)
 		view_private_pages(g->overlay->view, span, bitmap) > 0)
 		generation_fill(heir, span, -1, TOUCH_WRITE); /* or else it is resolved */
 	pthread_mutex_unlock(&heir->lock);
+	hurry_end(&hurry);
 }
 
 int generation_touch(struct view *view, uint64_t span, int page)

@@ -63,7 +63,6 @@ static uint64_t weight(struct ramet_vm *vm)
 {
 	struct ramet_family_stat st;
 	struct view_count c;
-	int r;
 
 	if (vm->state != RAMET_RUNNING || atomic_load(&vm->exit_status) >= 0)
 		return 0;
@@ -72,10 +71,7 @@ static uint64_t weight(struct ramet_vm *vm)
 		memory_stat(&vm->family->memory, &st);
 		return 1 + st.pool_resident_bytes;
 	}
-	pthread_mutex_lock(&vm->shell->view->lock);
-	r = view_count(vm->shell->view, &c);
-	pthread_mutex_unlock(&vm->shell->view->lock);
-	return r ? 1 : 1 + c.private_pages * PAGE_SIZE;
+	return view_count(vm->shell->view, &c) ? 1 : 1 + c.private_pages * PAGE_SIZE;
 }
 
 /* Finds the heaviest VM and keeps its op. VMs that somebody is at work on are left out: they may

@@ -319,7 +319,7 @@ int view_count(struct view *view, struct view_count *count)
 	struct view_count c = { 0 };
 
 	for (uint64_t s = 0; s < view_spans(view->arena); s++)
-		c.absent_spans += view->span[s] == VIEW_ABSENT;
+		c.absent_spans += __atomic_load_n(&view->span[s], __ATOMIC_RELAXED) == VIEW_ABSENT;
 	for (uint64_t at = 0; at < view->arena->len;) {
 		int n = scan(view, &at, view->arena->len, false, region);
 

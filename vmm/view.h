@@ -148,7 +148,9 @@ int view_take(struct view *to, struct view *from, uint64_t span);
 /* Whether it is PRESENT and this kernel can move it. A move that fails leaves a hole in `to`. */
 bool view_can_take(const struct view *from, uint64_t span);
 
-/* What is mapped now. Takes time in proportion to the PRESENT spans. */
+/* What is mapped now, or about so while it changes: the lock is not needed, for which who only
+ * looks would wait in vain while a guest keeps the fault threads busy. Takes time in proportion to
+ * the PRESENT spans. */
 struct view_count {
 	uint64_t private_pages, shared_pages, absent_spans;
 };

@@ -497,9 +497,7 @@ void ramet_vm_stat(struct ramet_vm *vm, struct ramet_stat *st)
 	pthread_mutex_lock(&vm->op);
 	ramet_vm_stat_quick(vm, st);
 	if (vm->shell) {
-		pthread_mutex_lock(&vm->shell->view->lock);
 		view_count(vm->shell->view, &c);
-		pthread_mutex_unlock(&vm->shell->view->lock);
 		count_tables(vm, st);
 	}
 	pthread_mutex_unlock(&vm->op);
