@@ -110,7 +110,7 @@ void clone_print_table(struct clone_result *results)
 	print_times(results);
 	puts("Medians. FORK: a fork(2) call in a process with DIRTY touched, 4K or huge (THP) "
 	     "pages; its\n"
-	     "child exits at once. COPY: memcpy of DIRTY to memory touched before.\n");
+	     "child exits at once. COPY: memcpy of DIRTY to huge pages touched before.\n");
 	print_ratios(results);
 }
 

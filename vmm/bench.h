@@ -36,7 +36,7 @@ void progress_end(struct progress *p);
 /*
  * What cloning costs without ramet, over `bytes` of touched memory, in a process of its own that
  * holds nothing else: the time of a fork(2) call in the parent, with 4 KiB pages and with huge
- * ones, whose child exits at once; and of copying the memory to pages touched before.
+ * ones, whose child exits at once; and of copying the memory to huge pages touched before.
  */
 enum baseline_kind { BASELINE_FORK4K, BASELINE_FORKTHP, BASELINE_COPY, BASELINE_KINDS };
 
