@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * smp: all vCPUs count together and check that nothing is lost, that nothing goes back, and that
- * their timers go on ticking. The heartbeat's counter is the round that the slowest has finished.
+ * smp: all vCPUs count together and check that nothing is lost, that nothing goes back, time
+ * included, whichever of them looks at it, and that their timers go on ticking. The heartbeat's
+ * counter is the round that the slowest has finished.
  */
 #include "guest/lib/guest.h"
 
@@ -13,6 +14,7 @@ const char *const guest_keys[] = { "sleep", "tick", NULL };
 static struct {
 	uint32_t lock;
 	uint64_t total, own[GUEST_CPUS]; /* under lock: total is the sum of own[] */
+	uint64_t tsc;			 /* under lock: the latest that any vCPU has seen */
 	uint64_t tickets;		 /* only ever increased, atomically */
 	uint64_t rounds[GUEST_CPUS];	 /* each written by its vCPU */
 	uint64_t rung;			 /* the last heartbeat */
@@ -38,11 +40,24 @@ static void unlock(void)
 	__atomic_store_n(&s.lock, 0, __ATOMIC_RELEASE);
 }
 
+/* Not before what was read before it: Intel SDM volume 2, RDTSC. */
+static uint64_t time_stamp(void)
+{
+	uint32_t lo, hi;
+
+	__asm__ volatile("lfence; rdtsc; lfence" : "=a"(lo), "=d"(hi) : : "memory");
+	return lo | (uint64_t)hi << 32;
+}
+
 static void step(const struct guest_machine *m, unsigned cpu, struct seen *seen)
 {
-	uint64_t sum = 0, ticket;
+	uint64_t sum = 0, ticket, now;
 
 	lock();
+	now = time_stamp();
+	if (now < s.tsc)
+		guest_fail(RAMET_REPORT_TIME, (uint64_t)&s.tsc);
+	s.tsc = now;
 	for (unsigned i = 0; i < m->cpus; i++)
 		sum += s.own[i];
 	if (sum != s.total || s.total < seen->total)

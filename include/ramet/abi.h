@@ -77,6 +77,7 @@
 #define RAMET_REPORT_ORDER    3u /* `smp`: this counter lost an update or went back */
 #define RAMET_REPORT_TICK     4u /* `smp`: this counter of timer ticks stopped */
 #define RAMET_REPORT_STATE    5u /* `state`: this register (guest/state.h) changed over a fork */
+#define RAMET_REPORT_TIME     6u /* `smp`: a vCPU's TSC was behind the one here, seen before */
 
 /* Exit statuses of the built-in guests */
 #define RAMET_EXIT_FAILED 1u	/* something was wrong, see the report */
