@@ -103,26 +103,14 @@ int boot_guest_load(
 	return ret;
 }
 
-static struct kvm_segment flat(uint16_t selector, uint8_t type)
-{
-	return (struct kvm_segment){
-		.limit = 0xffffffff,
-		.selector = selector,
-		.type = type,
-		.present = 1,
-		.s = 1,
-		.g = 1,
-	};
-}
-
 void boot_guest_vcpu(const struct ramet_config *cfg, unsigned index, struct boot_vcpu *vcpu)
 {
 	struct kvm_sregs *s = &vcpu->sregs;
 
-	s->cs = flat(0x08, 0xb); /* code, readable, accessed */
+	s->cs = boot_segment(0x08, 0xb); /* code, readable, accessed */
 	s->cs.l = 1;
-	s->ss = flat(0x10, 0x3); /* data, writable, accessed */
-	s->ss.db = 1;
+	s->cs.db = 0;
+	s->ss = boot_segment(0x10, 0x3); /* data, writable, accessed */
 	s->ds = s->es = s->fs = s->gs = s->ss;
 	s->tr = (struct kvm_segment){ .limit = 0x67, .type = 0xb, .present = 1 }; /* busy TSS */
 	s->ldt = (struct kvm_segment){ .unusable = 1 };

@@ -165,19 +165,6 @@ int boot_linux_load(
 	return 0;
 }
 
-static struct kvm_segment flat(uint16_t selector, uint8_t type)
-{
-	return (struct kvm_segment){
-		.limit = 0xffffffff,
-		.selector = selector,
-		.type = type,
-		.present = 1,
-		.s = 1,
-		.g = 1,
-		.db = 1,
-	};
-}
-
 /* vCPU 0; the others wait for its INIT and SIPI, as KVM makes them. */
 int boot_linux_vcpu(const struct ramet_config *cfg, const struct boot_memory *mem, unsigned index,
 	struct boot_vcpu *vcpu)
@@ -188,8 +175,8 @@ int boot_linux_vcpu(const struct ramet_config *cfg, const struct boot_memory *me
 	vcpu->wait_for_sipi = index > 0;
 	if (index)
 		return 0;
-	s->cs = flat(BOOT_CS, 0xb);
-	s->ss = s->ds = s->es = s->fs = s->gs = flat(BOOT_DS, 0x3);
+	s->cs = boot_segment(BOOT_CS, 0xb);
+	s->ss = s->ds = s->es = s->fs = s->gs = boot_segment(BOOT_DS, 0x3);
 	s->tr = (struct kvm_segment){
 		.selector = BOOT_TSS, .limit = 0x67, .type = 0xb, .present = 1
 	};

@@ -41,6 +41,19 @@ void *boot_mem(const struct boot_memory *mem, uint64_t gpa, uint64_t len)
 	return NULL;
 }
 
+struct kvm_segment boot_segment(uint16_t selector, uint8_t type)
+{
+	return (struct kvm_segment){
+		.limit = 0xffffffff,
+		.selector = selector,
+		.type = type,
+		.present = 1,
+		.s = 1,
+		.g = 1,
+		.db = 1,
+	};
+}
+
 /*
  * The device tree. Bindings: Devicetree Specification 0.4, chapter 3 (memory, cpus, chosen);
  * Linux Documentation/devicetree/bindings for "intel,ce4100-lapic", "intel,ce4100-ioapic" and

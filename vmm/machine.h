@@ -42,6 +42,9 @@ struct boot_vcpu {
 	bool wait_for_sipi;	/* an application processor that waits for INIT/SIPI */
 };
 
+/* A present, flat segment of 32 bits. */
+struct kvm_segment boot_segment(uint16_t selector, uint8_t type);
+
 /* Fills memory for a built-in guest and says how vCPU `index` starts. */
 int boot_guest_load(
 	const struct ramet_config *cfg, const struct boot_memory *mem, struct ramet_err *err);
