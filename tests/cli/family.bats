@@ -100,6 +100,40 @@ load common.bash
 	grep -qE '^Seccomp:\s+0' "/proc/$(processes_serving free)/status"
 }
 
+@test "a control group too small: VMs fail and forks are refused, and say whose memory is short" {
+	need_kvm
+	for parent in /sys/fs/cgroup/memory /sys/fs/cgroup none; do
+		[ -w "$parent/cgroup.procs" ] || continue
+		echo +memory >"$parent/cgroup.subtree_control" || true
+		group=$parent/ramet-bats-$$
+		mkdir "$group"
+		[ -e "$group/memory.limit_in_bytes" ] && limit=memory.limit_in_bytes || limit=memory.max
+		[ -e "$group/$limit" ] && break
+		rmdir "$group"
+	done 2>/dev/null
+	[ "$parent" != none ] || skip "cannot make a control group with a memory limit"
+	echo 80M >"$group/$limit"
+	echo 0 >"$group/memory.swap.max" || true
+	(
+		echo "$BASHPID" >"$group/cgroup.procs"
+		ramet run --name box --memory 32M --guest verify --args memory=24M --detach
+	)
+	ramet wait box --heartbeats 1 --timeout 20
+	ramet stat box | grep -q "headroom of .*the control group '.*ramet-bats"
+	[ "$(ramet stat box --json | field family headroom_bytes)" -le $((80 << 20)) ]
+	for ((i = 0; i < 100; i++)); do
+		ramet fork box -n 2 || break
+	done
+	fails 1 "the control group '.*ramet-bats-.*' ha[sd] .* MiB of its 80 MiB left" ramet fork box -n 8
+	ramet list >/dev/null
+	ramet stop --all box || true # if even the last has failed
+	for ((i = 0; i < 100; i++)); do
+		rmdir "$group" && break
+		sleep 0.1
+	done
+	[ ! -e "$group" ]
+}
+
 @test "a name is taken until its family has gone" {
 	counter web
 	fails 1 "'web' is taken" ramet run --name web --guest count
@@ -223,6 +257,10 @@ load common.bash
 	field parent recovered_ms <c
 	field child samples 0 <c
 	grep -q '</svg>' p.svg
+	run ramet bench recover --memory 32M --dirty 4M --time 1 --child 100
+	[ "$status" -eq 0 ]
+	grep -q '^parent' <<<"$output"
+	[ "$(grep -c '^child' <<<"$output")" -eq 0 ]
 	ramet bench churn --memory 16M --count 200 --batch 4 --json h | grep -q 'clones a second'
 	[ "$(field clones <h)" -ge 200 ]
 	[ "$(field held 10 generations <h)" -eq "$(field held 0 generations <h)" ]
