@@ -12,6 +12,8 @@
 /* Times that the worker looks again whether the heir still takes spans back. */
 #define KEEP_LOOKS 20u
 
+#define SETTLE_SPANS 64u
+
 int generation_new(struct ramet_family *f, struct mmu_root *root, struct generation **out)
 {
 	static atomic_uint_fast64_t next_id;
@@ -197,7 +199,10 @@ bool generation_claim(struct generation *g, uint64_t span)
 			return true;
 		if (s != GEN_BUSY)
 			return false;
-		futex_wait(&g->event, event, 0);
+		atomic_fetch_add(&g->n_waiting, 1);
+		if (atomic_load(&g->span[span]) == GEN_BUSY)
+			futex_wait(&g->event, event, 0);
+		atomic_fetch_sub(&g->n_waiting, 1);
 	}
 }
 
@@ -205,7 +210,8 @@ void generation_unclaim(struct generation *g, uint64_t span, uint8_t state)
 {
 	atomic_store(&g->span[span], state);
 	atomic_fetch_add(&g->event, 1);
-	futex_wake_all(&g->event);
+	if (atomic_load(&g->n_waiting))
+		futex_wake_all(&g->event);
 }
 
 int generation_resolve(struct generation *g, uint64_t span)
@@ -268,17 +274,49 @@ static bool heir_wants_more(struct generation *g)
 	return wants;
 }
 
+/* Spans of which the overlay has nothing are what base has. Quickly, others may wait for one. */
+static int settle_empty(struct generation *g, uint64_t first, uint64_t n, const uint8_t *has)
+{
+	struct hurry hurry = hurry_begin_at(FILL_PRIORITY);
+	int r = 0;
+
+	for (uint64_t i = 0; i < n && !r; i++) {
+		if (has[i] || !generation_claim(g, first + i))
+			continue;
+		r = generation_inherit(g, first + i);
+		generation_unclaim(g, first + i, r ? GEN_DEFERRED : GEN_RESOLVED);
+	}
+	hurry_end(&hurry);
+	return r;
+}
+
+/* Spans [first, first + n), which the overlay is asked for at once: to scan all of a big view would
+ * keep others from changing theirs. */
+static int settle_some(struct generation *g, uint64_t first, uint64_t n)
+{
+	uint8_t has[SETTLE_SPANS];
+	int r;
+
+	if (view_private_spans(g->overlay->view, first, n, has) < 0)
+		memset(has, 1, n);
+	r = settle_empty(g, first, n, has);
+	for (uint64_t i = 0; i < n && !r && atomic_load(&g->refs); i++)
+		if (has[i]) {
+			generation_take_ahead(g, first + i);
+			r = generation_resolve(g, first + i);
+		}
+	return r;
+}
+
 int generation_settle(struct generation *g, bool hurry)
 {
 	uint64_t spans = g->family->ram.size >> SPAN_SHIFT;
 	int r = 0;
 
-	for (uint64_t s = 0; s < spans && !r; s++) {
-		if (!atomic_load(&g->refs))
-			return 0; /* nobody wants it any more: it is about to be freed */
-		generation_take_ahead(g, s);
-		r = generation_resolve(g, s);
-	}
+	for (uint64_t s = 0; s < spans && !r && atomic_load(&g->refs); s += SETTLE_SPANS)
+		r = settle_some(g, s, spans - s < SETTLE_SPANS ? spans - s : SETTLE_SPANS);
+	if (!atomic_load(&g->refs))
+		return 0; /* nobody wants it any more: it is about to be freed */
 	memory_trim(&g->family->memory);
 	if (!r && !hurry && heir_wants_more(g))
 		return 1;

@@ -46,6 +46,7 @@ struct generation {
 	struct shell *overlay;	   /* the old shell, whose view that is */
 	struct view *_Atomic heir; /* the view that may take spans back, while its source is this */
 	atomic_uint event;	   /* futex: a BUSY span is so no more */
+	atomic_uint n_waiting;	   /* for that */
 	_Atomic uint8_t *span;	   /* NULL: never had a deferred span */
 	/* Pages of each span that are in frames and, still, in the overlay; the sum; those of other
 	 * generations that were copied along (GEN_COPIED), at most. */

@@ -57,7 +57,7 @@ static int restore_view(struct reset *k, struct view *view)
 {
 	uint64_t spans = k->vm->family->ram.size >> SPAN_SHIFT;
 	uint64_t bitmap[SPAN_PAGES / 64];
-	int r = view_private_spans(view, k->dirty);
+	int r = view_private_spans(view, 0, spans, k->dirty);
 
 	if (r > RESTORE_PAGES_MAX)
 		return -E2BIG;

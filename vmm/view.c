@@ -272,21 +272,22 @@ int view_private_pages(const struct view *view, uint64_t span, uint64_t bitmap[S
 	return pages;
 }
 
-int view_private_spans(const struct view *view, uint8_t *has)
+int view_private_spans(const struct view *view, uint64_t first, uint64_t n_spans, uint8_t *has)
 {
 	struct scan_region region[SCAN_REGIONS];
+	uint64_t end = (first + n_spans) << SPAN_SHIFT;
 	int pages = 0;
 
-	memset(has, 0, view_spans(view->arena));
-	for (uint64_t at = 0; at < view->arena->len;) {
-		int n = scan(view, &at, view->arena->len, true, region);
+	memset(has, 0, n_spans);
+	for (uint64_t at = first << SPAN_SHIFT; at < end;) {
+		int n = scan(view, &at, end, true, region);
 
 		if (n < 0)
 			return n;
 		for (int i = 0; i < n; i++) {
 			for (uint64_t s = region[i].start >> SPAN_SHIFT;
 				s <= (region[i].end - 1) >> SPAN_SHIFT; s++)
-				has[s] = 1;
+				has[s - first] = 1;
 			pages += (int)((region[i].end - region[i].start) / PAGE_SIZE);
 		}
 	}

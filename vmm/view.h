@@ -139,8 +139,9 @@ void view_wake(struct view *view, uint64_t off, uint64_t len);
 
 /* Which pages of a span only this view has (bit i: page i). Returns their number or -errno. */
 int view_private_pages(const struct view *view, uint64_t span, uint64_t bitmap[SPAN_PAGES / 64]);
-/* Which spans have any: has[i] for span i. Returns the number of such pages or -errno. */
-int view_private_spans(const struct view *view, uint8_t *has);
+/* Which of n spans from `first` on have any: has[i] for span first + i. Returns the number of such
+ * pages or -errno. */
+int view_private_spans(const struct view *view, uint64_t first, uint64_t n, uint8_t *has);
 
 /* Moves a whole span, its private pages with it, to the same place in another view where it is
  * ABSENT: one page table changes hands. `from` is left without a page of its own there. */
