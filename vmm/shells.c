@@ -10,6 +10,9 @@
 
 /* A used shell is dropped for good when this many are ready beyond what is wanted. */
 #define SHELLS_SPARE 64u
+/* And one of every so many that are given back, if all the while more than are wanted were ready.
+ */
+#define SHELLS_LOOK 64u
 
 static struct shell *pop(struct shell **list)
 {
@@ -35,6 +38,19 @@ static int blank(struct ramet_family *f, struct shell *sh)
 		hurry_end(&hurry);
 	sh->vm = NULL;
 	return r ? r : view_blank(sh->view);
+}
+
+/* Whether a shell that has been given back is to go. The lock is held. */
+static bool too_many(struct ramet_family *f)
+{
+	bool many = f->n_shells >= f->want_shells + SHELLS_SPARE;
+
+	if (++f->n_returned < SHELLS_LOOK)
+		return many;
+	many |= f->least_shells > f->want_shells;
+	f->n_returned = 0;
+	f->least_shells = f->n_shells;
+	return many;
 }
 
 /* One step of the maker, outside the lock. Takes over the reference to the pattern. */
@@ -70,7 +86,7 @@ static void *maker(void *arg)
 			continue;
 		}
 		used = pop(&f->used_shells);
-		drop = f->n_shells >= f->want_shells + SHELLS_SPARE;
+		drop = used && too_many(f);
 		if (f->pattern)
 			pattern = machine_state_get(f->pattern);
 		pthread_mutex_unlock(&f->shells_lock);
@@ -136,6 +152,8 @@ int shells_take(struct ramet_family *f, struct shell **out)
 	if (!f->cfg.cold) {
 		sh = pop(&f->shells);
 		f->n_shells -= sh != NULL;
+		if (f->n_shells < f->least_shells)
+			f->least_shells = f->n_shells;
 		pthread_cond_signal(&f->shells_cond);
 	}
 	pthread_mutex_unlock(&f->shells_lock);
