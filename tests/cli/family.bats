@@ -122,9 +122,10 @@ load common.bash
 	ramet stat box | grep -q "headroom of .*the control group '.*ramet-bats"
 	[ "$(ramet stat box --json | field family headroom_bytes)" -le $((80 << 20)) ]
 	for ((i = 0; i < 100; i++)); do
-		ramet fork box -n 2 || break
+		run ramet fork box -n 2
+		[ "$status" -eq 0 ] || ! grep "the control group '.*ramet-bats-.*' ha[sd] .* MiB of its 80 MiB left" <<<"$output" || break
 	done
-	fails 1 "the control group '.*ramet-bats-.*' ha[sd] .* MiB of its 80 MiB left" ramet fork box -n 8
+	[ "$i" -lt 100 ]
 	ramet list >/dev/null
 	ramet stop --all box || true # if even the last has failed
 	for ((i = 0; i < 100; i++)); do
