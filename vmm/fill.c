@@ -182,7 +182,6 @@ int generation_fill(struct view *view, uint64_t span, int page, enum touch touch
 void generation_take_ahead(struct generation *g, uint64_t span)
 {
 	struct view *heir = atomic_load(&g->heir);
-	uint64_t bitmap[SPAN_PAGES / 64];
 	struct hurry hurry;
 
 	if (!heir || atomic_load(&g->refs) > 1)
@@ -192,8 +191,7 @@ void generation_take_ahead(struct generation *g, uint64_t span)
 	pthread_mutex_lock(&heir->lock);
 	if (heir->source == g && may_take(heir, g, span) &&
 		atomic_load(&g->span[span]) == GEN_DEFERRED &&
-		atomic_load(&heir->arena->pieces) < PIECES_MAX &&
-		view_private_pages(g->overlay->view, span, bitmap) > 0)
+		atomic_load(&heir->arena->pieces) < PIECES_MAX)
 		generation_fill(heir, span, -1, TOUCH_WRITE); /* or else it is resolved */
 	pthread_mutex_unlock(&heir->lock);
 	hurry_end(&hurry);
