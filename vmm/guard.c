@@ -37,6 +37,7 @@
 struct guard {
 	pthread_t thread;
 	int quit; /* eventfd */
+	uint64_t cpus;
 	struct headroom headroom;
 	atomic_bool tight;
 	uint64_t mercy_ns;    /* until then none fails */
@@ -44,14 +45,9 @@ struct guard {
 	struct headroom_left left;
 };
 
-static uint64_t cpus(void)
+static uint64_t reserve(const struct guard *g, const struct headroom_left *now)
 {
-	return (uint64_t)get_nprocs();
-}
-
-static uint64_t reserve(const struct headroom_left *now)
-{
-	uint64_t want = RESERVE + cpus() * RESERVE_PER_CPU;
+	uint64_t want = RESERVE + g->cpus * RESERVE_PER_CPU;
 
 	return want < now->limit / RESERVE_PART ? want : now->limit / RESERVE_PART;
 }
@@ -130,7 +126,7 @@ static unsigned look(struct ramet_family *f, struct guard *g)
 	uint64_t keep, ms;
 
 	headroom_look(&g->headroom, &now);
-	keep = reserve(&now);
+	keep = reserve(g, &now);
 	pthread_mutex_lock(&g->lock);
 	g->left = now;
 	pthread_mutex_unlock(&g->lock);
@@ -146,7 +142,7 @@ static unsigned look(struct ramet_family *f, struct guard *g)
 		g->mercy_ns = now_ns() + MERCY_NS;
 		return LOOK_MS_MIN;
 	}
-	ms = (now.left - keep) / (BYTES_PER_MS * cpus());
+	ms = (now.left - keep) / (BYTES_PER_MS * g->cpus);
 	return ms < LOOK_MS_MIN ? LOOK_MS_MIN : ms > LOOK_MS_MAX ? LOOK_MS_MAX : (unsigned)ms;
 }
 
@@ -176,6 +172,7 @@ int guard_start(struct ramet_family *f)
 		free(g);
 		return r;
 	}
+	g->cpus = (uint64_t)get_nprocs(); /* reads a file */
 	headroom_open(&g->headroom, "");
 	headroom_look(&g->headroom, &g->left);
 	pthread_mutex_init(&g->lock, NULL);
