@@ -88,6 +88,15 @@ void assert_healthy(struct ramet_vm *vm)
 		st.failure, st.exit_status, st.report, st.report_gpa);
 }
 
+void await_failure(struct ramet_vm *vm, struct ramet_stat *st)
+{
+	assert_ok(ramet_wait(vm, RAMET_EV_STOPPED, 0, WAIT_MS), NULL);
+	ramet_vm_stat(vm, st);
+	assert_int_equal(st->state, RAMET_FAILED);
+	assert_int_equal(st->report, RAMET_REPORT_NONE);
+	assert_true(strlen(st->failure) > 0);
+}
+
 void await_beats(struct ramet_vm *vm, uint64_t n)
 {
 	struct ramet_stat st;

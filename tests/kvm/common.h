@@ -40,6 +40,8 @@ void stop_and_put(struct ramet_vm *vm);
 
 /* Fails unless the VM runs (or is paused) and has nothing to report. */
 void assert_healthy(struct ramet_vm *vm);
+/* Waits until the VM has failed: with a reason, and nothing to report. */
+void await_failure(struct ramet_vm *vm, struct ramet_stat *st);
 /* Waits until the VM has beaten n times more than now. */
 void await_beats(struct ramet_vm *vm, uint64_t n);
 

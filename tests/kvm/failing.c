@@ -237,11 +237,7 @@ static void test_half_a_block(void **state)
 	next_copy = HALF;
 	child = fork_one(clone);
 	assert_int_equal(next_copy, WHOLE);
-	assert_ok(ramet_wait(child, RAMET_EV_STOPPED, 0, WAIT_MS), NULL);
-	ramet_vm_stat(child, &st);
-	assert_int_equal(st.state, RAMET_FAILED);
-	assert_int_equal(st.report, RAMET_REPORT_NONE);
-	assert_true(strlen(st.failure) > 0);
+	await_failure(child, &st);
 	stop_and_put(child);
 	await_beats(clone, 100);
 	stop_and_put(clone);

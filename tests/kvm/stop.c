@@ -245,10 +245,7 @@ static void test_failed_at_an_exit(void **state)
 
 		await_beats(child, 3);
 		vm_fail(child, "round %u", i);
-		assert_ok(ramet_wait(child, RAMET_EV_STOPPED, 0, WAIT_MS), NULL);
-		ramet_vm_stat(child, &st);
-		assert_int_equal(st.state, RAMET_FAILED);
-		assert_int_equal(st.report, RAMET_REPORT_NONE);
+		await_failure(child, &st);
 		stop_and_put(child);
 		assert_healthy(f.root);
 	}
@@ -272,10 +269,7 @@ static void test_poisoned_before_it_ran(void **state)
 	view_poison(view, 0);
 	pthread_mutex_unlock(&view->lock);
 	assert_ok(ramet_resume(child, NULL), NULL);
-	assert_ok(ramet_wait(child, RAMET_EV_STOPPED, 0, WAIT_MS), NULL);
-	ramet_vm_stat(child, &st);
-	assert_int_equal(st.state, RAMET_FAILED);
-	assert_int_equal(st.report, RAMET_REPORT_NONE);
+	await_failure(child, &st);
 	assert_int_equal(st.heartbeats, 0);
 	assert_non_null(strstr(st.failure, "before it ran"));
 	stop_and_put(child);
