@@ -160,10 +160,9 @@ static int start_family(struct ramet_family *f, struct ramet_err *err)
 		return r;
 	f->stage = WORKER;
 	r = shells_start(f);
-	if (r)
-		return r;
-	f->stage = SHELLS;
-	return 0;
+	if (!r)
+		f->stage = SHELLS;
+	return r;
 }
 
 static void stop_family(struct ramet_family *f)

@@ -36,9 +36,8 @@ static void give_up(struct view *view, uint64_t span)
 	view_poison(view, span);
 	/* Not loaded yet: then vcpu_may_begin() sees it. Or it has moved on, and this is its past.
 	 */
-	if (!vm || vm->shell != view->shell) {
+	if (!vm || vm->shell != view->shell)
 		return;
-	}
 	guard_hint(vm->family, why);
 	vm_fail(vm, "it touched memory that could not be provided%s",
 		why[0] ? why : ": the host is out of memory, or the family at its limit");
