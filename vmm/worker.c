@@ -30,6 +30,7 @@ struct worker {
 	struct generation *dead;
 	struct ramet_vm *exited;
 	unsigned draining;
+	unsigned drains; /* ever begun */
 	bool quit, busy;
 	bool stuck; /* the oldest could not be settled, for want of memory */
 };
@@ -74,6 +75,7 @@ static bool step(struct ramet_family *f, struct worker *w)
 {
 	struct ramet_vm *vm = w->exited;
 	struct generation *g = w->dead;
+	unsigned drains;
 	bool hurry;
 	int r;
 
@@ -100,6 +102,7 @@ static bool step(struct ramet_family *f, struct worker *w)
 		return true;
 	}
 	hurry = w->n_settle > 1 || w->draining;
+	drains = w->drains;
 	pthread_mutex_unlock(&w->lock);
 	r = generation_settle(g, hurry);
 	pthread_mutex_lock(&w->lock);
@@ -110,8 +113,10 @@ static bool step(struct ramet_family *f, struct worker *w)
 	/* One that died meanwhile stays queued until it is freed, above. */
 	if (!r && atomic_load(&g->settled))
 		drop_from_queue(w, g);
-	w->stuck = r;
-	if (r) {
+	/* Memory that has been given up meanwhile may be enough: what was tried before somebody
+	 * asked, or while there is some to be freed, says nothing. */
+	w->stuck = r && !w->dead && !w->exited && w->drains == drains;
+	if (w->stuck) {
 		pthread_cond_broadcast(&w->idle);
 		wait_ns(w, RETRY_NS);
 	}
@@ -223,6 +228,7 @@ int worker_drain(struct ramet_family *f)
 
 	pthread_mutex_lock(&w->lock);
 	w->draining++;
+	w->drains++;
 	w->stuck = false;
 	pthread_cond_signal(&w->cond);
 	while ((w->busy || w->settle || w->dead || w->exited) && !w->stuck)

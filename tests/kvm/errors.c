@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Wrong requests and exhausted resources: a clear error, and nothing left behind or changed. */
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -240,6 +242,51 @@ static void test_full_pool(void **state)
 	assert_no_leak(before);
 }
 
+struct checking {
+	struct ramet_family *family;
+	atomic_bool quit;
+};
+
+/* Every check has the worker try once more. */
+static void *check_often(void *arg)
+{
+	struct checking *c = arg;
+	struct ramet_err err;
+
+	while (!atomic_load(&c->quit))
+		ramet_family_check(c->family, &err);
+	return NULL;
+}
+
+/* What could not be settled while the pool was full is not held against those who ask once its VMs
+ * have gone. */
+static void test_full_pool_emptied(void **state)
+{
+	struct resources before = resources_now();
+	struct ramet_config cfg = { .guest = "count", .memory = MEMORY, .max_pool = MEMORY };
+
+	for (unsigned rounds = many_or_few(40, 4); rounds; rounds--) {
+		struct family f = launch_config(&cfg);
+		struct checking c = { .family = f.family };
+		struct ramet_vm *clone = fork_one(f.root), *child;
+		struct ramet_err err = { "" };
+		pthread_t checker;
+
+		await_beats(clone, 1);
+		child = fork_one(clone);
+		assert_int_equal(pthread_create(&checker, NULL, check_often, &c), 0);
+		stop_and_put(ramet_vm_get(f.root));
+		stop_and_put(clone);
+		assert_int_equal(ramet_family_check(f.family, &err), -ENOMEM);
+		stop_and_put(child);
+		assert_ok(ramet_family_check(f.family, &err), &err);
+		atomic_store(&c.quit, true);
+		pthread_join(checker, NULL);
+		finish(&f);
+	}
+	assert_no_leak(before);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -251,6 +298,7 @@ int main(void)
 		cmocka_unit_test(test_no_descriptors),
 		cmocka_unit_test(test_launch_no_descriptors),
 		cmocka_unit_test(test_full_pool),
+		cmocka_unit_test(test_full_pool_emptied),
 	};
 
 	return kvm_run_tests(tests);
