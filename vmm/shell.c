@@ -50,6 +50,8 @@ static void run_until_stopped(struct vcpu *vcpu)
 {
 	struct shell *sh = vcpu->shell;
 	bool runnable = vcpu_may_begin(vcpu);
+	bool unfinished =
+		true; /* KVM_RUN has not taken in what was loaded, or what an exit needs */
 
 	hurry_slice(NEWBORN_SLICE_NS);
 	while (!atomic_load(&sh->stop)) {
@@ -57,16 +59,19 @@ static void run_until_stopped(struct vcpu *vcpu)
 			futex_wait(&sh->stop, 0, 0);
 			continue;
 		}
+		unfinished = true;
 		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
 			runnable = vcpu_exit(vcpu);
 		} else if (errno == EINTR || errno == EAGAIN) {
+			unfinished = false;
 			runnable = vcpu_wanted(vcpu);
 		} else {
 			vcpu_failed(vcpu, -errno);
 			runnable = false;
 		}
 	}
-	complete_io(vcpu, runnable);
+	if (unfinished)
+		complete_io(vcpu, runnable);
 }
 
 /* No vCPU is saved while another one runs: it could still send an interrupt, which would be lost.
