@@ -100,6 +100,8 @@ static int prepare(struct fork *k)
 		r = map_ahead(k, k->shell);
 	for (unsigned i = 0; i < k->n && !r; i++)
 		r = prepare_child(k, &k->child[i]);
+	if (!r && k->running)
+		shell_rehearse(k->shell, k->gen->state);
 	return r;
 }
 

@@ -278,6 +278,18 @@ int shell_save(struct shell *sh, struct machine_state *state)
 	return r ? r : machine_save(&sh->machine->host, sh->vm_fd, state);
 }
 
+void shell_rehearse(struct shell *sh, struct machine_state *scratch)
+{
+	const struct kvm_host *host = &sh->machine->host;
+
+	/* One vCPU: what they have in common is most of it. */
+	pthread_kill(pthread_self(), KICK_SIGNAL);
+	hurry_thread(atomic_load(&sh->vcpu[0].tid), true); /* which it is */
+	if (!vcpu_save_idle(host, sh->vcpu[0].fd, &scratch->vcpu[0]) &&
+		!machine_save(host, sh->vm_fd, scratch))
+		machine_load(host, sh->vm_fd, scratch);
+}
+
 /* ---- making one ---- */
 
 static void ignore_signal(int sig)

@@ -91,6 +91,14 @@ int shell_stop_then(
 	struct shell *sh, struct machine_state *state, void (*then)(void *arg), void *arg);
 int shell_save(struct shell *sh, struct machine_state *state);
 
+/*
+ * Does with an idle shell much of what a pause is about to do with a running one: stop, save, load.
+ * A guest that has gone through much memory leaves nothing of the code and the data for that in the
+ * caches; better to wait for them before the pause than in it. The shell stays as it is; what is
+ * left in `scratch` is of no use. Failing is fine.
+ */
+void shell_rehearse(struct shell *sh, struct machine_state *scratch);
+
 /* Makes its vCPUs leave the guest for a moment; they go in again only if vcpu_wanted(). */
 void shell_interrupt(struct shell *sh);
 

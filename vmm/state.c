@@ -98,7 +98,7 @@ static int save_registers(
 	return r;
 }
 
-int vcpu_save(const struct kvm_host *host, int fd, struct kvm_run *run, struct vcpu_state *s)
+int vcpu_save_idle(const struct kvm_host *host, int fd, struct vcpu_state *s)
 {
 	int n;
 
@@ -115,10 +115,15 @@ int vcpu_save(const struct kvm_host *host, int fd, struct kvm_run *run, struct v
 	for (unsigned i = 0; i < host->n_msrs; i++)
 		s->msrs.entry[i].index = host->msr[i];
 	n = ioctl(fd, KVM_GET_MSRS, &s->msrs);
-	if (n != (int)host->n_msrs)
-		return n < 0 ? -errno : -EIO;
+	return n == (int)host->n_msrs ? 0 : n < 0 ? -errno : -EIO;
+}
+
+int vcpu_save(const struct kvm_host *host, int fd, struct kvm_run *run, struct vcpu_state *s)
+{
+	int r = vcpu_save_idle(host, fd, s);
+
 	/* Last: the calls above can raise what the events report. */
-	return save_registers(host, fd, run, s);
+	return r ? r : save_registers(host, fd, run, s);
 }
 
 /* Written even if KVM has that value already: it counts from now, or makes KVM look at the guest's

@@ -46,6 +46,8 @@ void machine_state_put(struct machine_state *s); /* NULL is fine */
 /* One vCPU; it must be stopped, with pending I/O completed. Other vCPUs must be stopped too, since
  * they can still send it interrupts. Returns 0 or -errno. */
 int vcpu_save(const struct kvm_host *host, int vcpu_fd, struct kvm_run *run, struct vcpu_state *s);
+/* All of that but the registers, so without KVM_RUN, which wants the vCPU's own thread. */
+int vcpu_save_idle(const struct kvm_host *host, int vcpu_fd, struct vcpu_state *s);
 /*
  * Gives a vCPU what s has but it has not: `has` is what it was preloaded with and has not run
  * since; NULL: anything. The registers may be left in kvm_run, where the next KVM_RUN finds them;
