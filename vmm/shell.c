@@ -54,8 +54,8 @@ static void run_until_stopped(struct vcpu *vcpu)
 {
 	struct shell *sh = vcpu->shell;
 	bool runnable = vcpu_may_begin(vcpu);
-	bool unfinished =
-		true; /* KVM_RUN has not taken in what was loaded, or what an exit needs */
+	/* KVM_RUN has yet to take in what was loaded, or to finish what an exit began. */
+	bool unfinished = true;
 
 	hurry_slice(NEWBORN_SLICE_NS);
 	while (!atomic_load(&sh->stop)) {
