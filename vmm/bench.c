@@ -10,6 +10,7 @@
 
 #include "vmm/clock.h"
 #include "vmm/command.h"
+#include "vmm/headroom.h"
 
 void series_add(struct series *s, uint64_t value)
 {
@@ -84,16 +85,13 @@ void progress_end(struct progress *p)
 
 uint64_t memory_available(void)
 {
-	FILE *f = fopen("/proc/meminfo", "re");
-	unsigned long long kb = 0;
-	char line[128];
+	struct headroom_left left;
+	struct headroom h;
 
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "MemAvailable: %llu", &kb) == 1)
-			break;
-	if (f)
-		fclose(f);
-	return kb << 10;
+	headroom_open(&h, "");
+	headroom_look(&h, &left);
+	headroom_close(&h);
+	return left.left;
 }
 
 void warm_memory(uint64_t bytes)

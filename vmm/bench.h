@@ -54,6 +54,7 @@ void baseline_stop(struct baseline *b);
 /* Takes pages from the kernel and gives them back, so that what follows does not pay for memory
  * that this machine has never used. */
 void warm_memory(uint64_t bytes);
+/* Bytes that this process may still have. */
 uint64_t memory_available(void);
 
 /* Whether this machine is QEMU's emulator, as in scripts/nested: its times mean little. */
