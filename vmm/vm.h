@@ -124,16 +124,18 @@ void device_io(struct ramet_vm *vm, struct vcpu *vcpu, enum device_space space, 
 int vm_new(struct ramet_family *f, struct ramet_vm *parent, struct ramet_vm **out);
 void vm_link(struct ramet_vm *vm);
 void vm_new_birth(struct ramet_vm *vm, uint64_t born_ns, bool new_identity);
-void vm_event(struct ramet_vm *vm);
-void vm_fail(struct ramet_vm *vm, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* Whether it owes a reseed for too long: then it has failed. */
-bool vm_reseed_late(struct ramet_vm *vm);
 /* Takes op unless the VM has stopped or failed: then -ESRCH and a line about it. */
 int vm_lock_alive(struct ramet_vm *vm, const char *verb, struct ramet_err *err);
 /* Gives back all it holds; its vCPUs are idle and op is held. */
 void vm_release(struct ramet_vm *vm);
 /* For one that was never linked: stops and forgets it. */
 void vm_discard(struct ramet_vm *vm);
+
+/* vm-events.c; see also device.h */
+void vm_event(struct ramet_vm *vm);
+void vm_fail(struct ramet_vm *vm, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Whether it owes a reseed for too long: then it has failed. */
+bool vm_reseed_late(struct ramet_vm *vm);
 
 /* worker.c: what need not be done while somebody waits for it. */
 int worker_start(struct ramet_family *f);
