@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "vmm/futex.h"
 #include "vmm/linux-devices.h"
 #include "vmm/serial.h"
 
