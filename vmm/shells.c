@@ -13,6 +13,8 @@
 /* And one of every so many that are given back, if all the while more than are wanted were ready.
  */
 #define SHELLS_LOOK 64u
+/* When this many wait to be blanked, who needs a shell blanks one. */
+#define SHELLS_BEHIND 64u
 
 static struct shell *pop(struct shell **list)
 {
@@ -20,6 +22,14 @@ static struct shell *pop(struct shell **list)
 
 	if (sh)
 		*list = sh->next;
+	return sh;
+}
+
+static struct shell *pop_used(struct ramet_family *f)
+{
+	struct shell *sh = pop(&f->used_shells);
+
+	f->n_used -= sh != NULL;
 	return sh;
 }
 
@@ -85,7 +95,7 @@ static void *maker(void *arg)
 			pthread_cond_wait(&f->shells_cond, &f->shells_lock);
 			continue;
 		}
-		used = pop(&f->used_shells);
+		used = pop_used(f);
 		drop = used && too_many(f);
 		if (f->pattern)
 			pattern = machine_state_get(f->pattern);
@@ -144,7 +154,7 @@ void shells_pattern(struct ramet_family *f, struct machine_state *state)
 
 int shells_take(struct ramet_family *f, struct shell **out)
 {
-	struct shell *sh = NULL;
+	struct shell *sh = NULL, *used = NULL;
 
 	if (guard_tight(f))
 		return -ENOMEM;
@@ -154,9 +164,14 @@ int shells_take(struct ramet_family *f, struct shell **out)
 		f->n_shells -= sh != NULL;
 		if (f->n_shells < f->least_shells)
 			f->least_shells = f->n_shells;
+		/* The maker cannot keep up. It must not fall behind without limit. */
+		if (!sh && f->n_used > SHELLS_BEHIND)
+			used = pop_used(f);
 		pthread_cond_signal(&f->shells_cond);
 	}
 	pthread_mutex_unlock(&f->shells_lock);
+	if (used)
+		sh = refill(f, used, false, NULL);
 	if (!sh) {
 		int r = shell_new(&f->machine, &sh);
 
@@ -177,6 +192,7 @@ void shells_give(struct ramet_family *f, struct shell *sh)
 	pthread_mutex_lock(&f->shells_lock);
 	sh->next = f->used_shells;
 	f->used_shells = sh;
+	f->n_used++;
 	pthread_cond_signal(&f->shells_cond);
 	pthread_mutex_unlock(&f->shells_lock);
 }

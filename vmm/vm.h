@@ -82,7 +82,7 @@ struct ramet_family {
 	pthread_cond_t shells_cond;
 	struct shell *shells, *used_shells; /* used: to be blanked, by the maker */
 	struct machine_state *pattern;	    /* what they are preloaded with, or NULL */
-	unsigned n_shells, want_shells;
+	unsigned n_shells, want_shells, n_used;
 	unsigned n_returned, least_shells; /* since the maker looked whether there are too many */
 	bool shells_quit;
 	pthread_t maker;

@@ -4,6 +4,7 @@
  * relatives stopped in any order; and what is left of them: frames, tables and generations go as
  * soon as nobody can see them, and nothing is held twice.
  */
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -242,6 +243,46 @@ static void test_taken_ahead(void **state)
 	finish(&f);
 }
 
+#define CHURN_MEMORY (4096 * MIB) /* emptying a view of so much takes longer than a fork */
+#define CHURN_CLONES 1500	  /* of each of two threads */
+#define CHURN_SHELLS 200	  /* 64 to be emptied, 64 to spare, and a few in use */
+
+static void *churn(void *arg)
+{
+	for (unsigned i = 0; i < CHURN_CLONES; i++) {
+		struct ramet_vm *clone;
+
+		if (ramet_fork(arg, 1, RAMET_FORK_RUN, &clone, NULL, NULL))
+			return arg;
+		ramet_stop(clone, NULL);
+		ramet_vm_put(clone);
+	}
+	return NULL;
+}
+
+/* Clones that come and go faster than their shells can be emptied leave no crowd of them. */
+static void test_churn(void **state)
+{
+	struct resources before = resources_now(), after;
+	struct family f = launch("count", NULL, CHURN_MEMORY, 1);
+	struct ramet_err err = { "" };
+	pthread_t thread[2];
+	void *failed;
+
+	assert_ok(ramet_pause(f.root, &err), &err);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, churn, f.root), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		pthread_join(thread[i], &failed);
+		assert_null(failed);
+	}
+	after = resources_now();
+	print_message("%u threads more\n", after.threads - before.threads);
+	assert_in_range(after.threads - before.threads, 1, CHURN_SHELLS);
+	finish(&f);
+	assert_no_leak(before);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -253,6 +294,7 @@ int main(void)
 		cmocka_unit_test(test_duplicates_of_writers),
 		cmocka_unit_test(test_mappings),
 		cmocka_unit_test(test_taken_ahead),
+		cmocka_unit_test(test_churn),
 	};
 
 	return kvm_run_tests(tests);
