@@ -138,7 +138,7 @@ static struct view *slot_claim(struct view_arena *arena)
 			v->flags = v->span + view_spans(arena);
 			hurry_mutex_init(&v->lock);
 			arena->used[i] = v;
-			v->in_use = true;
+			v->in_use = v->closed = true;
 		} else if (!arena->used[i]->in_use) {
 			v = arena->used[i];
 			v->in_use = true;

@@ -7,6 +7,8 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
+#include "vmm/clock.h"
+
 /* PAGEMAP_SCAN, Linux 6.7: include/uapi/linux/fs.h, which is newer than the headers of our oldest
  * distribution. */
 struct scan_region {
@@ -25,6 +27,12 @@ struct scan_arg {
 /* So many spans filled one after the other to be written to, and the next is written to all over.
  */
 #define WRITTEN_ROW 2u
+
+/* A view with more than this is emptied by pieces, of about so many bytes, or as many as take about
+ * so long. */
+#define EMPTY_AT_ONCE (64u << 20)
+#define EMPTY_BYTES   (16u << 20)
+#define EMPTY_NS      400000u
 
 int view_map(struct view *view, uint64_t off, uint64_t frame, uint64_t n_pages, bool shared)
 {
@@ -151,9 +159,9 @@ void view_copy_ahead(struct view *view, uint64_t span)
 	view->flags[span] |= VIEW_COPIES;
 }
 
-static int remap_anonymous(struct view *view, int prot)
+static int remap_anonymous(struct view *view)
 {
-	void *p = mmap(view->base, view->arena->len, prot,
+	void *p = mmap(view->base, view->arena->len, PROT_NONE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
 
 	if (p == MAP_FAILED)
@@ -162,10 +170,31 @@ static int remap_anonymous(struct view *view, int prot)
 	view->pieces = 0;
 	memset(view->span, VIEW_ABSENT, view_spans(view->arena));
 	memset(view->flags, 0, view_spans(view->arena));
+	view->closed = true;
 	view->poisoned = false;
 	view->n_placed = 0;
 	view->written_next = view->written_row = 0;
 	return 0;
+}
+
+/* By pieces: to unmap all of a big view at once would keep everybody in the process from touching
+ * memory for tens of milliseconds, since that takes the memory map's lock for writing. Not by too
+ * many, since each is announced to every KVM VM there is. */
+static void empty(struct view *view)
+{
+	uint64_t len = view->arena->len, step = EMPTY_BYTES;
+
+	for (uint64_t off = 0, n; len > EMPTY_AT_ONCE && off < len; off += n) {
+		uint64_t start = now_ns(), took;
+
+		n = len - off < step ? len - off : step;
+		madvise(view->base + off, n, MADV_DONTNEED);
+		took = now_ns() - start;
+		if (took > EMPTY_NS && step > SPAN_SIZE)
+			step /= 2;
+		else if (took < EMPTY_NS / 4 && (step < EMPTY_AT_ONCE || step < len / 16))
+			step *= 2;
+	}
 }
 
 int view_close(struct view *view)
@@ -174,7 +203,10 @@ int view_close(struct view *view)
 
 	pthread_mutex_lock(&view->lock);
 	view->source = NULL;
-	r = remap_anonymous(view, PROT_NONE);
+	pthread_mutex_unlock(&view->lock);
+	empty(view);
+	pthread_mutex_lock(&view->lock);
+	r = remap_anonymous(view);
 	pthread_mutex_unlock(&view->lock);
 	/* Waiters of the mapping that is gone try again, and find a range that cannot be touched.
 	 */
@@ -188,12 +220,14 @@ int view_blank(struct view *view)
 		.range = { (uintptr_t)view->base, view->arena->len },
 		.mode = UFFDIO_REGISTER_MODE_MISSING,
 	};
-	int r;
+	int r = 0;
 
 	pthread_mutex_lock(&view->lock);
 	/* Not to be touched before it is registered: a page that KVM still fetches for the shell's
 	 * former VM would be a zero page here, and stand in for one of the next VM's. */
-	r = remap_anonymous(view, PROT_NONE);
+	if (!view->closed)
+		r = remap_anonymous(view);
+	view->closed = false;
 	/* A huge zero-filled page must never stand in for a span that we did not fill. */
 	if (!r && madvise(view->base, view->arena->len, MADV_NOHUGEPAGE) < 0 && errno != EINVAL)
 		r = -errno;

@@ -62,6 +62,7 @@ struct view {
 	pthread_mutex_t lock;
 	struct generation *source; /* fills absent spans; NULL: nobody does */
 	bool poisoned;		   /* some span is; read without the lock, too */
+	bool closed;		   /* nothing is mapped, nothing can be touched */
 	bool unserved;		   /* somebody waits for a span that had no source to fill it */
 	unsigned pieces;	   /* mappings made; bounds the VMA count */
 	uint8_t *span;		   /* enum view_span of each */
@@ -121,7 +122,7 @@ void view_copy_ahead(struct view *view, uint64_t span);
 
 /* Drops everything: no page is held any more; a touch fails (EFAULT) and waiters are let go. */
 int view_close(struct view *view);
-/* All spans ABSENT again, from CLOSED or any other state. */
+/* All spans ABSENT again, closed or not. */
 int view_blank(struct view *view);
 
 /* Who fills absent spans from now on. */
