@@ -84,12 +84,10 @@ json_t *memory_json(struct ramet_family *family, struct ramet_vm *vm)
 	ramet_family_stat(family, &fs);
 	ramet_vm_stat(vm, &st);
 	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "vms", (json_int_t)fs.vms,
-		"mapped_bytes",
-		(json_int_t)(st.private_bytes + st.shared_bytes + st.deferred_bytes), "table_bytes",
-		(json_int_t)fs.table_bytes, "vm_table_bytes",
-		(json_int_t)(st.table_bytes + st.tables_shared * PAGE), "host_table_bytes",
-		(json_int_t)proc_kb("/proc/self/status", "VmPTE:"), "free_bytes",
-		(json_int_t)proc_kb("/proc/meminfo", "MemAvailable:"));
+		"mapped_bytes", (json_int_t)st.memory, "table_bytes", (json_int_t)fs.table_bytes,
+		"vm_table_bytes", (json_int_t)(st.table_bytes + st.tables_shared * PAGE),
+		"host_table_bytes", (json_int_t)proc_kb("/proc/self/status", "VmPTE:"),
+		"free_bytes", (json_int_t)proc_kb("/proc/meminfo", "MemAvailable:"));
 }
 
 json_t *ok_json(void)

@@ -353,8 +353,6 @@ int view_count(struct view *view, struct view_count *count)
 	struct scan_region region[SCAN_REGIONS];
 	struct view_count c = { 0 };
 
-	for (uint64_t s = 0; s < view_spans(view->arena); s++)
-		c.absent_spans += __atomic_load_n(&view->span[s], __ATOMIC_RELAXED) == VIEW_ABSENT;
 	for (uint64_t at = 0; at < view->arena->len;) {
 		int n = scan(view, &at, view->arena->len, false, region);
 

@@ -154,7 +154,7 @@ bool view_can_take(const struct view *from, uint64_t span);
  * looks would wait in vain while a guest keeps the fault threads busy. Takes time in proportion to
  * the PRESENT spans. */
 struct view_count {
-	uint64_t private_pages, shared_pages, absent_spans;
+	uint64_t private_pages, shared_pages;
 };
 int view_count(struct view *view, struct view_count *count);
 

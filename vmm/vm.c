@@ -282,6 +282,24 @@ void ramet_vm_stat_quick(struct ramet_vm *vm, struct ramet_stat *st)
 	}
 }
 
+static void count_memory(struct ramet_vm *vm, struct ramet_stat *st)
+{
+	struct view_count c = { 0 };
+	uint64_t mapped;
+
+	view_count(vm->shell->view, &c);
+	mapped = (c.private_pages + c.shared_pages) * PAGE_SIZE;
+	/* One that booted runs on its frames, until it is forked. */
+	if (!vm->birth->state) {
+		st->private_bytes = mapped;
+		return;
+	}
+	st->private_bytes = c.private_pages * PAGE_SIZE;
+	st->shared_bytes = c.shared_pages * PAGE_SIZE;
+	/* It may change while it is being counted. */
+	st->deferred_bytes = mapped < st->memory ? st->memory - mapped : 0;
+}
+
 /* A table is the VM's own if nobody else can reach it: through another root, or by having been born
  * from the same generation. */
 static void count_tables(struct ramet_vm *vm, struct ramet_stat *st)
@@ -297,16 +315,11 @@ static void count_tables(struct ramet_vm *vm, struct ramet_stat *st)
 
 void ramet_vm_stat(struct ramet_vm *vm, struct ramet_stat *st)
 {
-	struct view_count c = { 0 };
-
 	pthread_mutex_lock(&vm->op);
 	ramet_vm_stat_quick(vm, st);
 	if (vm->shell) {
-		view_count(vm->shell->view, &c);
+		count_memory(vm, st);
 		count_tables(vm, st);
 	}
 	pthread_mutex_unlock(&vm->op);
-	st->private_bytes = c.private_pages * PAGE_SIZE;
-	st->shared_bytes = c.shared_pages * PAGE_SIZE;
-	st->deferred_bytes = c.absent_spans * SPAN_SIZE;
 }

@@ -96,8 +96,8 @@ struct ramet_stat {
 	int exit_status; /* when stopped by its guest; else -1 */
 	/* Memory; counted when asked for, in time proportional to what is mapped. */
 	uint64_t private_bytes;	 /* pages only this VM has */
-	uint64_t shared_bytes;	 /* pages it has mapped and shares */
-	uint64_t deferred_bytes; /* spans not looked at since its birth */
+	uint64_t shared_bytes;	 /* pages it has looked at, and shares */
+	uint64_t deferred_bytes; /* the rest: it has not looked at them since its birth */
 	uint64_t table_bytes;	 /* second-level tables only this VM has */
 	uint64_t tables_shared;	 /* tables it shares with others */
 };

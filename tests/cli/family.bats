@@ -30,6 +30,23 @@ load common.bash
 	ramet fork web --json | field clones 0 name | grep -qx web.5
 }
 
+@test "whose memory it is: all of it private, then all but a little shared" {
+	memory() { ramet stat "$1" --json | field vm "$2"; }
+	ramet run --name web --memory 64M --guest dirty --args 'dirty=32M rate=1' --detach
+	ramet wait web --phase ready --timeout 20
+	[ "$(memory web private_bytes)" -ge $((32 << 20)) ]
+	[ "$(memory web shared_bytes)" -eq 0 ]
+	[ "$(memory web deferred_bytes)" -eq 0 ]
+	ramet fork web
+	ramet fork web.1
+	for vm in web web.1 web.2; do
+		[ "$(memory $vm private_bytes)" -lt $((2 << 20)) ]
+	done
+	ramet list | grep -E '^web +running +64M +6[234]'
+	ramet list | grep -E 'web.2 +running +64M +6[234]'
+	ramet fork web --memory | grep -E '^memory mapped, each VM +64M +64M'
+}
+
 @test "stopping one VM leaves the others alone; the last one ends the process" {
 	counter web
 	ramet fork web --count 2
