@@ -310,6 +310,7 @@ static int fork_locked(struct fork *k, bool run)
 	if (r)
 		discard_children(k);
 	generation_put(k->gen);
+	shells_make(vm->family);
 	return r;
 }
 

@@ -19,7 +19,8 @@ enum {
 	OPT_RESEED,
 	OPT_PAUSED,
 	OPT_PIT,
-	OPT_NO_SANDBOX
+	OPT_NO_SANDBOX,
+	OPT_SHELLS
 };
 
 static const struct argp_option options[] = {
@@ -33,6 +34,10 @@ static const struct argp_option options[] = {
 	{ "pit", OPT_PIT, NULL, 0,
 		"Give it an i8254 timer, for guests that insist on one; VMs are slower to make "
 		"then",
+		0 },
+	{ "shells", OPT_SHELLS, "N", 0,
+		"KVM VMs kept ready for forks, 1 to 64 (2): a fork takes one for each clone and "
+		"one for the parent; those that are missing take a millisecond each",
 		0 },
 	{ "no-sandbox", OPT_NO_SANDBOX, NULL, 0,
 		"Keep the right to start programs, open sockets and so on, which the process gives "
@@ -136,6 +141,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_PIT:
 		cfg->pit = true;
+		return 0;
+	case OPT_SHELLS:
+		cfg->shells = (unsigned)opt_number(state, "--shells", arg, 1, 64);
 		return 0;
 	case OPT_NO_SANDBOX:
 		o->no_sandbox = true;

@@ -167,7 +167,6 @@ int shells_take(struct ramet_family *f, struct shell **out)
 		/* The maker cannot keep up. It must not fall behind without limit. */
 		if (!sh && f->n_used > SHELLS_BEHIND)
 			used = pop_used(f);
-		pthread_cond_signal(&f->shells_cond);
 	}
 	pthread_mutex_unlock(&f->shells_lock);
 	if (used)
@@ -180,6 +179,13 @@ int shells_take(struct ramet_family *f, struct shell **out)
 	}
 	*out = sh;
 	return 0;
+}
+
+void shells_make(struct ramet_family *f)
+{
+	pthread_mutex_lock(&f->shells_lock);
+	pthread_cond_signal(&f->shells_cond);
+	pthread_mutex_unlock(&f->shells_lock);
 }
 
 void shells_give(struct ramet_family *f, struct shell *sh)

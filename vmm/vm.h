@@ -103,6 +103,9 @@ struct ramet_vm **family_snapshot(struct ramet_family *f, unsigned *n);
 int shells_start(struct ramet_family *f);
 void shells_stop(struct ramet_family *f); /* frees them all */
 int shells_take(struct ramet_family *f, struct shell **out);
+/* Has others made for those that were taken: not while a VM stands still, which making one, with
+ * its interrupts to all CPUs, would prolong. */
+void shells_make(struct ramet_family *f);
 /* States that are to be loaded from now on are probably like this one. */
 void shells_pattern(struct ramet_family *f, struct machine_state *state);
 /* Gives back a shell whose vCPUs are idle. Its view's pages are dropped in the background. */

@@ -47,6 +47,17 @@ load common.bash
 	ramet fork web --memory | grep -E '^memory mapped, each VM +64M +64M'
 }
 
+@test "run --shells: so many are kept ready" {
+	ramet run --name web --memory 16M --shells 5 --guest count --detach
+	for _ in $(seq 100); do
+		[ "$(ramet stat web --json | field family shells_ready)" -lt 5 ] || break
+		sleep 0.05
+	done
+	[ "$(ramet stat web --json | field family shells_ready)" -ge 5 ]
+	ramet fork web --count 3
+	fails 2 "shells: 65 is out of range" ramet run --shells 65 --guest count
+}
+
 @test "stopping one VM leaves the others alone; the last one ends the process" {
 	counter web
 	ramet fork web --count 2
