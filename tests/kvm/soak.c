@@ -3,7 +3,7 @@
  * Random trees of guests that check their memory (`verify`) and of guests with two vCPUs and timers
  * (`smp`): no wrong byte, nothing lost, every count right.
  *
- * RAMET_SOAK_SECONDS: how long (default 30).
+ * RAMET_SOAK_SECONDS: how long (default 60).
  */
 #include "tests/kvm/tree.h"
 
@@ -14,7 +14,7 @@ static void test_trees(void **state)
 	struct ramet_config verify = { .guest = "verify", .args = "memory=2M", .memory = 16 * MIB };
 	struct ramet_config smp = { .guest = "smp", .memory = 16 * MIB, .cpus = 2 };
 	struct resources before = resources_now();
-	double end = soak_end(30);
+	double end = soak_end(60);
 	struct tree t[2];
 
 	tree_start(&t[0], &verify, false);
