@@ -63,7 +63,8 @@ static bool too_many(struct ramet_family *f)
 	return many;
 }
 
-/* One step of the maker, outside the lock. Takes over the reference to the pattern. */
+/* One step of the maker, or of who cannot wait for it, outside the lock. Takes over the reference
+ * to the pattern. */
 static struct shell *refill(
 	struct ramet_family *f, struct shell *used, bool drop, struct machine_state *pattern)
 {
