@@ -62,7 +62,7 @@ static void serve(struct ramet_family *f, uint64_t address, enum touch touch)
 		 * is a source, or fail on close. */
 		view->unserved = true;
 	} else {
-		if (view->span[span] != VIEW_POISONED && !view_has_page(view, span, page))
+		if (view_state(view, span) != VIEW_POISONED && !view_has_page(view, span, page))
 			r = generation_fill(view, span, (int)page, touch);
 		/* Out of memory: the touch fails rather than waits for ever. */
 		if (r)
@@ -93,8 +93,10 @@ static void *fault_thread(void *arg)
 						: TOUCH_READ);
 			continue;
 		}
+		/* An error (the kernel may lack memory for the call) must not end this thread:
+		 * vCPUs would wait for ever. */
 		if (poll(fds, 2, -1) < 0 && errno != EINTR)
-			break;
+			usleep(1000);
 	}
 	return NULL;
 }

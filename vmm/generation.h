@@ -40,6 +40,9 @@ struct generation {
 	struct mmu_root *root;
 	struct machine_state *state; /* NULL until frozen: the VM that boots runs on its frames */
 	struct device_set *devices;
+	/* What the guest had told by then (doorbell), and the births it had been through. */
+	uint32_t phase, counter;
+	uint64_t births;
 
 	atomic_bool settled; /* nothing is deferred, and base and overlay are gone */
 	struct generation *base;
@@ -83,6 +86,14 @@ int generation_resolve(struct generation *g, uint64_t span);
  * it meanwhile. */
 bool generation_claim(struct generation *g, uint64_t span);
 void generation_unclaim(struct generation *g, uint64_t span, uint8_t state);
+/*
+ * Locks the view of g's overlay. Before the fork that froze it is over a fault thread may still
+ * fill it; nothing else changes it but the heir, which takes spans out of it.
+ *
+ * Order: a view's lock, a BUSY span of its source g, the lock of g's overlay, a BUSY span of g's
+ * base, and so on: always from the younger generation to the older one.
+ */
+void generation_lock_overlay(struct view *overlay);
 /* The span is BUSY and ours. Brings the root's table up to what base has. */
 int generation_inherit(struct generation *g, uint64_t span);
 

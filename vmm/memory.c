@@ -81,13 +81,18 @@ static const struct mmu_ops mmu_ops = {
 	.put_frames = put_frames,
 };
 
-/* Gives an idle run's memory back to the host; but some blocks keep theirs, since whoever fills one
- * next would else have it zeroed first. */
-static void punch(struct memory *m, uint64_t first, uint64_t n)
+/* Whether an idle run keeps its memory: KEEP_BLOCKS free blocks do, so that the next user does not
+ * wait for the kernel to zero them. The lock is held. */
+static bool keeps_memory(const struct memory *m, uint64_t n)
 {
-	if (n < POOL_BLOCK_FRAMES || m->pool.n_free >= KEEP_BLOCKS || atomic_load(&m->sparing))
-		fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			(off_t)(first * PAGE_SIZE), (off_t)(n * PAGE_SIZE));
+	return n >= POOL_BLOCK_FRAMES && m->pool.n_free < KEEP_BLOCKS && !atomic_load(&m->sparing);
+}
+
+/* Gives an idle run's memory back to the host. */
+static void punch(const struct memory *m, uint64_t first, uint64_t n)
+{
+	fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(first * PAGE_SIZE),
+		(off_t)(n * PAGE_SIZE));
 }
 
 static void frames_idle(void *ctx, uint64_t first, uint64_t n)
@@ -98,7 +103,8 @@ static void frames_idle(void *ctx, uint64_t first, uint64_t n)
 		m->idle[m->n_idle].first = first;
 		m->idle[m->n_idle++].n = n;
 	} else {
-		punch(m, first, n);
+		if (!keeps_memory(m, n))
+			punch(m, first, n);
 		pool_free(&m->pool, first, n);
 	}
 }
@@ -122,9 +128,11 @@ static void unlock_and_trim(struct memory *m)
 	while (m->n_idle) {
 		uint64_t first = m->idle[--m->n_idle].first, n = m->idle[m->n_idle].n;
 
-		pthread_mutex_unlock(&m->lock);
-		punch(m, first, n);
-		pthread_mutex_lock(&m->lock);
+		if (!keeps_memory(m, n)) {
+			pthread_mutex_unlock(&m->lock);
+			punch(m, first, n);
+			pthread_mutex_lock(&m->lock);
+		}
 		pool_free(&m->pool, first, n);
 	}
 	pthread_mutex_unlock(&m->lock);
@@ -292,6 +300,15 @@ bool memory_charge(struct memory *m, uint64_t bytes)
 	return false;
 }
 
+void memory_refund(struct memory *m, uint64_t bytes)
+{
+	int64_t now = atomic_load(&m->granted);
+
+	/* There is no limit yet, or there is one meanwhile that does not know of the charge. */
+	if (now < INT64_MAX - (int64_t)bytes)
+		atomic_fetch_add(&m->granted, (int64_t)bytes);
+}
+
 void memory_trim(struct memory *m)
 {
 	lock(m);
@@ -380,8 +397,10 @@ int memory_store_span(struct memory *m, struct mmu_root *root, uint64_t span,
 		r = pool_alloc(&m->pool, n, &first);
 		unlock(m);
 	}
-	if (r)
+	if (r) {
+		memory_refund(m, n * PAGE_SIZE);
 		return r;
+	}
 	/* Without the lock: nobody knows these frames yet, and it takes a while. */
 	r = write_pages(m, first, bitmap, src, frame);
 	lock(m);
@@ -393,6 +412,8 @@ int memory_store_span(struct memory *m, struct mmu_root *root, uint64_t span,
 	else
 		*moved_all = all;
 	unlock(m);
+	if (r)
+		memory_refund(m, n * PAGE_SIZE);
 	return r;
 }
 
@@ -472,29 +493,44 @@ static void report(void *arg, const char *what, uint64_t phys, uint64_t is, uint
 		(unsigned long long)is, (unsigned long long)should_be);
 }
 
+/* seen[] has a count for each of `frames`; the lock is held. */
+static int check_counts(struct memory *m, struct mmu_root **root, unsigned n, uint32_t *seen,
+	uint64_t frames, struct ramet_err *err)
+{
+	uint64_t in_use = 0;
+
+	if (m->pool.top * POOL_BLOCK_FRAMES != frames)
+		return err_set(err, -EBUSY, "frames were allocated while they were counted");
+	if (mmu_check(&m->mmu, root, n, seen, frames, report, err))
+		return -EUCLEAN;
+	for (uint64_t f = 0; f < frames; f++) {
+		in_use += seen[f] != 0;
+		if (seen[f] != pool_refs(&m->pool, f))
+			return err_set(err, -EUCLEAN, "frame %llu has %u references but counts %u",
+				(unsigned long long)f, seen[f], pool_refs(&m->pool, f));
+	}
+	return in_use == m->pool.in_use
+		       ? 0
+		       : err_set(err, -EUCLEAN, "%llu frames are in use but %llu counted",
+				 (unsigned long long)in_use, (unsigned long long)m->pool.in_use);
+}
+
 int memory_check(struct memory *m, struct mmu_root **root, unsigned n, struct ramet_err *err)
 {
-	uint64_t frames = m->pool.top * POOL_BLOCK_FRAMES, in_use = 0;
-	size_t len = frames * sizeof(uint32_t);
-	uint32_t *seen = sparse(len ? len : 1);
-	int r = 0;
+	uint64_t frames;
+	uint32_t *seen;
+	int r;
 
+	lock(m);
+	frames = m->pool.top * POOL_BLOCK_FRAMES;
+	unlock(m);
+	seen = sparse((frames + 1) * sizeof(*seen));
 	if (!seen)
 		return err_set(err, -ENOMEM, "out of memory");
 	lock(m);
-	if (mmu_check(&m->mmu, root, n, seen, frames, report, err))
-		r = -EUCLEAN;
-	for (uint64_t f = 0; f < frames && !r; f++) {
-		in_use += seen[f] != 0;
-		if (seen[f] != pool_refs(&m->pool, f))
-			r = err_set(err, -EUCLEAN, "frame %llu has %u references but counts %u",
-				(unsigned long long)f, seen[f], pool_refs(&m->pool, f));
-	}
-	if (!r && in_use != m->pool.in_use)
-		r = err_set(err, -EUCLEAN, "%llu frames are in use but %llu counted",
-			(unsigned long long)in_use, (unsigned long long)m->pool.in_use);
+	r = check_counts(m, root, n, seen, frames, err);
 	unlock(m);
-	munmap(seen, len ? len : 1);
+	munmap(seen, (frames + 1) * sizeof(*seen));
 	return r;
 }
 

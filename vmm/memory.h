@@ -61,6 +61,8 @@ void memory_spare(struct memory *m, bool on);
 void memory_grant(struct memory *m, uint64_t bytes);
 /* Charges something else to it. False: no more may be taken. */
 bool memory_charge(struct memory *m, uint64_t bytes);
+/* Takes that back: it was not needed after all. */
+void memory_refund(struct memory *m, uint64_t bytes);
 /* Gives memory of frames that nothing refers to any more back to the host. Takes a while. */
 void memory_trim(struct memory *m);
 

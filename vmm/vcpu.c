@@ -78,7 +78,7 @@ bool vcpu_wanted(const struct vcpu *vcpu)
 
 bool vcpu_may_begin(const struct vcpu *vcpu)
 {
-	if (__atomic_load_n(&vcpu->shell->view->poisoned, __ATOMIC_ACQUIRE))
+	if (atomic_load(&vcpu->shell->view->poisoned))
 		vm_fail(vcpu->shell->vm,
 			"some of its memory could not be provided when KVM looked at it before it "
 			"ran: out of memory");

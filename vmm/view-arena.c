@@ -134,8 +134,8 @@ static struct view *slot_claim(struct view_arena *arena)
 			v->arena = arena;
 			v->slot = i;
 			v->base = arena->base + i * arena->stride;
-			v->span = (uint8_t *)(v + 1);
-			v->flags = v->span + view_spans(arena);
+			v->span = (_Atomic uint8_t *)(v + 1);
+			v->flags = (uint8_t *)(v + 1) + view_spans(arena);
 			hurry_mutex_init(&v->lock);
 			arena->used[i] = v;
 			v->in_use = v->closed = true;

@@ -34,6 +34,12 @@ struct scan_arg {
 #define EMPTY_BYTES   (16u << 20)
 #define EMPTY_NS      400000u
 
+/* Last, when all that it says of the span is so: it is read without the lock, too. */
+static void set_state(struct view *view, uint64_t span, enum view_span state)
+{
+	atomic_store_explicit(&view->span[span], (uint8_t)state, memory_order_release);
+}
+
 int view_map(struct view *view, uint64_t off, uint64_t frame, uint64_t n_pages, bool shared)
 {
 	uint64_t len = n_pages * PAGE_SIZE;
@@ -46,13 +52,19 @@ int view_map(struct view *view, uint64_t off, uint64_t frame, uint64_t n_pages, 
 	view->pieces++;
 	atomic_fetch_add(&view->arena->pieces, 1);
 	for (uint64_t at = off & ~(SPAN_SIZE - 1); at < off + len; at += SPAN_SIZE) {
-		view->span[at >> SPAN_SHIFT] = VIEW_PRESENT;
-		if (at < off || at + SPAN_SIZE > off + len)
+		if (at < off || at + SPAN_SIZE > off + len) {
 			view->flags[at >> SPAN_SHIFT] |= VIEW_SPLIT;
-		else
-			view->flags[at >> SPAN_SHIFT] = 0;
+			continue;
+		}
+		view->flags[at >> SPAN_SHIFT] = 0;
+		set_state(view, at >> SPAN_SHIFT, VIEW_PRESENT);
 	}
 	return 0;
+}
+
+void view_complete(struct view *view, uint64_t span)
+{
+	set_state(view, span, VIEW_PRESENT);
 }
 
 uint32_t view_placed(const struct view *view, uint64_t span)
@@ -67,7 +79,7 @@ uint32_t view_placed(const struct view *view, uint64_t span)
 
 bool view_has_page(const struct view *view, uint64_t span, unsigned page)
 {
-	uint8_t state = __atomic_load_n(&view->span[span], __ATOMIC_ACQUIRE);
+	enum view_span state = view_state(view, span);
 
 	return state == VIEW_PRESENT ||
 	       (state == VIEW_PARTIAL && view_placed(view, span) >> (page / VIEW_BLOCK_PAGES) & 1);
@@ -79,8 +91,8 @@ void view_poison(struct view *view, uint64_t span)
 	uint64_t bitmap[SPAN_PAGES / 64];
 	unsigned n;
 
-	view->span[span] = VIEW_POISONED;
-	__atomic_store_n(&view->poisoned, true, __ATOMIC_RELEASE);
+	set_state(view, span, VIEW_POISONED);
+	atomic_store(&view->poisoned, true);
 	if (view_private_pages(view, span, bitmap) < 0)
 		return;
 	for (unsigned i = 0; i < SPAN_PAGES; i += n ? n : 1) {
@@ -132,17 +144,13 @@ int view_place(struct view *view, uint64_t span, unsigned page, const uint8_t *s
 		return r;
 	view->placed[view->n_placed].span = span;
 	view->placed[view->n_placed++].block = block;
-	view->span[span] = VIEW_PARTIAL;
+	set_state(view, span, VIEW_PARTIAL);
 	return 0;
 }
 
 int view_copy(struct view *view, uint64_t off, uint64_t len, const uint8_t *src)
 {
-	int r = copy_in(view, off, len, src);
-
-	if (!r)
-		view->span[off >> SPAN_SHIFT] = VIEW_PRESENT;
-	return r;
+	return copy_in(view, off, len, src);
 }
 
 bool view_writes_on(struct view *view, uint64_t span)
@@ -168,7 +176,8 @@ static int remap_anonymous(struct view *view)
 		return -errno;
 	atomic_fetch_sub(&view->arena->pieces, view->pieces);
 	view->pieces = 0;
-	memset(view->span, VIEW_ABSENT, view_spans(view->arena));
+	for (uint64_t i = 0; i < view_spans(view->arena); i++)
+		set_state(view, i, VIEW_ABSENT);
 	memset(view->flags, 0, view_spans(view->arena));
 	view->closed = true;
 	view->poisoned = false;
@@ -330,21 +339,42 @@ int view_private_spans(const struct view *view, uint64_t first, uint64_t n_spans
 
 bool view_can_take(const struct view *from, uint64_t span)
 {
-	return from->span[span] == VIEW_PRESENT && !(from->flags[span] & VIEW_PLACED) &&
+	return view_state(from, span) == VIEW_PRESENT && !(from->flags[span] & VIEW_PLACED) &&
 	       (!(from->flags[span] & VIEW_SPLIT) || from->arena->moves_pieces);
+}
+
+/* A move that fails leaves a hole: what touches it there must wait again, or fail. */
+static void reopen(struct view *view, uint64_t span)
+{
+	uint8_t *base = view->base + (span << SPAN_SHIFT);
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)base, SPAN_SIZE },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+
+	if (mmap(base, SPAN_SIZE, PROT_NONE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED ||
+		ioctl(view->arena->uffd, UFFDIO_REGISTER, &reg) < 0 ||
+		mprotect(base, SPAN_SIZE, PROT_READ | PROT_WRITE) < 0)
+		view_poison(view, span);
 }
 
 int view_take(struct view *to, struct view *from, uint64_t span)
 {
 	uint64_t off = span << SPAN_SHIFT;
 
-	if (mremap(from->base + off, SPAN_SIZE, SPAN_SIZE, VIEW_MOVE, to->base + off) == MAP_FAILED)
-		return -errno;
-	to->span[span] = VIEW_PRESENT;
+	if (mremap(from->base + off, SPAN_SIZE, SPAN_SIZE, VIEW_MOVE, to->base + off) ==
+		MAP_FAILED) {
+		int e = -errno;
+
+		reopen(to, span);
+		return e;
+	}
 	to->flags[span] = from->flags[span];
+	set_state(to, span, VIEW_PRESENT);
 	to->pieces++;
 	atomic_fetch_add(&to->arena->pieces, 1);
-	from->span[span] = VIEW_ABSENT;
+	set_state(from, span, VIEW_ABSENT);
 	return 0;
 }
 

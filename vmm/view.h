@@ -61,11 +61,11 @@ struct view {
 	/* Guards all below, and every change of the mapping. */
 	pthread_mutex_t lock;
 	struct generation *source; /* fills absent spans; NULL: nobody does */
-	bool poisoned;		   /* some span is; read without the lock, too */
+	atomic_bool poisoned;	   /* some span is; read without the lock, too */
 	bool closed;		   /* nothing is mapped, nothing can be touched */
 	bool unserved;		   /* somebody waits for a span that had no source to fill it */
 	unsigned pieces;	   /* mappings made; bounds the VMA count */
-	uint8_t *span;		   /* enum view_span of each */
+	_Atomic uint8_t *span;	   /* enum view_span of each; read without the lock, too */
 	uint8_t *flags;		   /* VIEW_* of each */
 	struct {
 		uint64_t span;
@@ -95,8 +95,15 @@ void view_arena_destroy(struct view_arena *arena);
 int view_new(struct view_arena *arena, struct view **out);
 void view_free(struct view *view);
 
-/* Maps pages [off, off + n) onto pool frames, shared or private, all spans concerned become
- * PRESENT. The lock is held, or nobody else knows the view yet. */
+/* What a span is now. Without the lock, PRESENT and POISONED are final until the view is closed. */
+static inline enum view_span view_state(const struct view *view, uint64_t span)
+{
+	return (enum view_span)atomic_load_explicit(&view->span[span], memory_order_acquire);
+}
+
+/* Maps pages [off, off + n) onto pool frames, shared or private. Spans that lie in it whole become
+ * PRESENT; one that comes in several pieces does by view_complete(), after the last. The lock is
+ * held, or nobody else knows the view yet. */
 int view_map(struct view *view, uint64_t off, uint64_t frame, uint64_t n_pages, bool shared);
 
 /* Whether the page is there, if it is absent anywhere in its span. */
@@ -109,9 +116,12 @@ uint32_t view_placed(const struct view *view, uint64_t span);
  * is there. Other errors may leave the span poisoned.
  */
 int view_place(struct view *view, uint64_t span, unsigned page, const uint8_t *src);
-/* The same for any pages [off, off + len) within a span, which becomes PRESENT; more of the span
- * may be mapped or copied after it. */
+/* The same for any pages [off, off + len) within a span. More of the span may be mapped or copied
+ * after it, until view_complete(). */
 int view_copy(struct view *view, uint64_t off, uint64_t len, const uint8_t *src);
+/* All of the span has been mapped or copied: it is PRESENT. Not before: others may take, or touch,
+ * a PRESENT span as a whole. */
+void view_complete(struct view *view, uint64_t span);
 
 /* Notes that a span is filled because it is written to. True: so were those before it, one after
  * the other. */
@@ -145,9 +155,10 @@ int view_private_pages(const struct view *view, uint64_t span, uint64_t bitmap[S
 int view_private_spans(const struct view *view, uint64_t first, uint64_t n, uint8_t *has);
 
 /* Moves a whole span, its private pages with it, to the same place in another view where it is
- * ABSENT: one page table changes hands. `from` is left without a page of its own there. */
+ * ABSENT: one page table changes hands. `from` is left without a page of its own there. Both locks
+ * are held. */
 int view_take(struct view *to, struct view *from, uint64_t span);
-/* Whether it is PRESENT and this kernel can move it. A move that fails leaves a hole in `to`. */
+/* Whether it is PRESENT and this kernel can move it. The lock is held. */
 bool view_can_take(const struct view *from, uint64_t span);
 
 /* What is mapped now, or about so while it changes: the lock is not needed, for which who only
