@@ -19,6 +19,13 @@ enum { VCPU_LOAD = 1, VCPU_RUN = 2, VCPU_SAVE = 4, VCPU_QUIT = 8 };
  * So who waits for vCPUs does not sleep, for so long, but lets them have the CPU. */
 #define AWAKE_NS 300000u
 
+/*
+ * Exits that one instruction may take until it is finished. KVM's emulator goes on inside a string
+ * instruction for up to 1024 elements (arch/x86/kvm/emulate.c goes back to the guest when RCX &
+ * 0x3ff is 0), and an element may take several exits of 8 bytes.
+ */
+#define EXITS_MAX 65536u
+
 /* ---- the vCPU's thread: real-time, except while it runs the guest ---- */
 
 static void note_error(struct shell *sh, int error)
@@ -31,26 +38,42 @@ static void note_error(struct shell *sh, int error)
 
 static void acknowledge(struct shell *sh, int error)
 {
+	uint64_t now = now_ns(), last = atomic_load(&sh->done_ns);
+
 	note_error(sh, error);
-	sh->done_ns = now_ns();
+	while (last < now && !atomic_compare_exchange_weak(&sh->done_ns, &last, now))
+		;
 	if (atomic_fetch_sub(&sh->pending, 1) == 1)
 		futex_wake_all(&sh->pending);
 }
 
-/* An exit is only finished when KVM_RUN is entered again (api.rst): do that without running the
- * guest. Of a VM that has ended, too, or it would be finished in the next VM of this shell. */
-static void complete_io(struct vcpu *vcpu, bool runnable)
+/*
+ * An exit is only finished when KVM_RUN is entered again (api.rst): do that without running the
+ * guest, until KVM says that it was interrupted, which it only says between instructions. The same
+ * is done for a VM that has ended: otherwise the instruction would be finished in the next VM of
+ * this shell. Returns 0 or -errno: then the instruction is half done for good, so that this state
+ * must not be saved and this shell not be used again.
+ */
+static int complete_io(struct vcpu *vcpu, bool runnable)
 {
 	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-	for (int i = 0; i < 64; i++) {
-		if (ioctl(vcpu->fd, KVM_RUN, 0) < 0 && errno != EAGAIN)
-			break;
+	for (unsigned i = 0; i < EXITS_MAX; i++) {
+		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
+			if (runnable)
+				runnable = vcpu_exit(vcpu);
+			continue;
+		}
+		/* EAGAIN: a vCPU that waits for its SIPI, and so has no exit to finish. */
+		if (errno == EINTR || errno == EAGAIN)
+			return 0;
 		if (runnable)
-			runnable = vcpu_exit(vcpu);
+			vcpu_failed(vcpu, -errno);
+		return -EIO;
 	}
+	return -ELOOP;
 }
 
-static void run_until_stopped(struct vcpu *vcpu)
+static int run_until_stopped(struct vcpu *vcpu)
 {
 	struct shell *sh = vcpu->shell;
 	bool runnable = vcpu_may_begin(vcpu);
@@ -74,21 +97,19 @@ static void run_until_stopped(struct vcpu *vcpu)
 			runnable = false;
 		}
 	}
-	if (unfinished)
-		complete_io(vcpu, runnable);
+	return unfinished ? complete_io(vcpu, runnable) : 0;
 }
 
-/* No vCPU is saved while another one runs: it could still send an interrupt, which would be lost.
- */
-static void meet(struct shell *sh)
+/* Returns when all vCPUs of the shell have come here. */
+static void meet(struct shell *sh, atomic_uint *met)
 {
-	unsigned n = atomic_fetch_add(&sh->stopped, 1) + 1;
+	unsigned n = atomic_fetch_add(met, 1) + 1;
 
 	if (n == sh->machine->cpus)
-		futex_wake_all(&sh->stopped);
+		futex_wake_all(met);
 	while (n < sh->machine->cpus) {
-		futex_wait(&sh->stopped, n, 0);
-		n = atomic_load(&sh->stopped);
+		futex_wait(met, n, 0);
+		n = atomic_load(met);
 	}
 }
 
@@ -108,12 +129,17 @@ static int load(struct vcpu *vcpu)
 		sh->has ? &sh->has->vcpu[vcpu->index] : NULL);
 }
 
-/* This vCPU has left the guest. */
-static void finish_stop(struct vcpu *vcpu)
+/* This vCPU has left the guest; `unfinished` is what complete_io() said. */
+static void finish_stop(struct vcpu *vcpu, int unfinished)
 {
 	struct shell *sh = vcpu->shell;
 
-	meet(sh);
+	note_error(sh, unfinished);
+	if (unfinished)
+		atomic_store(&sh->broken, true);
+	/* No vCPU is saved while another one runs: it could still send an interrupt, which would be
+	 * lost. */
+	meet(sh, &sh->stopped);
 	if (!sh->save)
 		return;
 	note_error(sh, save(vcpu));
@@ -122,6 +148,33 @@ static void finish_stop(struct vcpu *vcpu)
 	note_error(sh, machine_save(&sh->machine->host, sh->vm_fd, sh->save));
 	if (sh->then && !atomic_load(&sh->error))
 		sh->then(sh->then_arg);
+}
+
+/*
+ * Loads (if told to) and runs until the vCPU is stopped. No vCPU enters the guest before all have
+ * been loaded, nor if the state of one of them, or of the machine, could not be: the guest must not
+ * run for one instruction on a machine that is not its own.
+ */
+static void run(struct vcpu *vcpu, bool loads)
+{
+	struct shell *sh = vcpu->shell;
+	int r = 0, unfinished = 0;
+
+	if (loads) {
+		if (!atomic_load(&sh->error))
+			note_error(sh, load(vcpu));
+		meet(sh, &sh->loaded);
+		r = atomic_load(&sh->error);
+	}
+	/* Here, not when stopping: the stopper may still be about to set it. */
+	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+	acknowledge(sh, r);
+	if (!r)
+		unfinished = run_until_stopped(vcpu);
+	else
+		while (!atomic_load(&sh->stop))
+			futex_wait(&sh->stop, 0, 0);
+	finish_stop(vcpu, unfinished);
 }
 
 static void *vcpu_thread(void *arg)
@@ -144,21 +197,12 @@ static void *vcpu_thread(void *arg)
 		atomic_store(&vcpu->cmd, 0);
 		if (cmd & VCPU_QUIT)
 			return NULL;
-		if (cmd & VCPU_LOAD)
-			r = load(vcpu);
 		if (cmd & VCPU_RUN) {
-			/* Here, not when stopping: the stopper may still be about to set it. */
-			__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
-			acknowledge(sh, r);
+			run(vcpu, cmd & VCPU_LOAD);
+		} else if (cmd & VCPU_LOAD) {
+			r = load(vcpu);
 			if (!r)
-				run_until_stopped(vcpu);
-			else
-				while (!atomic_load(&sh->stop))
-					futex_wait(&sh->stop, 0, 0);
-			finish_stop(vcpu);
-			r = 0;
-		} else if (cmd & VCPU_LOAD && !r) {
-			r = vcpu_flush(vcpu->fd, vcpu->run);
+				r = vcpu_flush(vcpu->fd, vcpu->run);
 		}
 		if (cmd & VCPU_SAVE)
 			r = save(vcpu);
@@ -175,10 +219,11 @@ static void forget_preload(struct shell *sh)
 	sh->has = NULL;
 }
 
-static void command(struct shell *sh, unsigned cmd)
+/* `error`: what has failed already, so that nothing is loaded or run. */
+static void command(struct shell *sh, unsigned cmd, int error)
 {
 	atomic_store(&sh->pending, sh->machine->cpus);
-	atomic_store(&sh->error, 0);
+	atomic_store(&sh->error, error);
 	for (unsigned i = 0; i < sh->machine->cpus; i++) {
 		atomic_store(&sh->vcpu[i].cmd, cmd);
 		futex_wake_all(&sh->vcpu[i].cmd);
@@ -207,12 +252,12 @@ void shell_start_async(struct shell *sh, struct ramet_vm *vm, const struct machi
 	atomic_store(&sh->stop, 0);
 	atomic_store(&sh->stopped, 0);
 	atomic_store(&sh->saved, 0);
+	atomic_store(&sh->loaded, 0);
+	atomic_store(&sh->broken, false);
 	/* Before the vCPUs: loading a LAPIC looks at the I/O APIC's routes. */
 	if (state)
 		r = machine_load(&sh->machine->host, sh->vm_fd, state);
-	command(sh, VCPU_RUN | (state ? VCPU_LOAD : 0u));
-	if (r)
-		atomic_store(&sh->error, r);
+	command(sh, VCPU_RUN | (state ? VCPU_LOAD : 0u), r);
 }
 
 int shell_start(struct shell *sh, struct ramet_vm *vm, const struct machine_state *state)
@@ -223,12 +268,13 @@ int shell_start(struct shell *sh, struct ramet_vm *vm, const struct machine_stat
 
 int shell_load(struct shell *sh, const struct machine_state *state)
 {
-	int r = machine_load(&sh->machine->host, sh->vm_fd, state);
+	int r = machine_load(&sh->machine->host, sh->vm_fd, state), e;
 
 	sh->load = state;
-	command(sh, VCPU_LOAD);
-	r = shell_await(sh) ? shell_await(sh) : r;
-	if (!r && sh->view->poisoned) /* it could not look at the guest's memory */
+	command(sh, VCPU_LOAD, 0);
+	e = shell_await(sh);
+	r = r ? r : e;
+	if (!r && atomic_load(&sh->view->poisoned)) /* it could not look at the guest's memory */
 		r = -ENOMEM;
 	forget_preload(sh);
 	return r;
@@ -258,9 +304,16 @@ int shell_stop_then(
 
 void shell_interrupt(struct shell *sh)
 {
-	for (unsigned i = 0; i < sh->machine->cpus; i++)
-		if (sh->vcpu[i].has_thread)
-			pthread_kill(sh->vcpu[i].thread, KICK_SIGNAL);
+	for (unsigned i = 0; i < sh->machine->cpus; i++) {
+		struct vcpu *vcpu = &sh->vcpu[i];
+
+		if (!vcpu->has_thread)
+			continue;
+		/* As in shell_stop_then(). It stays set: the vCPU is not to run again before the
+		 * next command, which clears it. */
+		__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+		pthread_kill(vcpu->thread, KICK_SIGNAL);
+	}
 }
 
 int shell_stop(struct shell *sh, struct machine_state *state)
@@ -273,7 +326,7 @@ int shell_save(struct shell *sh, struct machine_state *state)
 	int r;
 
 	sh->save = state;
-	command(sh, VCPU_SAVE);
+	command(sh, VCPU_SAVE, 0);
 	r = shell_await(sh);
 	return r ? r : machine_save(&sh->machine->host, sh->vm_fd, state);
 }
@@ -309,7 +362,11 @@ static int make_vm(struct shell *sh)
 	const struct machine *m = sh->machine;
 	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
 
-	sh->vm_fd = ioctl(m->host.fd, KVM_CREATE_VM, 0);
+	/* The kernel gives it up for any signal, SIGSTOP and SIGCONT included (mm_take_all_locks()
+	 * in mm/mmap.c). */
+	do
+		sh->vm_fd = ioctl(m->host.fd, KVM_CREATE_VM, 0);
+	while (sh->vm_fd < 0 && errno == EINTR);
 	if (sh->vm_fd < 0)
 		return -errno;
 	/* An Intel host without unrestricted guest needs these two; elsewhere they are ignored. */

@@ -36,20 +36,22 @@ struct shell {
 	const struct machine *machine;
 	int vm_fd;
 	struct view *view;
-	struct ramet_vm *vm;		  /* whose vCPUs these are while it runs */
+	struct ramet_vm *_Atomic vm;	  /* whose vCPUs these are while it runs */
 	const struct machine_state *load; /* what to load before running */
 	struct machine_state *save;	  /* where to save after stopping */
 	struct machine_state *has;	  /* what an idle shell was preloaded with, or NULL */
 	void (*then)(void *arg);	  /* see shell_stop_then() */
 	void *then_arg;
-	atomic_uint stop;    /* futex: 1 asks vCPUs to leave the guest */
-	atomic_uint stopped; /* futex: vCPUs that have left it */
-	atomic_uint saved;   /* vCPUs that have been saved */
-	atomic_uint pending; /* futex: vCPUs that have not acknowledged the command */
-	atomic_int error;    /* first -errno of a command */
-	uint64_t done_ns;    /* when the last vCPU acknowledged it */
-	bool used;	     /* it has run another VM: KVM may still fetch pages for that one */
-	struct shell *next;  /* in the family's pool */
+	atomic_uint loaded;	  /* futex: vCPUs that have been loaded, of those that are to run */
+	atomic_uint stop;	  /* futex: 1 asks vCPUs to leave the guest */
+	atomic_uint stopped;	  /* futex: vCPUs that have left it */
+	atomic_uint saved;	  /* vCPUs that have been saved */
+	atomic_uint pending;	  /* futex: vCPUs that have not acknowledged the command */
+	atomic_int error;	  /* first -errno of a command */
+	_Atomic uint64_t done_ns; /* when the last vCPU acknowledged it */
+	atomic_bool broken; /* a vCPU holds half an instruction: no other VM may have this shell */
+	bool used;	    /* it has run another VM: KVM may still fetch pages for that one */
+	struct shell *next; /* in the family's pool */
 	struct vcpu vcpu[RAMET_CPUS_MAX];
 };
 
@@ -79,6 +81,11 @@ void shell_preload(struct shell *sh, struct machine_state *state);
  * then lets the vCPUs run for vm; stop() brings them out of the guest at an instruction boundary,
  * with I/O completed, and saves into `state` if given. Both wait until done; start_async() does
  * not, await() does it later. save() is for vCPUs that are stopped already.
+ *
+ * They return 0 or -errno. When start() could not load all of `state`, no vCPU has entered the
+ * guest, and stop() still has to follow. When stop() fails the vCPUs are stopped all the same; if
+ * the shell is `broken` then, a vCPU is in the middle of an instruction, which only start() can
+ * finish.
  */
 void shell_start_async(struct shell *sh, struct ramet_vm *vm, const struct machine_state *state);
 int shell_await(struct shell *sh);
@@ -99,7 +106,8 @@ int shell_save(struct shell *sh, struct machine_state *state);
  */
 void shell_rehearse(struct shell *sh, struct machine_state *scratch);
 
-/* Makes its vCPUs leave the guest for a moment; they go in again only if vcpu_wanted(). */
+/* Makes the vCPUs of a VM that has failed leave the guest. They do not enter it again: not for one
+ * instruction, even if they are just about to. */
 void shell_interrupt(struct shell *sh);
 
 /* Installs the (empty) handler of the signal that interrupts KVM_RUN. */

@@ -70,7 +70,7 @@ static struct shell *refill(
 {
 	struct shell *sh = used;
 
-	if (used && (drop || blank(f, used))) {
+	if (used && (drop || atomic_load(&used->broken) || blank(f, used))) {
 		shell_free(used);
 		sh = NULL;
 	} else if (!used && shell_new(&f->machine, &sh)) {
