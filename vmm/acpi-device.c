@@ -38,12 +38,15 @@ static int acpi_clone(const struct device *dev, struct ramet_vm *vm, struct devi
 }
 
 /* A new id, before the clone's first instruction ... */
-static void acpi_born(struct device *dev)
+static int acpi_born(struct device *dev)
 {
 	void *id = vm_mem(dev->vm, LINUX_GPA_GENID, 16);
 
-	if (id)
-		memcpy(id, vm_genid(dev->vm), 16);
+	/* With its parent's id, the guest would not reseed for the event. */
+	if (!id)
+		return -ENOMEM;
+	memcpy(id, vm_genid(dev->vm), 16);
+	return 0;
 }
 
 /* ... and the event: the guest reseeds its random numbers. */

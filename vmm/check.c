@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The checker: recomputes every count of a family from what refers to what. Tests call it after
- * every step; it stops operations on the VMs for as long as it takes, not the VMs.
+ * every step. It holds off operations on the VMs for as long as it takes, not the VMs. Nothing else
+ * changes a count then: the worker has settled what there was, and only operations make more.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -77,7 +78,8 @@ static int check_locked(
 	return r;
 }
 
-int ramet_family_check(struct ramet_family *f, struct ramet_err *err)
+/* No operation is under way. */
+static int check_quiet(struct ramet_family *f, struct ramet_err *err)
 {
 	unsigned n;
 	struct ramet_vm **vm;
@@ -91,13 +93,19 @@ int ramet_family_check(struct ramet_family *f, struct ramet_err *err)
 	vm = family_snapshot(f, &n);
 	if (!vm)
 		return err_set(err, -ENOMEM, "out of memory");
-	for (unsigned i = 0; i < n; i++)
-		pthread_mutex_lock(&vm[i]->op);
 	r = check_locked(f, vm, n, err);
-	for (unsigned i = 0; i < n; i++) {
-		pthread_mutex_unlock(&vm[i]->op);
+	for (unsigned i = 0; i < n; i++)
 		ramet_vm_put(vm[i]);
-	}
 	free(vm);
+	return r;
+}
+
+int ramet_family_check(struct ramet_family *f, struct ramet_err *err)
+{
+	int r;
+
+	pthread_rwlock_wrlock(&f->operations);
+	r = check_quiet(f, err);
+	pthread_rwlock_unlock(&f->operations);
 	return r;
 }

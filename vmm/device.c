@@ -53,11 +53,14 @@ void device_set_attach(struct device_set *set)
 			set->dev[i]->ops->attach(set->dev[i]);
 }
 
-void device_set_born(struct device_set *set)
+int device_set_born(struct device_set *set)
 {
-	for (unsigned i = 0; i < set->n; i++)
+	int r = 0;
+
+	for (unsigned i = 0; i < set->n && !r; i++)
 		if (set->dev[i]->ops->born)
-			set->dev[i]->ops->born(set->dev[i]);
+			r = set->dev[i]->ops->born(set->dev[i]);
+	return r;
 }
 
 void device_set_loaded(struct device_set *set)

@@ -34,8 +34,9 @@ struct device_ops {
 	 * Optional. */
 	void (*attach)(struct device *dev);
 	/* Called once on a clone (and after a reset), before its state is loaded and its vCPUs run:
-	 * new identity. Optional. */
-	void (*born)(struct device *dev);
+	 * new identity. 0, or -errno: the clone must not run, since it would be taken for another
+	 * VM. Optional. */
+	int (*born)(struct device *dev);
 	/* The machine's state has been loaded, and vCPUs may run: an interrupt raised from here on
 	 * is not lost. Called once after born(). Optional. */
 	void (*loaded)(struct device *dev);

@@ -130,9 +130,10 @@ static int doorbell_clone(const struct device *dev, struct ramet_vm *vm, struct 
 	return 0;
 }
 
-static void doorbell_born(struct device *dev)
+static int doorbell_born(struct device *dev)
 {
 	vm_reseed_owed(dev->vm, doorbell_of(dev)->reseeds);
+	return 0;
 }
 
 static void doorbell_loaded(struct device *dev)

@@ -126,7 +126,7 @@ static void init_slots(struct ramet_family *f)
 }
 
 /* How far start_family() came, so that stop_family() undoes just that. */
-enum { NOTHING, KVM, MEMORY, VIEWS, GUARD, FAULTS, WORKER, SHELLS };
+enum { NOTHING, KVM, MEMORY, VIEWS, GUARD, FAULTS, WORKER, REAPER, SHELLS };
 
 static int start_family(struct ramet_family *f, struct ramet_err *err)
 {
@@ -159,6 +159,10 @@ static int start_family(struct ramet_family *f, struct ramet_err *err)
 	if (r)
 		return r;
 	f->stage = WORKER;
+	r = reaper_start(f);
+	if (r)
+		return r;
+	f->stage = REAPER;
 	r = shells_start(f);
 	if (!r)
 		f->stage = SHELLS;
@@ -167,8 +171,11 @@ static int start_family(struct ramet_family *f, struct ramet_err *err)
 
 static void stop_family(struct ramet_family *f)
 {
+	/* Before the worker and the shells: both give back what these get. */
+	if (f->stage >= REAPER)
+		reaper_stop(f);
 	if (f->stage >= WORKER)
-		worker_stop(f); /* before the shells: it gives some back */
+		worker_stop(f);
 	if (f->stage >= SHELLS)
 		shells_stop(f);
 	if (f->stage >= FAULTS)
@@ -183,6 +190,7 @@ static void stop_family(struct ramet_family *f)
 		kvm_host_close(&f->machine.host);
 	pthread_mutex_destroy(&f->machine.lock);
 	pthread_mutex_destroy(&f->lock);
+	pthread_rwlock_destroy(&f->operations);
 	pthread_mutex_destroy(&f->generations_lock);
 	free_config(&f->cfg);
 	free(f);
@@ -260,10 +268,12 @@ static int boot(struct ramet_family *f, struct ramet_vm *vm, struct ramet_err *e
 {
 	struct mmu_root *root;
 	uint64_t frame;
-	int r = shell_new(&f->machine, &vm->shell);
+	struct shell *sh;
+	int r = shell_new(&f->machine, &sh);
 
 	if (r)
 		return err_set(err, r, "cannot make a KVM virtual machine: %s", strerror(-r));
+	vm->shell = sh;
 	r = memory_new_root(&f->memory, &root, &frame);
 	if (r)
 		return err_set(err, r, "cannot get memory for '%s': %s", vm->name, strerror(-r));
@@ -276,6 +286,18 @@ static int boot(struct ramet_family *f, struct ramet_vm *vm, struct ramet_err *e
 	if (r)
 		return err_set(err, r, "cannot map the memory of '%s': %s", vm->name, strerror(-r));
 	return load(vm, err);
+}
+
+/* One that waits to write comes first: otherwise many threads that operate on VMs would keep the
+ * checker waiting for ever. */
+static void operations_init(pthread_rwlock_t *lock)
+{
+	pthread_rwlockattr_t attr;
+
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(lock, &attr);
+	pthread_rwlockattr_destroy(&attr);
 }
 
 static int new_family(
@@ -293,6 +315,7 @@ static int new_family(
 	}
 	ram_layout_init(&f->ram, f->cfg.memory);
 	hurry_mutex_init(&f->lock); /* the guard takes it */
+	operations_init(&f->operations);
 	pthread_mutex_init(&f->generations_lock, NULL);
 	init_slots(f);
 	f->want_shells = f->cfg.cold ? 0 : f->cfg.shells;
@@ -328,15 +351,19 @@ int ramet_launch(const struct ramet_config *cfg, struct ramet_family **family,
 		stop_family(f);
 		return r;
 	}
+	/* Once it is linked the guard may fail it, and once it runs its guest may end it: the
+	 * reaper must not stop it while it is still being started. */
+	vm_lock(vm);
 	vm_new_birth(vm, now_ns(), true);
 	vm_link(vm);
-	*family = f;
-	*out = vm;
 	if (!cfg->paused) {
 		vm->ran = true;
 		vm->state = RAMET_RUNNING;
 		shell_start(vm->shell, vm, NULL);
 	}
+	vm_unlock(vm);
+	*family = f;
+	*out = vm;
 	return 0;
 }
 
@@ -401,24 +428,29 @@ struct ramet_vm *ramet_find(struct ramet_family *f, const char *name)
 	return vm;
 }
 
+/* A reference to a VM without descendants, or NULL: there is none left. Needs no memory. */
+static struct ramet_vm *family_leaf(struct ramet_family *f)
+{
+	struct ramet_vm *vm;
+
+	pthread_mutex_lock(&f->lock);
+	for (vm = f->root; vm && vm->first_child; vm = vm->first_child)
+		;
+	if (vm)
+		ramet_vm_get(vm);
+	pthread_mutex_unlock(&f->lock);
+	return vm;
+}
+
 void ramet_family_destroy(struct ramet_family *f)
 {
-	unsigned n;
-	struct ramet_vm **all;
+	struct ramet_vm *vm;
 
-	/* Until none is left: what could not be listed for want of memory is still stopped one by
-	 * one. */
-	while (f->root) {
-		all = family_snapshot(f, &n);
-		if (!all)
-			continue;
+	while ((vm = family_leaf(f))) {
 		/* Twice: a VM that has failed stays until it is stopped again. */
-		for (unsigned i = n; i-- > 0;) {
-			ramet_stop(all[i], NULL);
-			ramet_stop(all[i], NULL);
-			ramet_vm_put(all[i]);
-		}
-		free(all);
+		ramet_stop(vm, NULL);
+		ramet_stop(vm, NULL);
+		ramet_vm_put(vm);
 	}
 	stop_family(f);
 }

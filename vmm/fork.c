@@ -28,7 +28,8 @@ struct fork {
 	uint64_t request_ns, stop_ns;
 	uint64_t first[RAMET_CPUS_MAX * 3]; /* GPAs its vCPUs need first */
 	unsigned n_first;
-	bool running; /* the parent is */
+	bool running;  /* the parent is */
+	bool reserved; /* a place among the unsettled generations */
 	bool reuse; /* it has not run since its birth: its birth generation is what it would freeze
 		     to */
 	bool deferred; /* the VM has a view of its own over its birth generation: it becomes the
@@ -69,16 +70,20 @@ static int map_ahead(const struct fork *k, struct shell *sh)
 static int prepare_child(struct fork *k, struct ramet_vm **out)
 {
 	struct ramet_vm *c;
+	struct shell *sh;
 	int r = vm_new(k->vm->family, k->vm, &c);
 
 	if (r)
 		return r;
-	/* Until the fork is done: a child may end at once, and the worker would stop it while it is
+	/* Until the fork is done: a child may end at once, and the reaper would stop it while it is
 	 * still being started. */
 	pthread_mutex_lock(&c->op);
 	*out = c;
-	r = shells_take(c->family, &c->shell);
-	return r ? r : map_ahead(k, c->shell);
+	r = shells_take(c->family, &sh);
+	if (r)
+		return r;
+	c->shell = sh;
+	return map_ahead(k, sh);
 }
 
 static void discard_children(struct fork *k)
@@ -194,6 +199,9 @@ static void hand_over(void *arg)
 		k->error = -ESRCH;
 		return;
 	}
+	k->gen->phase = atomic_load(&k->vm->phase);
+	k->gen->counter = atomic_load(&k->vm->counter);
+	k->gen->births = atomic_load(&k->vm->births);
 	k->error = device_set_clone(&k->vm->devices, NULL, k->gen->devices);
 	if (!k->error)
 		k->error = move_parent(k);
@@ -219,8 +227,8 @@ static int freeze(struct fork *k)
 	}
 	r = r ? r : k->error;
 	if (r && k->running)
-		shell_start(vm->shell, vm, NULL);
-	if (k->running)
+		vm_run_on(vm);
+	else if (k->running)
 		device_set_unquiesce(&vm->devices);
 	return r;
 }
@@ -238,20 +246,20 @@ static void after_freeze(struct fork *k)
 
 static int start_child(struct fork *k, struct ramet_vm *c, bool run)
 {
-	struct ramet_vm *vm = k->vm;
 	int r = device_set_clone(k->gen->devices, c, &c->devices);
 
 	if (r)
 		return r;
 	c->birth = generation_get(k->gen);
 	c->home = generation_get(k->gen);
-	c->phase = vm->phase;
-	c->counter = vm->counter;
-	atomic_store(&c->births, atomic_load(&vm->births) - !k->reuse);
+	vm_recall(c, k->gen);
+	atomic_store(&c->births, k->gen->births);
 	vm_new_birth(c, k->request_ns, true);
 	view_set_source(c->shell->view, k->gen);
 	device_set_attach(&c->devices);
-	device_set_born(&c->devices);
+	r = device_set_born(&c->devices);
+	if (r)
+		return r;
 	fill_first_spans(k, c);
 	c->ran = run;
 	c->state = run ? RAMET_RUNNING : RAMET_PAUSED;
@@ -271,9 +279,13 @@ static int born(struct fork *k, bool run)
 		r = start_child(k, k->child[started], run);
 		started += !r;
 	}
-	if (!k->reuse && k->running && shell_await(k->vm->shell))
-		vm_fail(k->vm, "its state could not be loaded after a fork: %s",
-			strerror(-shell_await(k->vm->shell)));
+	if (!k->reuse && k->running) {
+		int e = shell_await(k->vm->shell);
+
+		if (e)
+			vm_fail(k->vm, "its state could not be loaded after a fork: %s",
+				strerror(-e));
+	}
 	/* All of them, even if they are to be stopped at once: a shell takes one command at a time.
 	 */
 	for (unsigned i = 0; i < started && run; i++) {
@@ -289,11 +301,8 @@ static int born(struct fork *k, bool run)
 static int fork_locked(struct fork *k, bool run)
 {
 	struct ramet_vm *vm = k->vm;
-	int r;
+	int r = prepare(k);
 
-	r = worker_throttle(vm->family);
-	if (!r)
-		r = prepare(k);
 	if (!r && !k->reuse)
 		r = freeze(k);
 	if (r) {
@@ -303,10 +312,12 @@ static int fork_locked(struct fork *k, bool run)
 	if (!k->reuse)
 		after_freeze(k);
 	r = born(k, run);
-	if (k->deferred)
+	if (k->deferred) {
 		worker_settle(vm->family, k->gen);
-	else
+		k->reserved = false;
+	} else {
 		shells_give(vm->family, k->old_shell);
+	}
 	if (r)
 		discard_children(k);
 	generation_put(k->gen);
@@ -329,12 +340,79 @@ static int explain(struct ramet_err *err, const struct ramet_vm *vm, unsigned n,
 		n, strerror(-r), guard_hint(vm->family, why), hint);
 }
 
+/*
+ * Locks the VM, alive, with a place among the unsettled generations if the fork will make one.
+ * There may be none: then the thread waits for it without the lock, since those that settle
+ * generations may need memory that a VM gives back only when the reaper has locked it.
+ */
+static int lock_to_fork(struct fork *k, struct ramet_err *err)
+{
+	struct ramet_vm *vm = k->vm;
+	int r;
+
+	for (;;) {
+		r = vm_lock_alive(vm, "fork", err);
+		if (r)
+			return r;
+		k->running = vm->state == RAMET_RUNNING;
+		k->reuse = vm->state == RAMET_PAUSED && !vm->ran && vm->birth->state;
+		k->reserved = !k->reuse && worker_reserve(vm->family);
+		if (k->reuse || k->reserved)
+			return 0;
+		vm_unlock(vm);
+		r = worker_await_room(vm->family);
+		if (r)
+			return explain(err, vm, k->n, r);
+	}
+}
+
+static bool may_fork(const struct ramet_vm *vm)
+{
+	return vm->family->cfg.reseed != RAMET_RESEED_REQUIRE || atomic_load(&vm->reseeds);
+}
+
+/* The children are linked, and their references handed out: from here on they are VMs like any. */
+static void release_children(struct fork *k, struct ramet_vm **children)
+{
+	for (unsigned i = 0; i < k->n; i++) {
+		vm_link(k->child[i]);
+		children[i] = k->child[i];
+		pthread_mutex_unlock(&k->child[i]->op);
+	}
+	atomic_fetch_add(&k->vm->family->forks, 1);
+}
+
+/* The VM is locked. */
+static int fork_all(struct fork *k, unsigned flags, struct ramet_vm **children,
+	struct ramet_fork_times *times, struct ramet_err *err)
+{
+	struct ramet_vm *vm = k->vm;
+	int r;
+
+	if (!may_fork(vm))
+		return err_set(err, -EOPNOTSUPP,
+			"cannot fork '%s': its guest has not promised to reseed its random numbers "
+			"(is it still booting, or without a driver for the VM generation id?), and "
+			"that is required",
+			vm->name);
+	r = fork_locked(k, k->running || flags & RAMET_FORK_RUN);
+	if (r)
+		return explain(err, vm, k->n, r);
+	release_children(k, children);
+	if (times)
+		*times = (struct ramet_fork_times){
+			.request_ns = k->request_ns,
+			.pause_ns = k->running ? atomic_load(&vm->shell->done_ns) - k->stop_ns : 0,
+			.return_ns = now_ns(),
+		};
+	return 0;
+}
+
 int ramet_fork(struct ramet_vm *vm, unsigned n, unsigned flags, struct ramet_vm **children,
 	struct ramet_fork_times *times, struct ramet_err *err)
 {
 	struct fork k = { .vm = vm, .n = n, .request_ns = now_ns() };
 	struct hurry hurry;
-	bool run;
 	int r;
 
 	if (!n || n > RAMET_FORK_MAX || flags & ~RAMET_FORK_RUN)
@@ -343,44 +421,15 @@ int ramet_fork(struct ramet_vm *vm, unsigned n, unsigned flags, struct ramet_vm 
 	k.child = calloc(n, sizeof(*k.child));
 	if (!k.child)
 		return explain(err, vm, n, -ENOMEM);
-	r = vm_lock_alive(vm, "fork", err);
-	if (!r && vm->family->cfg.reseed == RAMET_RESEED_REQUIRE && !atomic_load(&vm->reseeds)) {
-		pthread_mutex_unlock(&vm->op);
-		r = err_set(err, -EOPNOTSUPP,
-			"cannot fork '%s': its guest has not promised to reseed its random numbers "
-			"(is it still booting, or without a driver for the VM generation id?), and "
-			"that is required",
-			vm->name);
+	r = lock_to_fork(&k, err);
+	if (!r) {
+		hurry = hurry_begin();
+		r = fork_all(&k, flags, children, times, err);
+		if (k.reserved)
+			worker_unreserve(vm->family);
+		vm_unlock(vm);
+		hurry_end(&hurry);
 	}
-	if (r) {
-		free(k.child);
-		return r;
-	}
-	k.running = vm->state == RAMET_RUNNING;
-	run = k.running || flags & RAMET_FORK_RUN;
-	k.reuse = vm->state == RAMET_PAUSED && !vm->ran && vm->birth->state;
-	hurry = hurry_begin();
-	r = fork_locked(&k, run);
-	if (r) {
-		explain(err, vm, n, r);
-	} else {
-		for (unsigned i = 0; i < n; i++) {
-			vm_link(k.child[i]);
-			children[i] = k.child[i];
-			pthread_mutex_unlock(&k.child[i]->op);
-		}
-		if (times)
-			*times = (struct ramet_fork_times){
-				.request_ns = k.request_ns,
-				.pause_ns = k.stop_ns && vm->state == RAMET_RUNNING
-						    ? vm->shell->done_ns - k.stop_ns
-						    : 0,
-				.return_ns = now_ns(),
-			};
-		atomic_fetch_add(&vm->family->forks, 1);
-	}
-	pthread_mutex_unlock(&vm->op);
-	hurry_end(&hurry);
 	free(k.child);
 	return r;
 }

@@ -46,7 +46,8 @@ static int restore_span(struct ramet_vm *vm, uint64_t span, const uint64_t bitma
 struct reset {
 	struct ramet_vm *vm;
 	bool running;
-	bool spoilt; /* its memory is neither what it was nor what it shall be */
+	bool stopped; /* its vCPUs have been, and not been started since */
+	bool spoilt;  /* its memory is neither what it was nor what it shall be */
 	uint64_t request_ns;
 	struct device_set devices;
 	uint8_t *dirty; /* of each span */
@@ -62,7 +63,7 @@ static int restore_view(struct reset *k, struct view *view)
 	if (r > RESTORE_PAGES_MAX)
 		return -E2BIG;
 	for (uint64_t s = 0; s < spans && r >= 0; s++) {
-		if (view->span[s] == VIEW_POISONED)
+		if (view_state(view, s) == VIEW_POISONED)
 			return -E2BIG;
 		if (!k->dirty[s])
 			continue;
@@ -108,6 +109,20 @@ static int reset_in_new_shell(struct ramet_vm *vm)
 	return 0;
 }
 
+/* The vCPUs are stopped. */
+static int restore_memory(struct reset *k)
+{
+	struct ramet_vm *vm = k->vm;
+	bool in_place = vm->birth == vm->home && !atomic_load(&vm->shell->broken);
+	int r;
+
+	/* It has ended, or failed, meanwhile: the reaper will stop it. */
+	if (atomic_load(&vm->exit_status) >= 0)
+		return -ESRCH;
+	r = in_place ? reset_in_place(k) : -E2BIG;
+	return r ? reset_in_new_shell(vm) : 0;
+}
+
 /* All that can fail while the VM still is what it was. */
 static int prepare(struct reset *k)
 {
@@ -121,13 +136,12 @@ static int prepare(struct reset *k)
 	if (k->running) {
 		device_set_quiesce(&vm->devices);
 		shell_stop(vm->shell, NULL);
+		k->stopped = true;
 	}
-	r = vm->birth == vm->home ? reset_in_place(k) : -E2BIG;
-	if (r)
-		r = reset_in_new_shell(vm);
+	r = restore_memory(k);
 	if (r && k->running && !k->spoilt) {
-		shell_start(vm->shell, vm, NULL);
-		device_set_unquiesce(&vm->devices);
+		vm_run_on(vm);
+		k->stopped = false;
 	}
 	return r;
 }
@@ -141,10 +155,14 @@ static int be_born(struct reset *k)
 	device_set_free(&vm->devices);
 	vm->devices = k->devices;
 	k->devices.n = 0;
+	vm_recall(vm, vm->home);
 	vm_new_birth(vm, k->request_ns, true);
 	device_set_attach(&vm->devices);
-	device_set_born(&vm->devices);
+	r = device_set_born(&vm->devices);
+	if (r)
+		return r;
 	vm->ran = k->running;
+	k->stopped = false;
 	r = k->running ? shell_start(vm->shell, vm, vm->home->state)
 		       : shell_load(vm->shell, vm->home->state);
 	if (!r)
@@ -158,12 +176,12 @@ static int reset_locked(struct reset *k)
 	int r = prepare(k);
 	bool lost = r && k->spoilt;
 
-	if (lost)
-		vm->state = RAMET_PAUSED; /* no vCPU runs */
 	if (!r) {
 		r = be_born(k);
 		lost = r;
 	}
+	if (lost && k->stopped)
+		vm->state = RAMET_PAUSED; /* no vCPU runs: the reaper has none to stop */
 	if (lost)
 		vm_fail(vm, "it could not be reset: %s", strerror(-r));
 	device_set_free(&k->devices);
@@ -181,7 +199,7 @@ int ramet_reset(struct ramet_vm *vm, struct ramet_err *err)
 	if (r)
 		return r;
 	if (!vm->home) {
-		pthread_mutex_unlock(&vm->op);
+		vm_unlock(vm);
 		return err_set(err, -EINVAL,
 			"cannot reset '%s': it booted, so it has no birth to go back to; reset a "
 			"clone of it",
@@ -192,8 +210,10 @@ int ramet_reset(struct ramet_vm *vm, struct ramet_err *err)
 	r = reset_locked(&k);
 	if (!r)
 		atomic_fetch_add(&vm->family->resets, 1);
-	pthread_mutex_unlock(&vm->op);
+	vm_unlock(vm);
 	hurry_end(&hurry);
+	if (r == -ESRCH)
+		return err_set(err, r, "cannot reset '%s': it has just ended", vm->name);
 	return r ? err_set(err, r, "cannot reset '%s': %s%s", vm->name, strerror(-r),
 			   guard_hint(vm->family, why))
 		 : 0;

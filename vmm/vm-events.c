@@ -104,7 +104,7 @@ void vm_exit(struct ramet_vm *vm, int status)
 	int none = -1;
 
 	if (atomic_compare_exchange_strong(&vm->exit_status, &none, status))
-		worker_exited(ramet_vm_get(vm));
+		reaper_ended(ramet_vm_get(vm));
 }
 
 void vm_fail(struct ramet_vm *vm, const char *fmt, ...)
@@ -112,12 +112,13 @@ void vm_fail(struct ramet_vm *vm, const char *fmt, ...)
 	int none = -1;
 	va_list ap;
 
-	if (!atomic_compare_exchange_strong(&vm->exit_status, &none, VM_EXIT_FAILED))
+	if (!atomic_compare_exchange_strong(&vm->exit_status, &none, VM_EXIT_FAILING))
 		return;
 	va_start(ap, fmt);
 	vsnprintf(vm->failure, sizeof(vm->failure), fmt, ap);
 	va_end(ap);
-	worker_exited(ramet_vm_get(vm));
+	atomic_store(&vm->exit_status, VM_EXIT_FAILED);
+	reaper_ended(ramet_vm_get(vm));
 }
 
 void vm_reseed_owed(struct ramet_vm *vm, bool promised)

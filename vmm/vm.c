@@ -112,7 +112,21 @@ void vm_new_birth(struct ramet_vm *vm, uint64_t born_ns, bool new_identity)
 	atomic_store(&vm->ready_ns, 0);
 }
 
+void vm_recall(struct ramet_vm *vm, const struct generation *g)
+{
+	atomic_store(&vm->phase, g->phase);
+	atomic_store(&vm->counter, g->counter);
+	atomic_store(&vm->report, RAMET_REPORT_NONE);
+	atomic_store(&vm->report_gpa, 0);
+}
+
 /* ---- operations ---- */
+
+/* Why it has failed. */
+static const char *vm_failure(const struct ramet_vm *vm)
+{
+	return atomic_load(&vm->exit_status) == VM_EXIT_FAILED ? vm->failure : "";
+}
 
 /* Lets go of everything a VM holds; its vCPUs are idle and op is held. */
 void vm_release(struct ramet_vm *vm)
@@ -144,21 +158,39 @@ static int not_alive(struct ramet_vm *vm, struct ramet_err *err, const char *ver
 {
 	if (vm->state == RAMET_FAILED)
 		return err_set(err, -ESRCH, "cannot %s '%s': it has failed (%s)", verb, vm->name,
-			vm->failure);
+			vm_failure(vm));
 	if (vm->state == RAMET_STOPPED)
 		return err_set(err, -ESRCH, "cannot %s '%s': it has stopped", verb, vm->name);
 	return 0;
+}
+
+void vm_lock(struct ramet_vm *vm)
+{
+	pthread_rwlock_rdlock(&vm->family->operations);
+	pthread_mutex_lock(&vm->op);
+}
+
+void vm_unlock(struct ramet_vm *vm)
+{
+	pthread_mutex_unlock(&vm->op);
+	pthread_rwlock_unlock(&vm->family->operations);
 }
 
 int vm_lock_alive(struct ramet_vm *vm, const char *verb, struct ramet_err *err)
 {
 	int r;
 
-	pthread_mutex_lock(&vm->op);
+	vm_lock(vm);
 	r = not_alive(vm, err, verb);
 	if (r)
-		pthread_mutex_unlock(&vm->op);
+		vm_unlock(vm);
 	return r;
+}
+
+void vm_run_on(struct ramet_vm *vm)
+{
+	shell_start(vm->shell, vm, NULL);
+	device_set_unquiesce(&vm->devices);
 }
 
 int ramet_pause(struct ramet_vm *vm, struct ramet_err *err)
@@ -169,11 +201,17 @@ int ramet_pause(struct ramet_vm *vm, struct ramet_err *err)
 		return r;
 	if (vm->state == RAMET_RUNNING) {
 		device_set_quiesce(&vm->devices);
-		shell_stop(vm->shell, NULL);
-		vm->state = RAMET_PAUSED;
+		r = shell_stop(vm->shell, NULL);
+		if (r)
+			vm_run_on(vm);
+		else
+			vm->state = RAMET_PAUSED;
 	}
-	pthread_mutex_unlock(&vm->op);
-	return 0;
+	vm_unlock(vm);
+	return r ? err_set(err, r,
+			   "cannot pause '%s': a vCPU is in the middle of an instruction: %s",
+			   vm->name, strerror(-r))
+		 : 0;
 }
 
 int ramet_resume(struct ramet_vm *vm, struct ramet_err *err)
@@ -189,22 +227,23 @@ int ramet_resume(struct ramet_vm *vm, struct ramet_err *err)
 		vm->state = RAMET_RUNNING;
 		shell_start(vm->shell, vm, NULL);
 	}
-	pthread_mutex_unlock(&vm->op);
+	vm_unlock(vm);
 	return 0;
 }
 
 int ramet_stop(struct ramet_vm *vm, struct ramet_err *err)
 {
-	pthread_mutex_lock(&vm->op);
+	vm_lock(vm);
 	if (vm->state == RAMET_RUNNING)
 		shell_stop(vm->shell, NULL);
 	if (vm->state == RAMET_RUNNING || vm->state == RAMET_PAUSED) {
 		vm_release(vm);
-		vm->state = vm->failure[0] ? RAMET_FAILED : RAMET_STOPPED;
+		vm->state = atomic_load(&vm->exit_status) >= VM_EXIT_FAILED ? RAMET_FAILED
+									    : RAMET_STOPPED;
 	} else {
 		vm->state = RAMET_STOPPED; /* a failed one has been seen now */
 	}
-	pthread_mutex_unlock(&vm->op);
+	vm_unlock(vm);
 	vm_event(vm);
 	pthread_mutex_lock(&vm->family->lock);
 	if (vm->linked) /* not pruned yet */
@@ -236,7 +275,7 @@ int ramet_read(struct ramet_vm *vm, uint64_t gpa, void *buf, size_t len)
 		gpa += n;
 		len -= n;
 	}
-	pthread_mutex_unlock(&vm->op);
+	vm_unlock(vm);
 	return r;
 }
 
@@ -250,7 +289,7 @@ size_t ramet_console_input(struct ramet_vm *vm, const char *buf, size_t len)
 		n = linux_console_input(&vm->devices.dev[LINUX_FIRST], buf, len);
 	else if (vm->state == RAMET_RUNNING)
 		n = serial_input(vm->devices.dev[0], buf, len);
-	pthread_mutex_unlock(&vm->op);
+	vm_unlock(vm);
 	return n;
 }
 
@@ -275,10 +314,10 @@ void ramet_vm_stat_quick(struct ramet_vm *vm, struct ramet_stat *st)
 		.exit_status = atomic_load(&vm->exit_status),
 	};
 	memcpy(st->name, vm->name, sizeof(st->name));
-	if (st->exit_status == VM_EXIT_FAILED) {
+	if (st->exit_status >= VM_EXIT_FAILED) {
 		st->exit_status = -1;
 		if (st->state == RAMET_FAILED)
-			memcpy(st->failure, vm->failure, sizeof(st->failure));
+			snprintf(st->failure, sizeof(st->failure), "%s", vm_failure(vm));
 	}
 }
 

@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/queue.h>
 
 #include "include/ramet/abi.h"
 #include "include/ramet/ramet.h"
@@ -16,7 +17,9 @@
 
 #define RESEED_ANY_TIME UINT64_MAX /* the time does not count yet */
 
-#define VM_EXIT_FAILED 0x100 /* an exit status that no guest can give */
+/* Exit statuses that no guest can give. */
+#define VM_EXIT_FAILED	0x100
+#define VM_EXIT_FAILING 0x101 /* the same, but `failure` is still being written */
 
 struct device_set {
 	struct device *dev[DEVICES_MAX];
@@ -34,20 +37,19 @@ struct ramet_vm {
 	uint64_t parent_id;
 	struct ramet_vm *parent, *first_child, *last_child, *sibling;
 
-	/* One operation (fork, pause, resume, reset, stop) at a time. */
-	pthread_mutex_t op;
+	pthread_mutex_t op; /* one operation (fork, pause, resume, reset, stop) at a time */
 	_Atomic enum ramet_state state;
-	char failure[RAMET_FAILURE_MAX]; /* written before state becomes RAMET_FAILED */
+	char failure[RAMET_FAILURE_MAX]; /* to be read when exit_status is VM_EXIT_FAILED */
 	bool ran;			 /* it may differ from its birth generation */
-	struct shell *shell;
-	struct generation *birth; /* what it runs from */
-	struct generation *home;  /* what a reset goes back to; NULL: it booted */
+	struct shell *_Atomic shell;	 /* changed under op; the fault threads look at it, too */
+	struct generation *birth;	 /* what it runs from */
+	struct generation *home;	 /* what a reset goes back to; NULL: it booted */
 	struct device_set devices;
 
 	/* This birth, as the doorbell shows it. */
 	_Atomic uint64_t births;
 	uint8_t genid[16];
-	uint64_t born_ns;
+	_Atomic uint64_t born_ns;
 	_Atomic uint64_t ready_ns;
 	atomic_bool reseeds;	       /* its guest has promised to, RAMET_DB_RESEED */
 	_Atomic uint64_t reseed_by_ns; /* by when, in this birth; 0: done; RESEED_ANY_TIME */
@@ -60,7 +62,7 @@ struct ramet_vm {
 
 	/* Waiting for any of it: a futex that changes when somebody waits and something happens. */
 	atomic_uint events, waiters;
-	struct ramet_vm *next_exited; /* in the worker's queue */
+	STAILQ_ENTRY(ramet_vm) next_ended; /* in the reaper's queue */
 };
 
 struct ramet_family {
@@ -71,7 +73,10 @@ struct ramet_family {
 	struct machine machine;
 	struct memory memory;
 
-	pthread_mutex_t lock; /* guards the lineage and the counters below */
+	/* Held for reading by each operation on a VM, taken before its op; for writing by the
+	 * checker, which so sees none half done. */
+	pthread_rwlock_t operations;
+	pthread_mutex_t lock; /* guards the lineage: root, next_id, and those fields of each VM */
 	struct ramet_vm *root;
 	uint64_t next_id;
 	_Atomic uint64_t forks, resets;
@@ -88,6 +93,7 @@ struct ramet_family {
 	pthread_t maker;
 
 	struct worker *worker;
+	struct reaper *reaper;
 	pthread_mutex_t generations_lock; /* guards the next two */
 	struct generation *all_generations;
 	uint64_t n_generations;
@@ -118,7 +124,7 @@ void device_set_quiesce(struct device_set *set);
 void device_set_unquiesce(struct device_set *set);
 /* The VM is in a new shell: whatever hangs on its KVM descriptor is to be set up again. */
 void device_set_attach(struct device_set *set);
-void device_set_born(struct device_set *set);
+int device_set_born(struct device_set *set); /* 0, or -errno: then the VM must not run */
 void device_set_loaded(struct device_set *set);
 void device_io(struct ramet_vm *vm, struct vcpu *vcpu, enum device_space space, uint64_t addr,
 	bool write, void *data, unsigned size);
@@ -127,8 +133,19 @@ void device_io(struct ramet_vm *vm, struct vcpu *vcpu, enum device_space space, 
 int vm_new(struct ramet_family *f, struct ramet_vm *parent, struct ramet_vm **out);
 void vm_link(struct ramet_vm *vm);
 void vm_new_birth(struct ramet_vm *vm, uint64_t born_ns, bool new_identity);
-/* Takes op unless the VM has stopped or failed: then -ESRCH and a line about it. */
+/* Its guest has told, by now, what g's had when it was frozen. No vCPU runs. */
+void vm_recall(struct ramet_vm *vm, const struct generation *g);
+/*
+ * Operations. lock() holds off the family's checker, and other operations on this VM, until
+ * unlock(). lock_alive() does not when the VM has stopped or failed: then -ESRCH and a line about
+ * it.
+ */
+void vm_lock(struct ramet_vm *vm);
 int vm_lock_alive(struct ramet_vm *vm, const char *verb, struct ramet_err *err);
+void vm_unlock(struct ramet_vm *vm);
+/* Its vCPUs have been stopped and its devices quiesced, for something that is not to be: it runs on
+ * as it was. op is held. */
+void vm_run_on(struct ramet_vm *vm);
 /* Gives back all it holds; its vCPUs are idle and op is held. */
 void vm_release(struct ramet_vm *vm);
 /* For one that was never linked: stops and forgets it. */
@@ -143,16 +160,31 @@ bool vm_reseed_late(struct ramet_vm *vm);
 /* worker.c: what need not be done while somebody waits for it. */
 int worker_start(struct ramet_family *f);
 void worker_stop(struct ramet_family *f);
-/* Settles g some time; nothing to do for one that is freed before. */
+/* Settles g some time; nothing to do for one that is freed before. Takes the place that has been
+ * reserved for it. */
 void worker_settle(struct ramet_family *f, struct generation *g);
 void worker_free(struct ramet_family *f, struct generation *g);
-/* Stops a VM whose guest has ended it; takes over a reference. */
-void worker_exited(struct ramet_vm *vm);
-/* Waits while so many generations are unsettled that reads through them would get slow. -ENOMEM:
- * they cannot be settled now. */
-int worker_throttle(struct ramet_family *f);
+/* Memory has been given back: what could not be settled for want of it is worth another attempt. */
+void worker_retry(struct ramet_family *f);
+/* Reserves a place among the unsettled generations, for one that worker_settle() gets or
+ * worker_unreserve() gives up. False: there are as many as reads can go through without getting
+ * slow. */
+bool worker_reserve(struct ramet_family *f);
+void worker_unreserve(struct ramet_family *f);
+/* Waits until there is a place. The caller holds no lock of a VM. -ENOMEM: no generation can be
+ * settled now. */
+int worker_await_room(struct ramet_family *f);
 /* Waits until it has nothing left to do. -ENOMEM: what is left cannot be done now. */
 int worker_drain(struct ramet_family *f);
+
+/* reaper.c */
+int reaper_start(struct ramet_family *f);
+void reaper_stop(struct ramet_family *f); /* after it has stopped those that wait for it */
+/* Stops a VM that its guest has ended, or that has failed; takes over a reference. Any lock may be
+ * held. */
+void reaper_ended(struct ramet_vm *vm);
+/* Whether no VM waits for it; and how many it has ever been given. */
+bool reaper_idle(const struct ramet_family *f, unsigned *queued);
 
 /* guard.c: sees to it that the kernel has no reason to kill the family for want of memory. */
 int guard_start(struct ramet_family *f);

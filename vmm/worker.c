@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The worker: settles deferred generations, frees those that nobody needs, stops VMs whose guests
- * have ended. One thread, so that a generation is never freed while it is being settled.
+ * The worker: settles deferred generations and frees those that nobody needs. One thread, so that a
+ * generation is never freed while it is being settled. It takes no lock of a VM: a caller may wait
+ * for it while he holds one.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -26,14 +27,19 @@ struct worker {
 	pthread_mutex_t lock;
 	pthread_cond_t cond, idle;
 	struct generation *settle, **settle_tail; /* oldest first: the newer ones build on it */
-	unsigned n_settle;
+	unsigned n_settle;			  /* in that queue */
+	unsigned n_reserved;			  /* places in it, for forks that are under way */
 	struct generation *dead;
-	struct ramet_vm *exited;
 	unsigned draining;
 	unsigned drains; /* ever begun */
 	bool quit, busy;
 	bool stuck; /* the oldest could not be settled, for want of memory */
 };
+
+static bool full(const struct worker *w)
+{
+	return w->n_settle + w->n_reserved >= UNSETTLED_MAX;
+}
 
 static void drop_from_queue(struct worker *w, struct generation *g)
 {
@@ -60,32 +66,40 @@ static void wait_ns(struct worker *w, uint64_t ns)
 	pthread_cond_timedwait(&w->cond, &w->lock, &until);
 }
 
-/* It may have been failed for the memory that it has. */
-static void stop_exited(struct ramet_vm *vm)
+/* Settles the oldest generation. The lock is held on entry and exit. */
+static void settle_one(struct ramet_family *f, struct worker *w, struct generation *g)
 {
-	struct hurry hurry = hurry_begin();
+	bool hurry = w->n_settle > 1 || w->draining || full(w), idle;
+	unsigned drains = w->drains, queued, queued_then;
+	int r;
 
-	ramet_stop(vm, NULL);
-	hurry_end(&hurry);
-	ramet_vm_put(vm);
+	idle = reaper_idle(f, &queued_then);
+	pthread_mutex_unlock(&w->lock);
+	r = generation_settle(g, hurry);
+	pthread_mutex_lock(&w->lock);
+	if (r > 0) {
+		g->settle_ns = now_ns() + LOOK_NS;
+		return;
+	}
+	/* One that died meanwhile stays queued until it is freed, see step(). */
+	if (!r && atomic_load(&g->settled))
+		drop_from_queue(w, g);
+	/* An attempt counts as stuck only if nothing gave memory back, and no drain was asked for,
+	 * while it ran. */
+	idle = idle && reaper_idle(f, &queued) && queued == queued_then;
+	w->stuck = r && idle && !w->dead && w->drains == drains;
+	if (w->stuck)
+		pthread_cond_broadcast(&w->idle);
+	if (r && !w->dead)
+		wait_ns(w, RETRY_NS);
 }
 
 /* Does one thing; the lock is held on entry and exit. Returns false if there was nothing to do. */
 static bool step(struct ramet_family *f, struct worker *w)
 {
-	struct ramet_vm *vm = w->exited;
 	struct generation *g = w->dead;
-	unsigned drains;
-	bool hurry;
-	int r;
+	uint64_t now = now_ns();
 
-	if (vm) {
-		w->exited = vm->next_exited;
-		pthread_mutex_unlock(&w->lock);
-		stop_exited(vm);
-		pthread_mutex_lock(&w->lock);
-		return true;
-	}
 	if (g) {
 		w->dead = g->next_dead;
 		drop_from_queue(w, g);
@@ -97,29 +111,10 @@ static bool step(struct ramet_family *f, struct worker *w)
 	g = w->settle;
 	if (!g)
 		return false;
-	if (w->n_settle < UNSETTLED_MAX && !w->draining && !w->quit && now_ns() < g->settle_ns) {
-		wait_ns(w, g->settle_ns - now_ns());
-		return true;
-	}
-	hurry = w->n_settle > 1 || w->draining;
-	drains = w->drains;
-	pthread_mutex_unlock(&w->lock);
-	r = generation_settle(g, hurry);
-	pthread_mutex_lock(&w->lock);
-	if (r > 0) {
-		g->settle_ns = now_ns() + LOOK_NS;
-		return true;
-	}
-	/* One that died meanwhile stays queued until it is freed, above. */
-	if (!r && atomic_load(&g->settled))
-		drop_from_queue(w, g);
-	/* Memory that has been given up meanwhile may be enough: what was tried before somebody
-	 * asked, or while there is some to be freed, says nothing. */
-	w->stuck = r && !w->dead && !w->exited && w->drains == drains;
-	if (w->stuck) {
-		pthread_cond_broadcast(&w->idle);
-		wait_ns(w, RETRY_NS);
-	}
+	if (!full(w) && !w->draining && !w->quit && now < g->settle_ns)
+		wait_ns(w, g->settle_ns - now);
+	else
+		settle_one(f, w, g);
 	return true;
 }
 
@@ -195,6 +190,7 @@ void worker_settle(struct ramet_family *f, struct generation *g)
 	*w->settle_tail = g;
 	w->settle_tail = &g->next;
 	w->n_settle++;
+	w->n_reserved--;
 	pthread_cond_signal(&w->cond);
 	pthread_mutex_unlock(&w->lock);
 }
@@ -210,13 +206,12 @@ void worker_free(struct ramet_family *f, struct generation *g)
 	pthread_mutex_unlock(&w->lock);
 }
 
-void worker_exited(struct ramet_vm *vm)
+void worker_retry(struct ramet_family *f)
 {
-	struct worker *w = vm->family->worker;
+	struct worker *w = f->worker;
 
 	pthread_mutex_lock(&w->lock);
-	vm->next_exited = w->exited;
-	w->exited = vm;
+	w->stuck = false;
 	pthread_cond_signal(&w->cond);
 	pthread_mutex_unlock(&w->lock);
 }
@@ -231,7 +226,7 @@ int worker_drain(struct ramet_family *f)
 	w->drains++;
 	w->stuck = false;
 	pthread_cond_signal(&w->cond);
-	while ((w->busy || w->settle || w->dead || w->exited) && !w->stuck)
+	while ((w->busy || w->settle || w->dead) && !w->stuck)
 		pthread_cond_wait(&w->idle, &w->lock);
 	if (w->stuck)
 		r = -ENOMEM;
@@ -240,15 +235,38 @@ int worker_drain(struct ramet_family *f)
 	return r;
 }
 
-int worker_throttle(struct ramet_family *f)
+bool worker_reserve(struct ramet_family *f)
+{
+	struct worker *w = f->worker;
+	bool room;
+
+	pthread_mutex_lock(&w->lock);
+	room = !full(w);
+	w->n_reserved += room;
+	pthread_mutex_unlock(&w->lock);
+	return room;
+}
+
+void worker_unreserve(struct ramet_family *f)
+{
+	struct worker *w = f->worker;
+
+	pthread_mutex_lock(&w->lock);
+	w->n_reserved--;
+	pthread_cond_broadcast(&w->idle);
+	pthread_mutex_unlock(&w->lock);
+}
+
+int worker_await_room(struct ramet_family *f)
 {
 	struct worker *w = f->worker;
 	int r = 0;
 
 	pthread_mutex_lock(&w->lock);
-	while (w->n_settle >= UNSETTLED_MAX && !w->stuck)
+	/* The forks that have reserved places end, too, so that this wait does. */
+	while (full(w) && !(w->stuck && w->n_settle >= UNSETTLED_MAX))
 		pthread_cond_wait(&w->idle, &w->lock);
-	if (w->n_settle >= UNSETTLED_MAX)
+	if (full(w))
 		r = -ENOMEM;
 	pthread_mutex_unlock(&w->lock);
 	return r;
