@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "vmm/doorbell.h"
 #include "vmm/futex.h"
@@ -323,6 +324,23 @@ static int new_family(
 	return 0;
 }
 
+/* A limit of the process that may be why, and what to do about it; or "". */
+static const char *limit_hint(int error)
+{
+	struct rlimit l;
+
+	if (error == -ENOMEM && !getrlimit(RLIMIT_AS, &l) && l.rlim_cur != RLIM_INFINITY)
+		return "; the address space of this process is limited (ulimit -v): a family "
+		       "reserves some TiB of it";
+	if (error == -EFBIG && !getrlimit(RLIMIT_FSIZE, &l) && l.rlim_cur != RLIM_INFINITY)
+		return "; the size of files is limited (ulimit -f): guest memory is in one";
+	if (error == -EMFILE)
+		return "; raise the limit of open files (ulimit -n)";
+	if (error == -EAGAIN)
+		return "; the limit of threads is reached (ulimit -u)";
+	return "";
+}
+
 int ramet_launch(const struct ramet_config *cfg, struct ramet_family **family,
 	struct ramet_vm **out, struct ramet_err *err)
 {
@@ -341,7 +359,8 @@ int ramet_launch(const struct ramet_config *cfg, struct ramet_family **family,
 		r = vm_new(f, NULL, &vm);
 	if (r) {
 		if (err && !err->msg[0])
-			err_set(err, r, "cannot set up '%s': %s", f->cfg.name, strerror(-r));
+			err_set(err, r, "cannot set up '%s': %s%s", f->cfg.name, strerror(-r),
+				limit_hint(r));
 		stop_family(f);
 		return r;
 	}

@@ -16,8 +16,7 @@
 /* Waits while *word == value, at most timeout_ns (0: for ever). Spurious returns happen. */
 static inline void futex_wait(atomic_uint *word, unsigned value, uint64_t timeout_ns)
 {
-	struct timespec t = { .tv_sec = (time_t)(timeout_ns / 1000000000u),
-		.tv_nsec = (long)(timeout_ns % 1000000000u) };
+	struct timespec t = timespec_of(timeout_ns);
 
 	syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, timeout_ns ? &t : NULL, NULL, 0);
 }

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 
+#include "vmm/clock.h"
 #include "vmm/hurry.h"
 #include "vmm/vm.h"
 
@@ -15,6 +16,10 @@
 #define SHELLS_LOOK 64u
 /* When this many wait to be blanked, who needs a shell blanks one. */
 #define SHELLS_BEHIND 64u
+/* When no shell has been taken or given back for IDLE_NS, those beyond what is wanted are freed,
+ * one every FREE_NS: a fork that was refused, or a burst that is over, leaves none for good. */
+#define IDLE_NS 1000000000u
+#define FREE_NS 20000000u
 
 static struct shell *pop(struct shell **list)
 {
@@ -82,9 +87,34 @@ static struct shell *refill(
 	return sh;
 }
 
+/* Waits for something to do. True: nobody took or gave back a shell for that long. */
+static bool wait_idle(struct ramet_family *f, uint64_t ns)
+{
+	struct timespec until = timespec_of(now_ns() + ns);
+
+	/* What is wanted stays: no need to look again. */
+	if (f->n_shells <= f->want_shells) {
+		pthread_cond_wait(&f->shells_cond, &f->shells_lock);
+		return false;
+	}
+	return pthread_cond_timedwait(&f->shells_cond, &f->shells_lock, &until) == ETIMEDOUT;
+}
+
+/* The lock is held on entry and exit. */
+static void free_one(struct ramet_family *f)
+{
+	struct shell *sh = pop(&f->shells);
+
+	f->n_shells -= sh != NULL;
+	pthread_mutex_unlock(&f->shells_lock);
+	shell_free(sh);
+	pthread_mutex_lock(&f->shells_lock);
+}
+
 static void *maker(void *arg)
 {
 	struct ramet_family *f = arg;
+	bool idle = false;
 
 	pthread_mutex_lock(&f->shells_lock);
 	while (!f->shells_quit) {
@@ -93,9 +123,12 @@ static void *maker(void *arg)
 		bool drop;
 
 		if (!f->used_shells && f->n_shells >= f->want_shells) {
-			pthread_cond_wait(&f->shells_cond, &f->shells_lock);
+			idle = wait_idle(f, idle ? FREE_NS : IDLE_NS);
+			if (idle && f->n_shells > f->want_shells && !f->shells_quit)
+				free_one(f);
 			continue;
 		}
+		idle = false;
 		used = pop_used(f);
 		drop = used && too_many(f);
 		if (f->pattern)
@@ -120,7 +153,7 @@ static void *maker(void *arg)
 int shells_start(struct ramet_family *f)
 {
 	pthread_mutex_init(&f->shells_lock, NULL);
-	pthread_cond_init(&f->shells_cond, NULL);
+	cond_init(&f->shells_cond);
 	return -pthread_create(&f->maker, NULL, maker, f);
 }
 
@@ -160,6 +193,9 @@ int shells_take(struct ramet_family *f, struct shell **out)
 	if (guard_tight(f))
 		return -ENOMEM;
 	pthread_mutex_lock(&f->shells_lock);
+	/* The maker's time of idleness begins anew. */
+	if (f->n_shells > f->want_shells)
+		pthread_cond_signal(&f->shells_cond);
 	if (!f->cfg.cold) {
 		sh = pop(&f->shells);
 		f->n_shells -= sh != NULL;

@@ -57,12 +57,8 @@ static void drop_from_queue(struct worker *w, struct generation *g)
 /* Waits for something to do, at most so long. */
 static void wait_ns(struct worker *w, uint64_t ns)
 {
-	struct timespec until;
+	struct timespec until = timespec_of(now_ns() + ns);
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	ns += (uint64_t)until.tv_nsec;
-	until.tv_sec += (time_t)(ns / 1000000000u);
-	until.tv_nsec = (long)(ns % 1000000000u);
 	pthread_cond_timedwait(&w->cond, &w->lock, &until);
 }
 
@@ -141,16 +137,12 @@ static void *worker_thread(void *arg)
 int worker_start(struct ramet_family *f)
 {
 	struct worker *w = calloc(1, sizeof(*w));
-	pthread_condattr_t monotonic;
 	int r;
 
 	if (!w)
 		return -ENOMEM;
 	pthread_mutex_init(&w->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&w->cond, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	cond_init(&w->cond);
 	pthread_cond_init(&w->idle, NULL);
 	w->settle_tail = &w->settle;
 	f->worker = w;

@@ -57,6 +57,21 @@ static void test_bad_config(void **state)
 	}
 }
 
+/* Waits until at most `most` shells are kept ready. */
+static void await_shells(struct ramet_family *family, uint64_t most)
+{
+	double end = now_s() + WAIT_MS / 1000.0;
+	struct ramet_family_stat st;
+
+	do {
+		ramet_family_stat_quick(family, &st);
+		if (st.shells_ready <= most)
+			return;
+		usleep(20000);
+	} while (now_s() < end);
+	fail_msg("%lu shells stay, not %lu", st.shells_ready, most);
+}
+
 static void test_bad_fork(void **state)
 {
 	struct family f = launch("count", NULL, MEMORY, 1);
@@ -173,6 +188,8 @@ static void test_no_descriptors(void **state)
 	stop_and_put(fork_one(f.root)); /* and forking works again */
 	while (n)
 		stop_and_put(children[--n]);
+	/* Those made for forks that were refused, or for children that have stopped, are freed. */
+	await_shells(f.family, 2);
 	finish(&f);
 	assert_no_leak(before);
 }
