@@ -8,7 +8,8 @@
 /* The images are in images.S, made by embed.sh from the names in meson.build. */
 /* clang-format off */
 #define GUESTS(X) \
-	X(count, "heartbeats with a counter. rate=N: N a second (default: as fast as it goes)") \
+	X(count, "heartbeats with a counter. rate=N: N a second (default: as fast as it goes), " \
+		"beats=N: ends itself after N, with status=N (default 0)") \
 	X(dirty, "dirties memory, then keeps writing to it. dirty=SIZE|all (default 1M), " \
 		"fill=word|page, rate=PAGES|max a second (default 1000; 0: heartbeats only), " \
 		"span=sequential|random") \

@@ -9,11 +9,14 @@
 #include <linux/kvm.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "tests/kvm/common.h"
+
+struct device_set;
 
 #define MEMORY (16 * MIB)
 #define N_MAX  2000 /* allocations of one operation: far more than any makes */
@@ -97,6 +100,19 @@ static bool may_fail(unsigned long request)
 	return false;
 }
 
+/* Of all threads: calls of that request, from now on, until one fails; it is set first. */
+static _Atomic unsigned long refused_request;
+static atomic_long refused_after = -1;
+
+static bool refused(unsigned long request)
+{
+	if (request != atomic_load(&refused_request) || atomic_load(&refused_after) < 0 ||
+		atomic_fetch_sub(&refused_after, 1) != 0)
+		return false;
+	errno = EINVAL;
+	return true;
+}
+
 /* Of this thread, too: the next copy into a view stops halfway, and the rest of it fails. */
 static __thread enum { WHOLE, HALF, REST } next_copy;
 
@@ -107,6 +123,8 @@ int __wrap_ioctl(int fd, unsigned long request, void *arg);
 int __wrap_ioctl(int fd, unsigned long request, void *arg)
 {
 	if (may_fail(request) && failing(request == KVM_CREATE_VM ? EMFILE : ENOMEM))
+		return -1;
+	if (refused(request))
 		return -1;
 	if (request == UFFDIO_COPY && next_copy != WHOLE)
 		return copy_some(fd, arg);
@@ -277,6 +295,90 @@ static void test_reset(void **state)
 	assert_no_leak(before);
 }
 
+/* The nth call of a request that loads some state fails, in a fork into one. */
+static bool fork_refused(unsigned long request, long nth)
+{
+	struct ramet_config cfg = { .guest = "count", .memory = MEMORY, .cpus = 2, .cold = true };
+	struct family f = launch_config(&cfg);
+	struct ramet_vm *child = NULL;
+	struct ramet_err err = { "" };
+	struct ramet_stat p, c;
+	bool hit;
+	int ret;
+
+	atomic_store(&refused_request, request);
+	atomic_store(&refused_after, nth);
+	ret = ramet_fork(f.root, 1, 0, &child, NULL, &err);
+	hit = atomic_exchange(&refused_after, -1) < 0;
+	ramet_vm_stat_quick(f.root, &p);
+	if (ret) { /* the child's: there is none */
+		assert_true(hit);
+		assert_int_equal(ret, -EINVAL);
+		await_beats(f.root, 5);
+	} else if (p.exit_status >= 0 || p.state == RAMET_FAILED || hit) {
+		/* The parent's, unless it was the rehearsal's: it has not gone on for one
+		 * instruction. */
+		ramet_wait(f.root, RAMET_EV_STOPPED, 0, 1000);
+		ramet_vm_stat_quick(f.root, &p);
+		ramet_vm_stat_quick(child, &c);
+		if (p.state == RAMET_FAILED) {
+			assert_non_null(strstr(p.failure, "could not be loaded"));
+			assert_true(p.counter <= c.counter);
+		}
+		await_beats(child, 5);
+	}
+	if (!ret)
+		stop_and_put(child);
+	finish(&f);
+	return hit;
+}
+
+static void test_load_refused(void **state)
+{
+	static const unsigned long loads[] = { KVM_SET_CLOCK, KVM_SET_IRQCHIP, KVM_SET_LAPIC,
+		KVM_SET_XSAVE };
+	struct resources before = resources_now();
+
+	for (unsigned i = 0; i < sizeof(loads) / sizeof(loads[0]); i++) {
+		long nth = 0;
+
+		while (fork_refused(loads[i], nth))
+			assert_true(++nth < N_MAX);
+		assert_true(nth >= 2); /* the parent's and the child's at least */
+	}
+	assert_no_leak(before);
+}
+
+/* A clone that cannot be told who it is must not run; nor may one after a reset. */
+static bool born_fails;
+int __real_device_set_born(struct device_set *set);
+int __wrap_device_set_born(struct device_set *set);
+int __wrap_device_set_born(struct device_set *set)
+{
+	return born_fails ? -ENOMEM : __real_device_set_born(set);
+}
+
+static void test_no_identity(void **state)
+{
+	struct resources before = resources_now();
+	struct family f = launch_cold("verify", "memory=1M");
+	struct ramet_vm *clone = fork_one(f.root), *none = (void *)1;
+	struct ramet_err err = { "" };
+	struct ramet_stat st;
+
+	born_fails = true;
+	assert_int_equal(ramet_fork(clone, 1, 0, &none, NULL, &err), -ENOMEM);
+	assert_ptr_equal(none, (void *)1);
+	await_beats(clone, 20);
+	assert_int_equal(ramet_reset(clone, &err), -ENOMEM);
+	born_fails = false;
+	await_failure(clone, &st);
+	stop_and_put(clone);
+	await_beats(f.root, 20);
+	finish(&f);
+	assert_no_leak(before);
+}
+
 static void test_launch(void **state)
 {
 	struct ramet_config cfg = { .guest = "count", .memory = MEMORY, .cpus = 2 };
@@ -321,6 +423,8 @@ int main(void)
 		cmocka_unit_test(test_fork_template),
 		cmocka_unit_test(test_half_a_block),
 		cmocka_unit_test(test_reset),
+		cmocka_unit_test(test_load_refused),
+		cmocka_unit_test(test_no_identity),
 		cmocka_unit_test(test_launch),
 	};
 
