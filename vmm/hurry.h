@@ -35,7 +35,7 @@ enum { HURRY_PRIORITY = 1, FILL_PRIORITY = 2, GUARD_PRIORITY = 3 };
 struct hurry {
 	int policy;
 	struct sched_param param;
-	bool raised;
+	bool raised; /* or lowered: end() has something to do */
 };
 
 /* A thread of ours (0: the caller), which is else of the ordinary policy. */
@@ -82,6 +82,19 @@ static inline struct hurry hurry_begin_at(int priority)
 static inline struct hurry hurry_begin(void)
 {
 	return hurry_begin_at(HURRY_PRIORITY);
+}
+
+/* The opposite: the caller is ordinary until end(), for what may take long. */
+static inline struct hurry hurry_pause(void)
+{
+	struct sched_param p = { .sched_priority = 0 };
+	struct hurry h = { .policy = sched_getscheduler(0) };
+
+	sched_getparam(0, &h.param);
+	h.raised = h.policy == SCHED_FIFO;
+	if (h.raised)
+		sched_setscheduler(0, SCHED_OTHER, &p);
+	return h;
 }
 
 static inline void hurry_end(const struct hurry *h)

@@ -186,6 +186,20 @@ void shells_pattern(struct ramet_family *f, struct machine_state *state)
 	machine_state_put(old);
 }
 
+/* A shell that is made now, or out of a used one. That takes a millisecond, and a fork may need
+ * thousands: not at a real-time priority, which would keep others from the CPU for seconds. */
+static int make_now(struct ramet_family *f, struct shell *used, struct shell **out)
+{
+	struct hurry hurry = hurry_pause();
+	struct shell *sh = used ? refill(f, used, false, NULL) : NULL;
+	int r = sh ? 0 : shell_new(&f->machine, &sh);
+
+	hurry_end(&hurry);
+	if (!r)
+		*out = sh;
+	return r;
+}
+
 int shells_take(struct ramet_family *f, struct shell **out)
 {
 	struct shell *sh = NULL, *used = NULL;
@@ -206,14 +220,8 @@ int shells_take(struct ramet_family *f, struct shell **out)
 			used = pop_used(f);
 	}
 	pthread_mutex_unlock(&f->shells_lock);
-	if (used)
-		sh = refill(f, used, false, NULL);
-	if (!sh) {
-		int r = shell_new(&f->machine, &sh);
-
-		if (r)
-			return r;
-	}
+	if (!sh)
+		return make_now(f, used, out);
 	*out = sh;
 	return 0;
 }
