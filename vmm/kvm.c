@@ -51,41 +51,54 @@ static int read_cpuid(struct kvm_host *host)
 	return 0;
 }
 
-static int read_msr_list(struct kvm_host *host)
+static int add_msr(struct kvm_host *host, uint32_t msr, struct ramet_err *err)
+{
+	if (host->n_msrs == KVM_MSRS_MAX)
+		return err_set(err, -E2BIG,
+			"this KVM has more than %u model-specific registers to save, which is more "
+			"than it can be asked for at once; this ramet is too old for it",
+			KVM_MSRS_MAX);
+	host->msr[host->n_msrs++] = msr;
+	return 0;
+}
+
+/* Whether a fork carries this MSR of KVM's list like any other. */
+static bool is_plain_msr(const struct kvm_host *host, uint32_t msr)
+{
+	/* Writing a wall-clock MSR makes KVM write guest memory: it is an action, not state. */
+	if (msr == MSR_KVM_WALL_CLOCK || msr == MSR_KVM_WALL_CLOCK_NEW)
+		return false;
+	/* Through the TSC offset: a value that is written jumps. */
+	if (msr == MSR_IA32_TSC && host->tsc_offset)
+		return false;
+	return !is_async_pf(msr) && msr != MSR_IA32_TSC_DEADLINE;
+}
+
+static int read_msr_list(struct kvm_host *host, struct ramet_err *err)
 {
 	struct {
 		struct kvm_msr_list head;
 		uint32_t index[512];
 	} list = { .head.nmsrs = 512 };
 	bool deadline = false;
+	int r = 0;
 
 	if (ioctl(host->fd, KVM_GET_MSR_INDEX_LIST, &list) < 0)
-		return -errno;
+		return err_set(
+			err, -errno, "cannot ask KVM for its list of MSRs: %s", strerror(errno));
 	host->n_msrs = 0;
-	for (unsigned i = 0; i < list.head.nmsrs; i++) {
+	for (unsigned i = 0; i < list.head.nmsrs && !r; i++) {
 		uint32_t m = list.head.indices[i];
 
-		/* Writing a wall-clock MSR makes KVM write guest memory: it is an action, not
-		 * state. */
-		if (m == MSR_KVM_WALL_CLOCK || m == MSR_KVM_WALL_CLOCK_NEW)
-			continue;
-		if (is_async_pf(m))
-			continue;
-		/* Through the TSC offset: a value that is written jumps. */
-		if (m == MSR_IA32_TSC && host->tsc_offset)
-			continue;
-		if (m == MSR_IA32_TSC_DEADLINE) {
-			deadline = true;
-			continue;
-		}
-		if (host->n_msrs < KVM_MSRS_MAX - 1)
-			host->msr[host->n_msrs++] = m;
+		deadline |= m == MSR_IA32_TSC_DEADLINE;
+		if (is_plain_msr(host, m))
+			r = add_msr(host, m, err);
 	}
 	/* Last, since it is relative to the TSC (MSR or offset) and to the timer mode in the LAPIC.
 	 */
-	if (deadline)
-		host->msr[host->n_msrs++] = MSR_IA32_TSC_DEADLINE;
-	return 0;
+	if (deadline && !r)
+		r = add_msr(host, MSR_IA32_TSC_DEADLINE, err);
+	return r;
 }
 
 static int open_device(struct ramet_err *err)
@@ -144,7 +157,14 @@ int kvm_host_open(struct kvm_host *host, struct ramet_err *err)
 				needed[i].name);
 			goto fail;
 		}
-	h.run_size = (size_t)ioctl(h.fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+	r = ioctl(h.fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+	if (r < (int)sizeof(struct kvm_run)) {
+		r = err_set(err, r < 0 ? -errno : -ENOTSUP,
+			"this KVM does not tell how large a vCPU's shared area is: %s",
+			r < 0 ? strerror(errno) : "the answer is too small");
+		goto fail;
+	}
+	h.run_size = (size_t)r;
 	h.sync_regs = (uint32_t)check_ext(h.fd, KVM_CAP_SYNC_REGS);
 	h.xsave_size = (size_t)check_ext(h.fd, KVM_CAP_XSAVE2);
 	h.xsave2 = h.xsave_size > sizeof(struct kvm_xsave);
@@ -154,12 +174,13 @@ int kvm_host_open(struct kvm_host *host, struct ramet_err *err)
 	h.tsc_offset = check_ext(h.fd, KVM_CAP_VCPU_ATTRIBUTES) > 0;
 	h.clock_realtime = (check_ext(h.fd, KVM_CAP_ADJUST_CLOCK) & KVM_CLOCK_REALTIME) != 0;
 	r = read_cpuid(&h);
-	if (!r)
-		r = read_msr_list(&h);
 	if (r) {
-		err_set(err, r, "cannot ask KVM for its CPUID and MSR lists: %s", strerror(-r));
+		err_set(err, r, "cannot ask KVM for its CPUID: %s", strerror(-r));
 		goto fail;
 	}
+	r = read_msr_list(&h, err);
+	if (r)
+		goto fail;
 	*host = h;
 	return 0;
 fail:

@@ -10,7 +10,8 @@
 
 #include "include/ramet/ramet.h"
 
-#define KVM_MSRS_MAX 192
+/* KVM takes no more in one call (MAX_IO_MSRS in arch/x86/kvm/x86.c). */
+#define KVM_MSRS_MAX 255
 
 #define MSR_IA32_TSC	      0x10u
 #define MSR_IA32_TSC_DEADLINE 0x6e0u

@@ -18,17 +18,22 @@
 
 struct machine_state *machine_state_new(const struct kvm_host *host, unsigned cpus, bool has_pit)
 {
-	/* XSAVE areas behind the array, so that a state is one allocation. */
+	/* XSAVE areas and MSRs behind the array, so that a state is one allocation. */
 	size_t head = sizeof(struct machine_state) + cpus * sizeof(struct vcpu_state);
-	struct machine_state *s = calloc(1, head + cpus * host->xsave_size);
+	size_t msrs = sizeof(struct kvm_msrs) + host->n_msrs * sizeof(struct kvm_msr_entry);
+	struct machine_state *s = calloc(1, head + cpus * (host->xsave_size + msrs));
+	char *at = (char *)s + head;
 
 	if (!s)
 		return NULL;
 	atomic_init(&s->refs, 1);
 	s->cpus = cpus;
 	s->has_pit = has_pit;
-	for (unsigned i = 0; i < cpus; i++)
-		s->vcpu[i].xsave = (void *)((char *)s + head + i * host->xsave_size);
+	for (unsigned i = 0; i < cpus; i++) {
+		s->vcpu[i].xsave = (void *)at;
+		s->vcpu[i].msrs = (void *)(at + host->xsave_size);
+		at += host->xsave_size + msrs;
+	}
 	return s;
 }
 
@@ -111,10 +116,10 @@ int vcpu_save_idle(const struct kvm_host *host, int fd, struct vcpu_state *s)
 	TRY(ioctl(fd, KVM_GET_LAPIC, &s->lapic));
 	if (host->tsc_offset)
 		TRY(tsc_offset(fd, &s->tsc_offset, KVM_GET_DEVICE_ATTR));
-	s->msrs.head.nmsrs = host->n_msrs;
+	s->msrs->nmsrs = host->n_msrs;
 	for (unsigned i = 0; i < host->n_msrs; i++)
-		s->msrs.entry[i].index = host->msr[i];
-	n = ioctl(fd, KVM_GET_MSRS, &s->msrs);
+		s->msrs->entries[i].index = host->msr[i];
+	n = ioctl(fd, KVM_GET_MSRS, s->msrs);
 	return n == (int)host->n_msrs ? 0 : n < 0 ? -errno : -EIO;
 }
 
@@ -135,29 +140,53 @@ static bool is_alive(uint32_t msr)
 	       msr == MSR_KVM_PV_EOI_EN || (msr & 0xfffffe00u) == 0x40000000u;
 }
 
+/* A list for KVM_SET_MSRS. */
+struct msr_list {
+	struct kvm_msrs head;
+	struct kvm_msr_entry entry[KVM_MSRS_MAX];
+};
+
+static int set_msrs(int fd, struct msr_list *m)
+{
+	int n;
+
+	if (!m->head.nmsrs)
+		return 0;
+	n = ioctl(fd, KVM_SET_MSRS, m);
+	/* KVM stops at the first that it does not take, and says how many it took before. */
+	return n == (int)m->head.nmsrs ? 0 : n < 0 ? -errno : -EIO;
+}
+
 /* `has`: see vcpu_load(). */
 static int load_msrs(int fd, const struct vcpu_state *s, const struct vcpu_state *has)
 {
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry[KVM_MSRS_MAX];
-	} m;
-	int n;
+	struct msr_list m;
 
 	m.head.nmsrs = m.head.pad = 0;
-	for (unsigned i = 0; i < s->msrs.head.nmsrs; i++) {
-		const struct kvm_msr_entry *e = &s->msrs.entry[i];
-		uint64_t old = !has || is_alive(e->index) ? 0 : has->msrs.entry[i].data;
+	for (unsigned i = 0; i < s->msrs->nmsrs; i++) {
+		const struct kvm_msr_entry *e = &s->msrs->entries[i];
+		uint64_t old = !has || is_alive(e->index) ? 0 : has->msrs->entries[i].data;
 
 		if (!has || e->data != old)
 			m.entry[m.head.nmsrs++] = *e;
 	}
-	if (!m.head.nmsrs)
-		return 0;
-	n = ioctl(fd, KVM_SET_MSRS, &m);
-	if (n != (int)m.head.nmsrs)
-		return n < 0 ? -errno : -EIO;
-	return 0;
+	return set_msrs(fd, &m);
+}
+
+/* All MSRs, but those that are alive as 0. */
+static int preload_msrs(int fd, const struct vcpu_state *s)
+{
+	struct msr_list m;
+
+	m.head.nmsrs = m.head.pad = 0;
+	for (unsigned i = 0; i < s->msrs->nmsrs; i++) {
+		struct kvm_msr_entry e = s->msrs->entries[i];
+
+		if (is_alive(e.index))
+			e.data = 0;
+		m.entry[m.head.nmsrs++] = e;
+	}
+	return set_msrs(fd, &m);
 }
 
 /* What is in the events as pending is loaded even where it is empty: the shell may have been used.
@@ -222,17 +251,12 @@ int vcpu_load(const struct kvm_host *host, int fd, struct kvm_run *run, const st
 int vcpu_preload(const struct kvm_host *host, int fd, const struct vcpu_state *s)
 {
 	struct kvm_lapic_state lapic = s->lapic;
-	struct vcpu_state quiet;
 	int r;
 
 	/* Loading CR3 with PAE paging reads its four entries from a memory that is not there yet.
 	 */
 	if ((s->sregs.cr0 & CR0_PG) && !(s->sregs.efer & EFER_LMA))
 		return 1;
-	quiet.msrs = s->msrs;
-	for (unsigned i = 0; i < quiet.msrs.head.nmsrs; i++)
-		if (is_alive(quiet.msrs.entry[i].index))
-			quiet.msrs.entry[i].data = 0;
 	memcpy(lapic.regs + APIC_LVTT, &(uint32_t){ APIC_LVT_MASKED }, sizeof(uint32_t));
 	memset(lapic.regs + APIC_TMICT, 0, sizeof(uint32_t));
 	TRY(ioctl(fd, KVM_SET_MP_STATE, &s->mp_state));
@@ -243,7 +267,7 @@ int vcpu_preload(const struct kvm_host *host, int fd, const struct vcpu_state *s
 	TRY(ioctl(fd, KVM_SET_DEBUGREGS, &s->debugregs));
 	if (host->tsc_offset)
 		TRY(tsc_offset(fd, (uint64_t *)&s->tsc_offset, KVM_SET_DEVICE_ATTR));
-	r = load_msrs(fd, &quiet, NULL);
+	r = preload_msrs(fd, s);
 	if (r)
 		return r;
 	TRY(ioctl(fd, KVM_SET_LAPIC, &lapic));

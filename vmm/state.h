@@ -20,10 +20,7 @@ struct vcpu_state {
 	struct kvm_lapic_state lapic;
 	uint64_t tsc_offset;
 	struct kvm_xsave *xsave; /* kvm_host.xsave_size bytes */
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry[KVM_MSRS_MAX];
-	} msrs;
+	struct kvm_msrs *msrs;	 /* kvm_host.n_msrs of them */
 };
 
 /* Counted, and never changed once it is filled in. */
