@@ -14,17 +14,57 @@
 
 #define CPUID_MAX 256
 
+enum reg { EAX, EBX, ECX, EDX };
+
 /*
- * Asynchronous page faults are hidden from guests: one that waits for a "page ready" at a fork
- * would wait for ever in the clone, whose KVM never fetched that page. Without guests that use them
- * their MSRs stay 0, and must not be written: KVM then forgets the pages it fetches for a halted
- * vCPU, but not that the vCPU is halted for them (kvm_pv_enable_async_pf() in arch/x86/kvm/x86.c),
- * and a recycled shell would never run.
+ * What guests are not shown, since KVM keeps something for it that cannot be asked for or put back:
+ * a clone would not inherit it, or would find what the last VM of its shell left. docs/state.md
+ * tells what for each. Bits: SDM vol. 2A and APM vol. 3, CPUID;
+ * Documentation/virt/kvm/x86/cpuid.rst.
  */
-static bool is_async_pf(uint32_t msr)
+static const struct {
+	uint32_t function, index;
+	enum reg reg;
+	uint32_t bits;
+} hidden[] = {
+	{ 1, 0, ECX, 1u << 5 | 1u << 6 },		/* VMX, SMX */
+	{ 1, 0, ECX, 1u << 2 | 1u << 15 },		/* DTES64, PDCM (PEBS, LBR) */
+	{ 1, 0, EDX, 1u << 21 },			/* DS */
+	{ 7, 0, EBX, 1u << 2 | 1u << 25 },		/* SGX, processor trace */
+	{ 7, 0, ECX, 1u << 7 | 1u << 30 },		/* shadow stacks, SGX_LC */
+	{ 7, 0, EDX, 1u << 19 | 1u << 20 },		/* architectural LBR, IBT */
+	{ 7, 0, EDX, 1u << 22 | 1u << 24 | 1u << 25 },	/* AMX */
+	{ 7, 1, EAX, 1u << 21 },			/* AMX-FP16 */
+	{ 7, 1, EDX, 1u << 8 },				/* AMX-COMPLEX */
+	{ 0xd, 0, EAX, 1u << 17 | 1u << 18 },		/* AMX's registers */
+	{ 0xd, 1, EAX, 1u << 4 },			/* XFD */
+	{ 0xd, 1, ECX, 1u << 8 | 1u << 11 | 1u << 12 }, /* processor trace, shadow stacks */
+	{ 0x80000001, 0, ECX, 1u << 2 | 1u << 12 },	/* SVM, SKINIT */
+	{ 0x80000001, 0, ECX, 1u << 10 },		/* IBS */
+	{ KVM_CPUID_FEATURES, 0, EAX, 1u << KVM_FEATURE_CLOCKSOURCE },
+	/* One that waits for a "page ready" at a fork would wait for ever in the clone, whose KVM
+	 * never fetched that page. */
+	{ KVM_CPUID_FEATURES, 0, EAX,
+		1u << KVM_FEATURE_ASYNC_PF | 1u << KVM_FEATURE_ASYNC_PF_VMEXIT |
+			1u << KVM_FEATURE_ASYNC_PF_INT },
+	/* A kick that comes before its HLT is a bit that nobody can ask KVM for. */
+	{ KVM_CPUID_FEATURES, 0, EAX, 1u << KVM_FEATURE_PV_UNHALT },
+};
+
+/* Leaves about those, and nothing else: SGX, processor trace, LBR, AMX, SVM, IBS, SEV. */
+static const uint32_t hidden_leaves[] = { 0x12, 0x14, 0x1c, 0x1d, 0x1e, 0x8000000a, 0x8000001b,
+	0x8000001f };
+
+static void hide(struct kvm_cpuid_entry2 *e)
 {
-	return msr == MSR_KVM_ASYNC_PF_EN || msr == MSR_KVM_ASYNC_PF_INT ||
-	       msr == MSR_KVM_ASYNC_PF_ACK;
+	uint32_t *reg[] = { [EAX] = &e->eax, [EBX] = &e->ebx, [ECX] = &e->ecx, [EDX] = &e->edx };
+
+	for (unsigned i = 0; i < sizeof(hidden) / sizeof(hidden[0]); i++)
+		if (e->function == hidden[i].function && e->index == hidden[i].index)
+			*reg[hidden[i].reg] &= ~hidden[i].bits;
+	for (unsigned i = 0; i < sizeof(hidden_leaves) / sizeof(hidden_leaves[0]); i++)
+		if (e->function == hidden_leaves[i])
+			e->eax = e->ebx = e->ecx = e->edx = 0;
 }
 
 static int check_ext(int fd, long cap)
@@ -47,6 +87,8 @@ static int read_cpuid(struct kvm_host *host)
 		free(c);
 		return e;
 	}
+	for (unsigned i = 0; i < c->nent; i++)
+		hide(&c->entries[i]);
 	host->cpuid = c;
 	return 0;
 }
@@ -62,7 +104,12 @@ static int add_msr(struct kvm_host *host, uint32_t msr, struct ramet_err *err)
 	return 0;
 }
 
-/* Whether a fork carries this MSR of KVM's list like any other. */
+/*
+ * Whether a fork carries this MSR of KVM's list like any other. Not those of asynchronous page
+ * faults, which guests cannot use: written, with 0 even, KVM forgets the pages it fetches for a
+ * halted vCPU, but not that the vCPU is halted for them (kvm_pv_enable_async_pf() in
+ * arch/x86/kvm/x86.c), and a recycled shell would never run.
+ */
 static bool is_plain_msr(const struct kvm_host *host, uint32_t msr)
 {
 	/* Writing a wall-clock MSR makes KVM write guest memory: it is an action, not state. */
@@ -71,7 +118,11 @@ static bool is_plain_msr(const struct kvm_host *host, uint32_t msr)
 	/* Through the TSC offset: a value that is written jumps. */
 	if (msr == MSR_IA32_TSC && host->tsc_offset)
 		return false;
-	return !is_async_pf(msr) && msr != MSR_IA32_TSC_DEADLINE;
+	if (msr == MSR_KVM_ASYNC_PF_EN || msr == MSR_KVM_ASYNC_PF_INT ||
+		msr == MSR_KVM_ASYNC_PF_ACK)
+		return false;
+	/* Hyper-V's, which KVM denies a guest that is not shown its CPUID leaves. */
+	return (msr & 0xfffffe00u) != 0x40000000u && msr != MSR_IA32_TSC_DEADLINE;
 }
 
 static int read_msr_list(struct kvm_host *host, struct ramet_err *err)
@@ -99,6 +150,19 @@ static int read_msr_list(struct kvm_host *host, struct ramet_err *err)
 	if (deadline && !r)
 		r = add_msr(host, MSR_IA32_TSC_DEADLINE, err);
 	return r;
+}
+
+/* Whether kvm_setup_vm() has something to deny. A KVM that does not know DE_CFG leaves it at 0. */
+static void read_amd(struct kvm_host *host)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry;
+	} one = { .head.nmsrs = 1, .entry.index = MSR_AMD64_DE_CFG };
+
+	host->amd = ioctl(host->fd, KVM_GET_MSRS, &one) == 1 &&
+		    check_ext(host->fd, KVM_CAP_X86_MSR_FILTER);
+	host->de_cfg = host->amd ? one.entry.data : 0;
 }
 
 static int open_device(struct ramet_err *err)
@@ -138,6 +202,7 @@ int kvm_host_open(struct kvm_host *host, struct ramet_err *err)
 		{ KVM_CAP_DEBUGREGS, "KVM_CAP_DEBUGREGS" },
 		{ KVM_CAP_MP_STATE, "KVM_CAP_MP_STATE" },
 		{ KVM_CAP_ADJUST_CLOCK, "KVM_CAP_ADJUST_CLOCK" },
+		{ KVM_CAP_ENFORCE_PV_FEATURE_CPUID, "KVM_CAP_ENFORCE_PV_FEATURE_CPUID" },
 	};
 	struct kvm_host h = { .fd = open_device(err) };
 	int r;
@@ -172,6 +237,8 @@ int kvm_host_open(struct kvm_host *host, struct ramet_err *err)
 		h.xsave_size = sizeof(struct kvm_xsave);
 	h.xcrs = check_ext(h.fd, KVM_CAP_XCRS) > 0;
 	h.tsc_offset = check_ext(h.fd, KVM_CAP_VCPU_ATTRIBUTES) > 0;
+	h.exception_payload = check_ext(h.fd, KVM_CAP_EXCEPTION_PAYLOAD) > 0;
+	h.triple_fault = check_ext(h.fd, KVM_CAP_X86_TRIPLE_FAULT_EVENT) > 0;
 	h.clock_realtime = (check_ext(h.fd, KVM_CAP_ADJUST_CLOCK) & KVM_CLOCK_REALTIME) != 0;
 	r = read_cpuid(&h);
 	if (r) {
@@ -181,6 +248,7 @@ int kvm_host_open(struct kvm_host *host, struct ramet_err *err)
 	r = read_msr_list(&h, err);
 	if (r)
 		goto fail;
+	read_amd(&h);
 	*host = h;
 	return 0;
 fail:
@@ -197,7 +265,39 @@ void kvm_host_close(struct kvm_host *host)
 	host->cpuid = NULL;
 }
 
-int kvm_set_cpuid(const struct kvm_host *host, int vcpu_fd, unsigned index, unsigned cpus)
+static int enable_cap(int fd, uint32_t cap)
+{
+	struct kvm_enable_cap c = { .cap = cap, .args = { 1 } };
+
+	return ioctl(fd, KVM_ENABLE_CAP, &c) < 0 ? -errno : 0;
+}
+
+int kvm_setup_vm(const struct kvm_host *host, int vm_fd)
+{
+	/* Nobody can take back what a guest writes to VM_CR (its SVMDIS sticks) or, once a vCPU has
+	 * run, to DE_CFG. Only AMD's KVM knows them; a bit that is clear denies an MSR. */
+	static uint8_t none;
+	struct kvm_msr_filter filter = {
+		.flags = KVM_MSR_FILTER_DEFAULT_ALLOW,
+		.ranges = {
+			{ KVM_MSR_FILTER_WRITE, 1, MSR_VM_CR, &none },
+			{ KVM_MSR_FILTER_WRITE, 1, MSR_AMD64_DE_CFG, &none },
+		},
+	};
+	int r = 0;
+
+	/* Without these two an exception that is under way, or a triple fault, is reported as
+	 * something else, or not at all. */
+	if (host->exception_payload)
+		r = enable_cap(vm_fd, KVM_CAP_EXCEPTION_PAYLOAD);
+	if (!r && host->triple_fault)
+		r = enable_cap(vm_fd, KVM_CAP_X86_TRIPLE_FAULT_EVENT);
+	if (!r && host->amd && ioctl(vm_fd, KVM_X86_SET_MSR_FILTER, &filter) < 0)
+		r = -errno;
+	return r;
+}
+
+static int set_cpuid(const struct kvm_host *host, int vcpu_fd, unsigned index, unsigned cpus)
 {
 	size_t size = sizeof(*host->cpuid) + host->cpuid->nent * sizeof(host->cpuid->entries[0]);
 	struct kvm_cpuid2 *c = malloc(size);
@@ -216,9 +316,6 @@ int kvm_set_cpuid(const struct kvm_host *host, int vcpu_fd, unsigned index, unsi
 			e->ecx |= 1u << 24 | 1u << 31;
 			if (cpus > 1)
 				e->edx |= 1u << 28;
-		} else if (e->function == KVM_CPUID_FEATURES) {
-			e->eax &= ~(1u << KVM_FEATURE_ASYNC_PF | 1u << KVM_FEATURE_ASYNC_PF_VMEXIT |
-				    1u << KVM_FEATURE_ASYNC_PF_INT);
 		} else if (e->function == 0xb || e->function == 0x1f) {
 			/* One package of `cpus` cores; x2APIC id in EDX. */
 			unsigned shift = 0;
@@ -240,6 +337,29 @@ int kvm_set_cpuid(const struct kvm_host *host, int vcpu_fd, unsigned index, unsi
 	if (ioctl(vcpu_fd, KVM_SET_CPUID2, c) < 0)
 		r = -errno;
 	free(c);
+	return r;
+}
+
+/* DE_CFG, which its guest may not write, is what a guest would make of it. */
+static int set_de_cfg(const struct kvm_host *host, int vcpu_fd)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry;
+	} one = { .head.nmsrs = 1, .entry = { .index = MSR_AMD64_DE_CFG, .data = host->de_cfg } };
+
+	return ioctl(vcpu_fd, KVM_SET_MSRS, &one) < 0 ? -errno : 0;
+}
+
+int kvm_setup_vcpu(const struct kvm_host *host, int vcpu_fd, unsigned index, unsigned cpus)
+{
+	int r = set_cpuid(host, vcpu_fd, index, cpus);
+
+	/* What CPUID hides is not there: without this KVM only does not mention it. */
+	if (!r)
+		r = enable_cap(vcpu_fd, KVM_CAP_ENFORCE_PV_FEATURE_CPUID);
+	if (!r && host->de_cfg)
+		r = set_de_cfg(host, vcpu_fd);
 	return r;
 }
 

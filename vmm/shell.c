@@ -361,6 +361,7 @@ static int make_vm(struct shell *sh)
 {
 	const struct machine *m = sh->machine;
 	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
+	int r;
 
 	/* The kernel gives it up for any signal, SIGSTOP and SIGCONT included (mm_take_all_locks()
 	 * in mm/mmap.c). */
@@ -369,6 +370,9 @@ static int make_vm(struct shell *sh)
 	while (sh->vm_fd < 0 && errno == EINTR);
 	if (sh->vm_fd < 0)
 		return -errno;
+	r = kvm_setup_vm(&m->host, sh->vm_fd);
+	if (r)
+		return r;
 	/* An Intel host without unrestricted guest needs these two; elsewhere they are ignored. */
 	if (ioctl(sh->vm_fd, KVM_SET_TSS_ADDR, 0xfffbd000ul) < 0 && errno != EINVAL &&
 		errno != ENOTTY)
@@ -408,7 +412,7 @@ static int make_vcpu(struct shell *sh, unsigned index)
 		vcpu->run = NULL;
 		return -errno;
 	}
-	r = kvm_set_cpuid(&m->host, vcpu->fd, index, m->cpus);
+	r = kvm_setup_vcpu(&m->host, vcpu->fd, index, m->cpus);
 	if (r)
 		return r;
 	pthread_mutex_lock(&m->lock);

@@ -132,12 +132,12 @@ int vcpu_save(const struct kvm_host *host, int fd, struct kvm_run *run, struct v
 }
 
 /* Written even if KVM has that value already: it counts from now, or makes KVM look at the guest's
- * memory. Enlightenments of Hyper-V (0x400000xx) do, too. */
+ * memory. */
 static bool is_alive(uint32_t msr)
 {
 	return msr == MSR_IA32_TSC || msr == MSR_IA32_TSC_DEADLINE || msr == MSR_KVM_SYSTEM_TIME ||
 	       msr == MSR_KVM_SYSTEM_TIME_NEW || msr == MSR_KVM_STEAL_TIME ||
-	       msr == MSR_KVM_PV_EOI_EN || (msr & 0xfffffe00u) == 0x40000000u;
+	       msr == MSR_KVM_PV_EOI_EN;
 }
 
 /* A list for KVM_SET_MSRS. */
