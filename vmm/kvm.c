@@ -93,8 +93,30 @@ static int read_cpuid(struct kvm_host *host)
 	return 0;
 }
 
+/*
+ * MSRs that KVM keeps for each vCPU and does not list: MTRRs, the one machine-check bank that
+ * kvm_setup_vcpu() asks for, and OSVW (AMD's known errata). kvm_probe_msrs() drops those that this
+ * KVM does not have.
+ */
+static const struct {
+	uint32_t first, last;
+} unlisted[] = {
+	{ 0x200, 0x20f },	    /* MTRR_PHYS_BASE0, MTRR_PHYS_MASK0 ... 7 */
+	{ 0x250, 0x250 },	    /* MTRR_FIX_64K_00000 */
+	{ 0x258, 0x259 },	    /* MTRR_FIX_16K_80000, A0000 */
+	{ 0x268, 0x26f },	    /* MTRR_FIX_4K_C0000 ... F8000 */
+	{ 0x2ff, 0x2ff },	    /* MTRR_DEF_TYPE */
+	{ 0x17a, 0x17b },	    /* MCG_STATUS, MCG_CTL: some list them */
+	{ 0x280, 0x280 },	    /* MC0_CTL2 */
+	{ 0x400, 0x403 },	    /* MC0_CTL, STATUS, ADDR, MISC */
+	{ 0xc0010140, 0xc0010141 }, /* OSVW_ID_LENGTH, OSVW_STATUS */
+};
+
 static int add_msr(struct kvm_host *host, uint32_t msr, struct ramet_err *err)
 {
+	for (unsigned i = 0; i < host->n_msrs; i++)
+		if (host->msr[i] == msr)
+			return 0;
 	if (host->n_msrs == KVM_MSRS_MAX)
 		return err_set(err, -E2BIG,
 			"this KVM has more than %u model-specific registers to save, which is more "
@@ -145,6 +167,9 @@ static int read_msr_list(struct kvm_host *host, struct ramet_err *err)
 		if (is_plain_msr(host, m))
 			r = add_msr(host, m, err);
 	}
+	for (unsigned i = 0; i < sizeof(unlisted) / sizeof(unlisted[0]); i++)
+		for (uint32_t m = unlisted[i].first; m <= unlisted[i].last && !r; m++)
+			r = add_msr(host, m, err);
 	/* Last, since it is relative to the TSC (MSR or offset) and to the timer mode in the LAPIC.
 	 */
 	if (deadline && !r)
@@ -202,6 +227,7 @@ int kvm_host_open(struct kvm_host *host, struct ramet_err *err)
 		{ KVM_CAP_DEBUGREGS, "KVM_CAP_DEBUGREGS" },
 		{ KVM_CAP_MP_STATE, "KVM_CAP_MP_STATE" },
 		{ KVM_CAP_ADJUST_CLOCK, "KVM_CAP_ADJUST_CLOCK" },
+		{ KVM_CAP_MCE, "KVM_CAP_MCE" },
 		{ KVM_CAP_ENFORCE_PV_FEATURE_CPUID, "KVM_CAP_ENFORCE_PV_FEATURE_CPUID" },
 	};
 	struct kvm_host h = { .fd = open_device(err) };
@@ -353,11 +379,16 @@ static int set_de_cfg(const struct kvm_host *host, int vcpu_fd)
 
 int kvm_setup_vcpu(const struct kvm_host *host, int vcpu_fd, unsigned index, unsigned cpus)
 {
+	/* One bank of machine checks, the least there can be, of the 32 there would be otherwise:
+	 * four MSRs to carry, not 128. */
+	uint64_t mcg_cap = 1;
 	int r = set_cpuid(host, vcpu_fd, index, cpus);
 
 	/* What CPUID hides is not there: without this KVM only does not mention it. */
 	if (!r)
 		r = enable_cap(vcpu_fd, KVM_CAP_ENFORCE_PV_FEATURE_CPUID);
+	if (!r && ioctl(vcpu_fd, KVM_X86_SETUP_MCE, &mcg_cap) < 0)
+		r = -errno;
 	if (!r && host->de_cfg)
 		r = set_de_cfg(host, vcpu_fd);
 	return r;
