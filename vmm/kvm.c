@@ -119,8 +119,8 @@ static int add_msr(struct kvm_host *host, uint32_t msr, struct ramet_err *err)
 			return 0;
 	if (host->n_msrs == KVM_MSRS_MAX)
 		return err_set(err, -E2BIG,
-			"this KVM has more than %u model-specific registers to save, which is more "
-			"than it can be asked for at once; this ramet is too old for it",
+			"this KVM has more than %u model-specific registers to save, more than it "
+			"can be asked for at once; this ramet is too old for it",
 			KVM_MSRS_MAX);
 	host->msr[host->n_msrs++] = msr;
 	return 0;
@@ -396,14 +396,14 @@ int kvm_setup_vcpu(const struct kvm_host *host, int vcpu_fd, unsigned index, uns
 
 int kvm_probe_msrs(struct kvm_host *host, int vcpu_fd)
 {
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry;
+	} one = { .head.nmsrs = 1 };
 	unsigned kept = 0;
 
 	for (unsigned i = 0; i < host->n_msrs; i++) {
-		struct {
-			struct kvm_msrs head;
-			struct kvm_msr_entry entry;
-		} one = { .head.nmsrs = 1, .entry.index = host->msr[i] };
-
+		one.entry.index = host->msr[i];
 		/* KVM lists what some vCPU could have; this one may lack the CPUID bit for it. */
 		if (ioctl(vcpu_fd, KVM_GET_MSRS, &one) != 1)
 			continue;
@@ -412,5 +412,7 @@ int kvm_probe_msrs(struct kvm_host *host, int vcpu_fd)
 		host->msr[kept++] = host->msr[i];
 	}
 	host->n_msrs = kept;
+	one.entry = (struct kvm_msr_entry){ .index = MSR_KVM_WALL_CLOCK_NEW };
+	host->wall_clock = ioctl(vcpu_fd, KVM_SET_MSRS, &one) == 1;
 	return kept ? 0 : -EIO;
 }

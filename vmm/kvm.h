@@ -10,8 +10,8 @@
 
 #include "include/ramet/ramet.h"
 
-/* KVM takes no more in one call (MAX_IO_MSRS in arch/x86/kvm/x86.c). */
-#define KVM_MSRS_MAX 255
+/* KVM takes 255 in one call (MAX_IO_MSRS in arch/x86/kvm/x86.c); one is left for the wall clock. */
+#define KVM_MSRS_MAX 254
 
 #define MSR_IA32_TSC	      0x10u
 #define MSR_IA32_TSC_DEADLINE 0x6e0u
@@ -24,6 +24,7 @@ struct kvm_host {
 	size_t xsave_size; /* of KVM_GET_XSAVE2's area; 4096 without it */
 	bool xsave2, tsc_offset, clock_realtime;
 	bool exception_payload, triple_fault, amd;
+	bool wall_clock;	  /* there is MSR_KVM_WALL_CLOCK_NEW */
 	bool xcrs;		  /* false: no XSAVE, hence no XCR0 */
 	uint64_t de_cfg;	  /* what AMD's DE_CFG reads; 0: there is none */
 	uint32_t sync_regs;	  /* KVM_SYNC_X86_* that kvm_run can carry */

@@ -143,8 +143,13 @@ static bool is_alive(uint32_t msr)
 /* A list for KVM_SET_MSRS. */
 struct msr_list {
 	struct kvm_msrs head;
-	struct kvm_msr_entry entry[KVM_MSRS_MAX];
+	struct kvm_msr_entry entry[KVM_MSRS_MAX + 1];
 };
+
+static void add_msr(struct msr_list *m, uint32_t index, uint64_t data)
+{
+	m->entry[m->head.nmsrs++] = (struct kvm_msr_entry){ .index = index, .data = data };
+}
 
 static int set_msrs(int fd, struct msr_list *m)
 {
@@ -157,34 +162,47 @@ static int set_msrs(int fd, struct msr_list *m)
 	return n == (int)m->head.nmsrs ? 0 : n < 0 ? -errno : -EIO;
 }
 
+/*
+ * Where the guest's wall clock lies. A guest writes it to have it filled in at that moment, and so
+ * would KVM if we did: what is there now is the guest's. But what a shell's last VM wrote must not
+ * be read by the next, so it reads 0 after a birth.
+ */
+static void forget_wall_clock(const struct kvm_host *host, struct msr_list *m)
+{
+	if (host->wall_clock)
+		add_msr(m, MSR_KVM_WALL_CLOCK_NEW, 0);
+}
+
 /* `has`: see vcpu_load(). */
-static int load_msrs(int fd, const struct vcpu_state *s, const struct vcpu_state *has)
+static int load_msrs(const struct kvm_host *host, int fd, const struct vcpu_state *s,
+	const struct vcpu_state *has)
 {
 	struct msr_list m;
 
 	m.head.nmsrs = m.head.pad = 0;
+	if (!has)
+		forget_wall_clock(host, &m);
 	for (unsigned i = 0; i < s->msrs->nmsrs; i++) {
 		const struct kvm_msr_entry *e = &s->msrs->entries[i];
 		uint64_t old = !has || is_alive(e->index) ? 0 : has->msrs->entries[i].data;
 
 		if (!has || e->data != old)
-			m.entry[m.head.nmsrs++] = *e;
+			add_msr(&m, e->index, e->data);
 	}
 	return set_msrs(fd, &m);
 }
 
 /* All MSRs, but those that are alive as 0. */
-static int preload_msrs(int fd, const struct vcpu_state *s)
+static int preload_msrs(const struct kvm_host *host, int fd, const struct vcpu_state *s)
 {
 	struct msr_list m;
 
 	m.head.nmsrs = m.head.pad = 0;
+	forget_wall_clock(host, &m);
 	for (unsigned i = 0; i < s->msrs->nmsrs; i++) {
-		struct kvm_msr_entry e = s->msrs->entries[i];
+		const struct kvm_msr_entry *e = &s->msrs->entries[i];
 
-		if (is_alive(e.index))
-			e.data = 0;
-		m.entry[m.head.nmsrs++] = e;
+		add_msr(&m, e->index, is_alive(e->index) ? 0 : e->data);
 	}
 	return set_msrs(fd, &m);
 }
@@ -244,7 +262,7 @@ int vcpu_load(const struct kvm_host *host, int fd, struct kvm_run *run, const st
 	if (host->tsc_offset && DIFFERS(tsc_offset))
 		TRY(tsc_offset(fd, (uint64_t *)&s->tsc_offset, KVM_SET_DEVICE_ATTR));
 	TRY(ioctl(fd, KVM_SET_LAPIC, &s->lapic)); /* its timer counts from now: never the same */
-	r = load_msrs(fd, s, has);		  /* after the LAPIC: TSC deadline */
+	r = load_msrs(host, fd, s, has);	  /* after the LAPIC: TSC deadline */
 	return r ? r : load_registers(host, fd, run, s);
 }
 
@@ -267,7 +285,7 @@ int vcpu_preload(const struct kvm_host *host, int fd, const struct vcpu_state *s
 	TRY(ioctl(fd, KVM_SET_DEBUGREGS, &s->debugregs));
 	if (host->tsc_offset)
 		TRY(tsc_offset(fd, (uint64_t *)&s->tsc_offset, KVM_SET_DEVICE_ATTR));
-	r = preload_msrs(fd, s);
+	r = preload_msrs(host, fd, s);
 	if (r)
 		return r;
 	TRY(ioctl(fd, KVM_SET_LAPIC, &lapic));
