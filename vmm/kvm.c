@@ -265,6 +265,7 @@ int kvm_host_open(struct kvm_host *host, struct ramet_err *err)
 	h.tsc_offset = check_ext(h.fd, KVM_CAP_VCPU_ATTRIBUTES) > 0;
 	h.exception_payload = check_ext(h.fd, KVM_CAP_EXCEPTION_PAYLOAD) > 0;
 	h.triple_fault = check_ext(h.fd, KVM_CAP_X86_TRIPLE_FAULT_EVENT) > 0;
+	h.sregs2 = check_ext(h.fd, KVM_CAP_SREGS2) > 0;
 	h.clock_realtime = (check_ext(h.fd, KVM_CAP_ADJUST_CLOCK) & KVM_CLOCK_REALTIME) != 0;
 	r = read_cpuid(&h);
 	if (r) {

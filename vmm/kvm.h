@@ -23,7 +23,7 @@ struct kvm_host {
 	size_t run_size;   /* of one vCPU's struct kvm_run mapping */
 	size_t xsave_size; /* of KVM_GET_XSAVE2's area; 4096 without it */
 	bool xsave2, tsc_offset, clock_realtime;
-	bool exception_payload, triple_fault, amd;
+	bool exception_payload, triple_fault, sregs2, amd;
 	bool wall_clock;	  /* there is MSR_KVM_WALL_CLOCK_NEW */
 	bool xcrs;		  /* false: no XSAVE, hence no XCR0 */
 	uint64_t de_cfg;	  /* what AMD's DE_CFG reads; 0: there is none */

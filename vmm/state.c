@@ -11,6 +11,8 @@
 
 /* SDM vol. 3: 2.5, 2.2.1; 11.5.1 and 11.5.4 (registers of the local APIC). */
 #define CR0_PG		(1ull << 31)
+#define CR3_PWT		(1ull << 3)
+#define CR4_PAE		(1ull << 5)
 #define EFER_LMA	(1ull << 10)
 #define APIC_LVTT	0x320
 #define APIC_TMICT	0x380
@@ -123,12 +125,32 @@ int vcpu_save_idle(const struct kvm_host *host, int fd, struct vcpu_state *s)
 	return n == (int)host->n_msrs ? 0 : n < 0 ? -errno : -EIO;
 }
 
+/* The same but for what follows, the flags. */
+_Static_assert(
+	offsetof(struct kvm_sregs, interrupt_bitmap) == offsetof(struct kvm_sregs2, flags), "");
+
+static int save_pdptrs(const struct kvm_host *host, int fd, struct vcpu_state *s)
+{
+	struct kvm_sregs2 sregs2;
+
+	s->pae = false;
+	if (!host->sregs2 || !(s->sregs.cr0 & CR0_PG) || !(s->sregs.cr4 & CR4_PAE) ||
+		(s->sregs.efer & EFER_LMA))
+		return 0;
+	TRY(ioctl(fd, KVM_GET_SREGS2, &sregs2));
+	s->pae = (sregs2.flags & KVM_SREGS2_FLAGS_PDPTRS_VALID) != 0;
+	memcpy(s->pdptrs, sregs2.pdptrs, sizeof(s->pdptrs));
+	return 0;
+}
+
 int vcpu_save(const struct kvm_host *host, int fd, struct kvm_run *run, struct vcpu_state *s)
 {
 	int r = vcpu_save_idle(host, fd, s);
 
 	/* Last: the calls above can raise what the events report. */
-	return r ? r : save_registers(host, fd, run, s);
+	if (!r)
+		r = save_registers(host, fd, run, s);
+	return r ? r : save_pdptrs(host, fd, s);
 }
 
 /* Written even if KVM has that value already: it counts from now, or makes KVM look at the guest's
@@ -218,6 +240,18 @@ static struct kvm_vcpu_events events_to_load(const struct vcpu_state *s)
 	return events;
 }
 
+static int set_sregs(int fd, const struct vcpu_state *s)
+{
+	struct kvm_sregs2 sregs2;
+
+	if (!s->pae)
+		return ioctl(fd, KVM_SET_SREGS, &s->sregs);
+	memcpy(&sregs2, &s->sregs, offsetof(struct kvm_sregs2, flags));
+	sregs2.flags = KVM_SREGS2_FLAGS_PDPTRS_VALID;
+	memcpy(sregs2.pdptrs, s->pdptrs, sizeof(s->pdptrs));
+	return ioctl(fd, KVM_SET_SREGS2, &sregs2);
+}
+
 static int load_registers(
 	const struct kvm_host *host, int fd, struct kvm_run *run, const struct vcpu_state *s)
 {
@@ -226,18 +260,32 @@ static int load_registers(
 			      s->mp_state.mp_state != KVM_MP_STATE_HALTED;
 
 	/* A vCPU that waits for its SIPI would take the registers in after it. */
-	if (has_sync(host) && !waits_for_sipi) {
+	if (has_sync(host) && !waits_for_sipi && !s->pae) {
 		run->s.regs.regs = s->regs;
 		run->s.regs.sregs = s->sregs;
 		run->s.regs.events = events;
 		run->kvm_dirty_regs = SYNC;
 		return 0;
 	}
-	TRY(ioctl(fd, KVM_SET_SREGS, &s->sregs));
+	TRY(set_sregs(fd, s));
 	TRY(ioctl(fd, KVM_SET_REGS, &s->regs));
 	/* After the registers, which drop a pending exception. */
 	TRY(ioctl(fd, KVM_SET_VCPU_EVENTS, &events));
 	return 0;
+}
+
+/*
+ * A vCPU that has run may have translations in its TLB that the guest's page tables no longer
+ * contain: a reset puts the tables back as they were, behind the guest's back. KVM flushes when a
+ * control register changes. So CR3 changes twice: here in a bit that says how to cache the table's
+ * root, and in load_registers() back again.
+ */
+static int set_sregs_and_flush(int fd, const struct vcpu_state *s)
+{
+	struct kvm_sregs sregs = s->sregs;
+
+	sregs.cr3 ^= CR3_PWT;
+	return ioctl(fd, KVM_SET_SREGS, &sregs);
 }
 
 #define DIFFERS(field) (!has || memcmp(&has->field, &s->field, sizeof(s->field)) != 0)
@@ -251,8 +299,10 @@ int vcpu_load(const struct kvm_host *host, int fd, struct kvm_run *run, const st
 	if (DIFFERS(mp_state))
 		TRY(ioctl(fd, KVM_SET_MP_STATE, &s->mp_state));
 	/* Before the LAPIC, which depends on the APIC base. */
-	if (DIFFERS(sregs.apic_base))
-		TRY(ioctl(fd, KVM_SET_SREGS, &s->sregs));
+	if (!has)
+		TRY(set_sregs_and_flush(fd, s));
+	else if (DIFFERS(sregs.apic_base))
+		TRY(set_sregs(fd, s));
 	if (new_xcrs) /* before XSAVE, which it may forbid */
 		TRY(ioctl(fd, KVM_SET_XCRS, &s->xcrs));
 	if (new_xcrs || !has || memcmp(has->xsave, s->xsave, host->xsave_size) != 0)

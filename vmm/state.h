@@ -13,6 +13,8 @@
 struct vcpu_state {
 	struct kvm_regs regs;
 	struct kvm_sregs sregs;
+	bool pae;	    /* 32-bit PAE paging, whose CR3 was loaded with these entries: */
+	uint64_t pdptrs[4]; /* memory may hold others by now */
 	struct kvm_vcpu_events events;
 	struct kvm_debugregs debugregs;
 	struct kvm_mp_state mp_state;
@@ -47,8 +49,8 @@ int vcpu_save(const struct kvm_host *host, int vcpu_fd, struct kvm_run *run, str
 int vcpu_save_idle(const struct kvm_host *host, int vcpu_fd, struct vcpu_state *s);
 /*
  * Gives a vCPU what s has but it has not: `has` is what it was preloaded with and has not run
- * since; NULL: anything. The registers may be left in kvm_run, where the next KVM_RUN finds them;
- * vcpu_flush() makes one that runs no instruction.
+ * since; NULL: anything, and its TLB may hold what is no longer true. The registers may be left in
+ * kvm_run, where the next KVM_RUN finds them; vcpu_flush() makes one that runs no instruction.
  */
 int vcpu_load(const struct kvm_host *host, int vcpu_fd, struct kvm_run *run,
 	const struct vcpu_state *s, const struct vcpu_state *has);
