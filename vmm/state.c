@@ -342,12 +342,43 @@ int vcpu_preload(const struct kvm_host *host, int fd, const struct vcpu_state *s
 	return 0;
 }
 
-static uint64_t boottime_ns(void)
+static uint64_t clock_ns(clockid_t id)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_BOOTTIME, &t);
+	clock_gettime(id, &t);
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+#define PAIR_NS	   10000u
+#define PAIR_TRIES 5
+
+/* Both clocks at the same moment, or as close as a thread comes that may lose its CPU in between.
+ */
+static void read_clocks(uint64_t *real, uint64_t *boot)
+{
+	uint64_t before = clock_ns(CLOCK_BOOTTIME), after;
+
+	for (unsigned i = 0; i < PAIR_TRIES; i++) {
+		*real = clock_ns(CLOCK_REALTIME);
+		after = clock_ns(CLOCK_BOOTTIME);
+		*boot = before + (after - before) / 2;
+		if (after - before < PAIR_NS)
+			return;
+		before = after;
+	}
+}
+
+/* When, by CLOCK_BOOTTIME, KVM read its clock, which it has just done. */
+static uint64_t read_at(const struct kvm_clock_data *clock)
+{
+	uint64_t real, boot;
+
+	read_clocks(&real, &boot);
+	/* KVM tells the real time of its reading. Unless that clock was set just now: */
+	if (clock->flags & KVM_CLOCK_REALTIME && real - clock->realtime < 1000000000u)
+		boot -= real - clock->realtime;
+	return boot;
 }
 
 int machine_save(const struct kvm_host *host, int vm_fd, struct machine_state *s)
@@ -359,24 +390,37 @@ int machine_save(const struct kvm_host *host, int vm_fd, struct machine_state *s
 	if (s->has_pit)
 		TRY(ioctl(vm_fd, KVM_GET_PIT2, &s->pit));
 	TRY(ioctl(vm_fd, KVM_GET_CLOCK, &s->clock));
-	s->clock_ns = boottime_ns();
+	s->clock_ns = read_at(&s->clock);
 	return 0;
+}
+
+/*
+ * kvmclock goes on as if nothing had happened: by the time since the save, on a clock that nobody
+ * sets. CLOCK_REALTIME is set, by NTP or by hand, and a template may wait for days. But that is the
+ * one KVM can take the time of its write by (which may be late, if the thread loses its CPU): told
+ * that its clock was read at the real time of now less the time that has passed, it adds just that.
+ */
+static struct kvm_clock_data clock_to_load(
+	const struct kvm_host *host, const struct machine_state *s)
+{
+	struct kvm_clock_data clock = { .clock = s->clock.clock };
+	uint64_t real, boot, passed;
+
+	read_clocks(&real, &boot);
+	passed = boot > s->clock_ns ? boot - s->clock_ns : 0;
+	if (host->clock_realtime) {
+		clock.flags = KVM_CLOCK_REALTIME;
+		clock.realtime = real - passed;
+	} else {
+		clock.clock += passed;
+	}
+	return clock;
 }
 
 int machine_load(const struct kvm_host *host, int vm_fd, const struct machine_state *s)
 {
-	struct kvm_clock_data clock = { .clock = s->clock.clock };
+	struct kvm_clock_data clock = clock_to_load(host, s);
 
-	/*
-	 * kvmclock goes on as if nothing had happened: KVM adds the real time since the save. It
-	 * can only where the host keeps time by the TSC; else we do.
-	 */
-	if (host->clock_realtime && (s->clock.flags & KVM_CLOCK_REALTIME)) {
-		clock.flags = KVM_CLOCK_REALTIME;
-		clock.realtime = s->clock.realtime;
-	} else {
-		clock.clock += boottime_ns() - s->clock_ns;
-	}
 	TRY(ioctl(vm_fd, KVM_SET_CLOCK, &clock));
 	for (unsigned i = 0; i < 3; i++)
 		TRY(ioctl(vm_fd, KVM_SET_IRQCHIP, &s->irqchip[i]));

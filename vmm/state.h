@@ -33,7 +33,7 @@ struct machine_state {
 	struct kvm_irqchip irqchip[3]; /* master PIC, slave PIC, I/O APIC */
 	struct kvm_pit_state2 pit;
 	struct kvm_clock_data clock;
-	uint64_t clock_ns; /* CLOCK_BOOTTIME, when that was read */
+	uint64_t clock_ns; /* when KVM read that, by CLOCK_BOOTTIME */
 	struct vcpu_state vcpu[];
 };
 
