@@ -5,14 +5,13 @@
  * protocol"); Xen docs/misc/pvh.pandoc ("start of day"); SDM vol. 3, 9.4 for INIT.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <libfdt.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "include/ramet/abi.h"
+#include "vmm/io.h"
 #include "vmm/linux.h"
 
 #define PAGE 4096ull
@@ -28,33 +27,30 @@ struct blob {
 
 static int blob_open(struct blob *b, const char *what, const char *path, struct ramet_err *err)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC), ret = 0;
-	size_t done = 0;
-	struct stat st;
-	ssize_t n;
+	const char *why;
+	uint64_t size;
+	int fd = io_open_regular(path, &size, &why), ret;
 
 	if (fd < 0)
-		return err_set(err, -errno, "%s '%s': %s", what, path, strerror(errno));
-	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || !st.st_size)
-		ret = err_set(err, -EINVAL, "%s '%s': not a regular file, or empty", what, path);
-	if (!ret) {
-		*b = (struct blob){ .len = (size_t)st.st_size };
-		b->data = mmap(
-			NULL, b->len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (b->data == MAP_FAILED)
-			ret = err_set(err, -ENOMEM, "%s '%s': no memory for it", what, path);
+		return err_set(err, fd, "%s '%s': %s", what, path, why);
+	if (!size) {
+		close(fd);
+		return err_set(err, -EINVAL, "%s '%s': an empty file", what, path);
 	}
-	while (!ret && done < b->len) {
-		n = read(fd, (char *)b->data + done, b->len - done);
-		if (n <= 0) {
-			munmap(b->data, b->len);
-			ret = err_set(err, n ? -errno : -EIO, "%s '%s': cannot read all of it",
-				what, path);
-		}
-		done += (size_t)n;
+	b->len = size;
+	b->data = mmap(NULL, b->len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (b->data == MAP_FAILED) {
+		close(fd);
+		return err_set(err, -ENOMEM, "%s '%s': no memory for it", what, path);
 	}
+	ret = io_read(fd, b->data, b->len);
 	close(fd);
-	return ret;
+	if (ret) {
+		munmap(b->data, b->len);
+		return err_set(
+			err, ret, "%s '%s': cannot read all of it: %s", what, path, strerror(-ret));
+	}
+	return 0;
 }
 
 static void blob_close(struct blob *b)

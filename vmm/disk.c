@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "vmm/disk.h"
+#include "vmm/io.h"
 #include "vmm/machine.h"
 
 #define SLOTS  512u
@@ -199,40 +199,12 @@ static int own_slot(struct disk *disk, uint64_t cluster, block_t **slot)
 
 /* Files */
 
-static int read_all(int fd, uint64_t pos, void *buf, uint64_t len)
-{
-	while (len) {
-		ssize_t n = pread(fd, buf, len, (off_t)pos);
-
-		if (n <= 0)
-			return n ? -errno : -EIO;
-		buf = (char *)buf + n;
-		pos += (uint64_t)n;
-		len -= (uint64_t)n;
-	}
-	return 0;
-}
-
-static int write_all(int fd, uint64_t pos, const void *buf, uint64_t len)
-{
-	while (len) {
-		ssize_t n = pwrite(fd, buf, len, (off_t)pos);
-
-		if (n <= 0)
-			return n ? -errno : -EIO;
-		buf = (const char *)buf + n;
-		pos += (uint64_t)n;
-		len -= (uint64_t)n;
-	}
-	return 0;
-}
-
 /* Part of one cluster, which has this block. */
 static int read_cluster(struct disk *disk, block_t block, uint64_t pos, void *buf, uint64_t len)
 {
 	if (!block)
-		return read_all(disk->base->fd, pos, buf, len);
-	return read_all(
+		return io_pread(disk->base->fd, pos, buf, len);
+	return io_pread(
 		disk->base->overlay, (uint64_t)block * DISK_CLUSTER + pos % DISK_CLUSTER, buf, len);
 }
 
@@ -274,7 +246,7 @@ static int write_new_block(
 	if (ret)
 		return ret;
 	memcpy(cluster + pos % DISK_CLUSTER, buf, len);
-	return write_all(
+	return io_pwrite(
 		disk->base->overlay, (uint64_t)block * DISK_CLUSTER, cluster, DISK_CLUSTER);
 }
 
@@ -294,7 +266,7 @@ static int write_cluster(struct disk *disk, uint64_t pos, const void *buf, uint6
 	if (ret)
 		return ret;
 	if (!block)
-		return write_all(
+		return io_pwrite(
 			b->overlay, (uint64_t)old * DISK_CLUSTER + pos % DISK_CLUSTER, buf, len);
 
 	ret = write_new_block(disk, old, block, pos, buf, len);
@@ -346,17 +318,16 @@ static int overlay_open(void)
 
 static int base_open(struct disk_base *b, const char *path, struct ramet_err *err)
 {
-	struct stat st;
+	const char *why;
+	uint64_t size;
 
-	b->fd = open(path, O_RDONLY | O_CLOEXEC);
+	b->fd = io_open_regular(path, &size, &why);
 	if (b->fd < 0)
-		return err_set(err, -errno, "disk '%s': %s", path, strerror(errno));
-	if (fstat(b->fd, &st) || !S_ISREG(st.st_mode))
-		return err_set(err, -EINVAL, "disk '%s': not a regular file", path);
-	b->size = (uint64_t)st.st_size / DISK_SECTOR * DISK_SECTOR;
+		return err_set(err, b->fd, "disk '%s': %s", path, why);
+	b->size = size / DISK_SECTOR * DISK_SECTOR;
 	if (!b->size || b->size > DISK_MAX)
 		return err_set(err, -EINVAL, "disk '%s': %llu bytes; a disk has 512 to %llu", path,
-			(unsigned long long)st.st_size, (unsigned long long)DISK_MAX);
+			(unsigned long long)size, (unsigned long long)DISK_MAX);
 	b->overlay = b->readonly ? -1 : overlay_open();
 	if (!b->readonly && b->overlay < 0)
 		return err_set(err, -errno, "disk '%s': no file for what is written: %s", path,
