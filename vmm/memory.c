@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "vmm/hurry.h"
+#include "vmm/io.h"
 
 /* A span with more private pages than this, but not all, is copied whole: the pieces it would fall
  * into cost every view that maps it more than the copy. */
@@ -332,22 +333,11 @@ static bool bit(const uint64_t bitmap[8], unsigned i)
 	return bitmap[i / 64] >> (i % 64) & 1;
 }
 
-static int write_all(struct memory *m, uint64_t frame, const uint8_t *src, size_t len)
+static int write_frames(struct memory *m, uint64_t frame, const uint8_t *src, size_t len)
 {
-	off_t at = (off_t)(frame * PAGE_SIZE);
+	int r = io_pwrite(m->fd, frame * PAGE_SIZE, src, len);
 
-	while (len) {
-		ssize_t n = pwrite(m->fd, src, len, at);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 && errno != EFAULT ? -errno : -ENOMEM;
-		src += n;
-		len -= (size_t)n;
-		at += n;
-	}
-	return 0;
+	return r == -EFAULT ? -ENOMEM : r; /* src could not be provided */
 }
 
 /* Writes the pages named by bitmap to frames from `first` on, neighbours together; frame[] says
@@ -362,7 +352,7 @@ static int write_pages(struct memory *m, uint64_t first, const uint64_t bitmap[8
 		while (i + n < MMU_SLOTS && bit(bitmap, i + n))
 			frame[i + n++] = first++;
 		if (n) {
-			r = write_all(m, first - n, src + i * PAGE_SIZE, n * PAGE_SIZE);
+			r = write_frames(m, first - n, src + i * PAGE_SIZE, n * PAGE_SIZE);
 			if (r)
 				return r;
 		}
@@ -444,22 +434,7 @@ unsigned memory_runs(struct memory *m, struct mmu_root *root, uint64_t off, uint
 
 int memory_read_frames(struct memory *m, uint64_t frame, uint64_t n_pages, void *buf)
 {
-	uint8_t *to = buf;
-	size_t len = n_pages * PAGE_SIZE;
-	off_t at = (off_t)(frame * PAGE_SIZE);
-
-	while (len) {
-		ssize_t n = pread(m->fd, to, len, at);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		to += n;
-		len -= (size_t)n;
-		at += n;
-	}
-	return 0;
+	return io_pread(m->fd, frame * PAGE_SIZE, buf, n_pages * PAGE_SIZE);
 }
 
 void memory_root_stat(struct memory *m, struct mmu_root *root, uint64_t *bytes, uint64_t *shared)
