@@ -9,6 +9,7 @@
 
 #include "vmm/client.h"
 #include "vmm/command.h"
+#include "vmm/io.h"
 #include "vmm/size.h"
 
 struct dump_args {
@@ -37,19 +38,11 @@ static error_t parse_dump(int key, char *arg, struct argp_state *state)
 	return arg_vm(key, arg, state, &a->name);
 }
 
-static int write_all(const char *buf, size_t len)
+static int write_out(const char *buf, size_t len)
 {
-	while (len) {
-		ssize_t n = write(STDOUT_FILENO, buf, len);
+	int r = io_write(STDOUT_FILENO, buf, len);
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return complain("writing to stdout: %s", strerror(errno));
-		buf += n;
-		len -= (size_t)n;
-	}
-	return EXIT_OK;
+	return r ? complain("writing to stdout: %s", strerror(-r)) : EXIT_OK;
 }
 
 /* Zeros become a hole where stdout is a file. */
@@ -58,7 +51,7 @@ static int write_zeros(char *buf, size_t len, bool sparse)
 	if (sparse && lseek(STDOUT_FILENO, (off_t)len, SEEK_CUR) >= 0)
 		return EXIT_OK;
 	memset(buf, 0, len);
-	return write_all(buf, len);
+	return write_out(buf, len);
 }
 
 static int dump(struct client *c, const struct dump_args *a, char *buf)
@@ -82,7 +75,7 @@ static int dump(struct client *c, const struct dump_args *a, char *buf)
 			status = complain(
 				"the process of family '%s' ended in the middle", c->family);
 		else
-			status = write_all(buf, len);
+			status = write_out(buf, len);
 		json_decref(reply);
 		done += len;
 	}
