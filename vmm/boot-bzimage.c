@@ -39,6 +39,11 @@ static int read_header(const uint8_t *file, size_t len, struct setup_header *hdr
 	return 0;
 }
 
+static bool is_power_of_2(uint32_t n)
+{
+	return n && !(n & (n - 1));
+}
+
 static const char *header_fault(const struct setup_header *hdr)
 {
 	if (hdr->boot_flag != BOOT_FLAG || hdr->header != HDR_MAGIC)
@@ -49,22 +54,41 @@ static const char *header_fault(const struct setup_header *hdr)
 		return "no 64-bit entry point (a 32-bit kernel?)";
 	if (!hdr->relocatable_kernel && hdr->pref_address < LINUX_HIGH_START)
 		return "it wants to be loaded below 1 MiB";
+	if (hdr->relocatable_kernel && !is_power_of_2(hdr->kernel_alignment))
+		return "its alignment is no power of two";
 	return NULL;
 }
 
-/* Where it prefers to be, else as low as its alignment allows. False: nowhere. */
-static bool place(
-	const struct setup_header *hdr, uint64_t size, const struct boot_memory *mem, uint64_t *at)
+/*
+ * Where it prefers to be, or the next place after that which its alignment allows. Never below: a
+ * kernel that finds itself there moves up to its preferred address before it looks whether there is
+ * RAM (boot.rst, init_size).
+ */
+static uint64_t preferred(const struct setup_header *hdr)
 {
-	uint64_t align = hdr->kernel_alignment;
+	uint64_t at = hdr->pref_address, align = hdr->kernel_alignment;
 
-	*at = hdr->pref_address;
-	if (*at >= LINUX_HIGH_START && *at < mem->ram->r[0].len && boot_mem(mem, *at, size))
-		return true;
-	if (!hdr->relocatable_kernel || !align || (align & (align - 1)))
-		return false;
-	*at = align > LINUX_HIGH_START ? align : LINUX_HIGH_START;
-	return *at < mem->ram->r[0].len && boot_mem(mem, *at, size);
+	if (!hdr->relocatable_kernel)
+		return at;
+	if (at < LINUX_HIGH_START)
+		at = LINUX_HIGH_START;
+	return at > UINT64_MAX - align ? at : (at + align - 1) & ~(align - 1);
+}
+
+static int place(const struct setup_header *hdr, uint64_t size, const struct boot_memory *mem,
+	uint64_t *at, struct ramet_err *err)
+{
+	*at = preferred(hdr);
+	if (*at < mem->ram->r[0].len && boot_mem(mem, *at, size))
+		return 0;
+	if (*at >= RAMET_RAM_HOLE || size > RAMET_RAM_HOLE - *at)
+		return err_set(err, -ENOSPC,
+			"it wants %llu MiB from %llu MiB on, where this machine never has RAM",
+			(unsigned long long)(size >> 20) + 1, (unsigned long long)*at >> 20);
+	return err_set(err, -ENOSPC,
+		"it takes %llu MiB from %llu MiB on to start: it needs --memory %lluM or more",
+		(unsigned long long)(size >> 20) + 1, (unsigned long long)*at >> 20,
+		(unsigned long long)linux_memory_for(*at + size) >> 20);
 }
 
 int bzimage_load(const void *file, size_t len, const struct boot_memory *mem,
@@ -74,6 +98,7 @@ int bzimage_load(const void *file, size_t len, const struct boot_memory *mem,
 	struct setup_header hdr;
 	const char *fault;
 	uint64_t setup, body, size, at;
+	int ret;
 
 	if (read_header(file, len, &hdr))
 		return err_set(err, -ENOEXEC, "too short for a bzImage");
@@ -87,11 +112,9 @@ int bzimage_load(const void *file, size_t len, const struct boot_memory *mem,
 			(unsigned long long)(setup + body));
 	body = body < len - setup ? body : len - setup;
 	size = hdr.init_size > body ? hdr.init_size : body;
-	if (!place(&hdr, size, mem, &at))
-		return err_set(err, -ENOSPC,
-			"it needs %llu MiB of memory to start, from %llu MiB on; try more --memory",
-			(unsigned long long)(size >> 20) + 1,
-			(unsigned long long)hdr.pref_address >> 20);
+	ret = place(&hdr, size, mem, &at, err);
+	if (ret)
+		return ret;
 
 	memset(bp, 0, sizeof(*bp));
 	bp->hdr = hdr;

@@ -19,86 +19,112 @@
 /* Selectors both protocols ask for, or leave to us. */
 enum { BOOT_CS = 0x10, BOOT_DS = 0x18, BOOT_TSS = 0x20 };
 
-/* A file of the user's, mapped; the kernel gives SIGBUS for what is cut off meanwhile, so copy. */
-struct blob {
-	void *data;
-	size_t len;
-};
+/* A vmlinux with all of its debugging information is less than that. */
+#define KERNEL_FILE_MAX (2ull << 30)
 
-static int blob_open(struct blob *b, const char *what, const char *path, struct ramet_err *err)
+/* The user's file, which is not empty: its descriptor, or -errno. */
+static int file_open(const char *what, const char *path, uint64_t *size, struct ramet_err *err)
 {
 	const char *why;
-	uint64_t size;
-	int fd = io_open_regular(path, &size, &why), ret;
+	int fd = io_open_regular(path, size, &why);
 
 	if (fd < 0)
 		return err_set(err, fd, "%s '%s': %s", what, path, why);
-	if (!size) {
-		close(fd);
-		return err_set(err, -EINVAL, "%s '%s': an empty file", what, path);
-	}
-	b->len = size;
-	b->data = mmap(NULL, b->len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (b->data == MAP_FAILED) {
-		close(fd);
-		return err_set(err, -ENOMEM, "%s '%s': no memory for it", what, path);
-	}
-	ret = io_read(fd, b->data, b->len);
+	if (*size)
+		return fd;
 	close(fd);
-	if (ret) {
-		munmap(b->data, b->len);
-		return err_set(
-			err, ret, "%s '%s': cannot read all of it: %s", what, path, strerror(-ret));
-	}
-	return 0;
+	return err_set(err, -EINVAL, "%s '%s': an empty file", what, path);
 }
 
-static void blob_close(struct blob *b)
+static int file_read(
+	int fd, const char *what, const char *path, void *buf, uint64_t size, struct ramet_err *err)
 {
-	munmap(b->data, b->len);
+	int ret = io_read(fd, buf, size);
+
+	return ret ? err_set(err, ret, "%s '%s': cannot read all of it: %s", what, path,
+			     strerror(-ret))
+		   : 0;
+}
+
+/* From a copy of the file: one that is mapped gives SIGBUS for what is cut off meanwhile. */
+static int load_kernel_from(int fd, uint64_t size, const struct ramet_config *cfg,
+	const struct boot_memory *mem, struct linux_image *image, struct ramet_err *err)
+{
+	struct ramet_err why = { "" };
+	void *file;
+	int ret;
+
+	if (size > KERNEL_FILE_MAX)
+		return err_set(err, -EFBIG, "kernel '%s': larger than any kernel", cfg->kernel);
+	file = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (file == MAP_FAILED)
+		return err_set(err, -ENOMEM, "kernel '%s': no memory for it", cfg->kernel);
+	ret = file_read(fd, "kernel", cfg->kernel, file, size, err);
+	if (!ret) {
+		ret = linux_load_image(file, size, mem, image, &why);
+		if (ret)
+			err_set(err, ret, "kernel '%s': %s", cfg->kernel, why.msg);
+	}
+	munmap(file, size);
+	return ret;
 }
 
 static int load_kernel(const struct ramet_config *cfg, const struct boot_memory *mem,
 	struct linux_image *image, struct ramet_err *err)
 {
-	struct ramet_err why = { "" };
-	struct blob file;
-	int ret = blob_open(&file, "kernel", cfg->kernel, err);
+	uint64_t size;
+	int fd = file_open("kernel", cfg->kernel, &size, err), ret;
 
-	if (ret)
-		return ret;
-	ret = linux_load_image(file.data, file.len, mem, image, &why);
-	blob_close(&file);
-	return ret ? err_set(err, ret, "kernel '%s': %s", cfg->kernel, why.msg) : 0;
+	if (fd < 0)
+		return fd;
+	ret = load_kernel_from(fd, size, cfg, mem, image, err);
+	close(fd);
+	return ret;
+}
+
+static uint64_t page_up(uint64_t v)
+{
+	return (v + PAGE - 1) & ~(PAGE - 1);
+}
+
+static int no_room(const struct ramet_config *cfg, const struct linux_image *image, uint64_t size,
+	struct ramet_err *err)
+{
+	uint64_t end = page_up(image->end) + page_up(size);
+
+	if (end > image->initrd_end || end > RAMET_RAM_HOLE)
+		return err_set(err, -ENOSPC,
+			"initrd '%s': its %llu MiB do not fit, however much memory there is",
+			cfg->initrd, (unsigned long long)size >> 20);
+	return err_set(err, -ENOSPC,
+		"initrd '%s': its %llu KiB do not fit above the kernel, which ends at %llu MiB: "
+		"it needs --memory %lluM or more",
+		cfg->initrd, (unsigned long long)size >> 10, (unsigned long long)image->end >> 20,
+		(unsigned long long)linux_memory_for(end) >> 20);
 }
 
 /* As high as kernel and RAM allow, where it is least in the way. */
 static int load_initrd(const struct ramet_config *cfg, const struct boot_memory *mem,
 	const struct linux_image *image, struct linux_params *params, struct ramet_err *err)
 {
-	uint64_t end = mem->ram->r[0].len, at;
-	struct blob file;
-	int ret;
+	uint64_t end = mem->ram->r[0].len, at, size;
+	int fd, ret;
 
 	if (!cfg->initrd)
 		return 0;
-	ret = blob_open(&file, "initrd", cfg->initrd, err);
-	if (ret)
-		return ret;
+	fd = file_open("initrd", cfg->initrd, &size, err);
+	if (fd < 0)
+		return fd;
 	if (end > image->initrd_end)
 		end = image->initrd_end;
-	at = file.len <= end ? (end - file.len) & ~(PAGE - 1) : 0;
-	if (at < image->end) {
-		ret = err_set(err, -ENOSPC,
-			"initrd '%s': its %zu KiB do not fit into memory above the kernel, which "
-			"ends at %llu MiB; try more --memory",
-			cfg->initrd, file.len >> 10, (unsigned long long)image->end >> 20);
-	} else {
-		memcpy(boot_mem(mem, at, file.len), file.data, file.len);
-		params->initrd = at;
-		params->initrd_len = file.len;
-	}
-	blob_close(&file);
+	at = size <= end ? (end - size) & ~(PAGE - 1) : 0;
+	if (at < image->end)
+		ret = no_room(cfg, image, size, err);
+	else
+		ret = file_read(fd, "initrd", cfg->initrd, boot_mem(mem, at, size), size, err);
+	close(fd);
+	params->initrd = at;
+	params->initrd_len = size;
 	return ret;
 }
 

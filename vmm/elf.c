@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "include/ramet/abi.h"
 #include "vmm/elf.h"
 
 /* A copy, as nothing aligns headers within the file. */
@@ -39,6 +40,8 @@ static const char *header_fault(const Elf64_Ehdr *eh, size_t len)
 	return NULL;
 }
 
+static const char outside_ram[] = "a segment outside RAM";
+
 /* `free` is where the next segment may start: segments ascend, so none overlaps another. */
 static const char *segment_fault(
 	const Elf64_Phdr *ph, size_t len, const struct boot_memory *mem, uint64_t free)
@@ -50,8 +53,30 @@ static const char *segment_fault(
 	if (ph->p_paddr < free)
 		return "segments that overlap, are out of order or lie too low";
 	if (!boot_mem(mem, ph->p_paddr, ph->p_memsz))
-		return "a segment outside RAM (more --memory may help)";
+		return outside_ram;
 	return NULL;
+}
+
+/* Says how much memory it would take, if any is enough. */
+static int refuse_outside(const uint8_t *file, const Elf64_Ehdr *eh, struct ramet_err *err)
+{
+	const uint64_t step = 2u << 20;
+	uint64_t end = 0;
+
+	for (unsigned i = 0; i < eh->e_phnum; i++) {
+		Elf64_Phdr ph = segment(file, eh, i);
+
+		if (!loads(&ph))
+			continue;
+		if (ph.p_paddr >= RAMET_RAM_HOLE || ph.p_memsz > RAMET_RAM_HOLE - ph.p_paddr)
+			return err_set(err, -ENOEXEC,
+				"ELF image: a segment where this machine never has RAM");
+		if (ph.p_paddr + ph.p_memsz > end)
+			end = ph.p_paddr + ph.p_memsz;
+	}
+	return err_set(err, -ENOEXEC,
+		"ELF image: a segment outside RAM: it needs --memory %lluM or more",
+		(unsigned long long)((end + step - 1) / step * step >> 20));
 }
 
 int elf_load(const void *file, size_t len, const struct boot_memory *mem, uint64_t lowest,
@@ -81,6 +106,8 @@ int elf_load(const void *file, size_t len, const struct boot_memory *mem, uint64
 	}
 	if (!fault && !entry_inside)
 		fault = "its entry point lies in no segment";
+	if (fault == outside_ram)
+		return refuse_outside(file, &eh, err);
 	if (fault)
 		return err_set(err, -ENOEXEC, "ELF image: %s", fault);
 

@@ -22,6 +22,14 @@ unsigned linux_regions(const struct ram_layout *ram, struct linux_region *region
 	return n;
 }
 
+uint64_t linux_memory_for(uint64_t end)
+{
+	const uint64_t step = 2u << 20;
+	uint64_t size = (end + step - 1) & ~(step - 1);
+
+	return size < RAMET_MEMORY_MIN ? RAMET_MEMORY_MIN : size;
+}
+
 int linux_load_image(const void *file, size_t len, const struct boot_memory *mem,
 	struct linux_image *image, struct ramet_err *err)
 {

@@ -86,6 +86,9 @@ struct linux_region {
 #define LINUX_REGIONS_MAX 5u
 unsigned linux_regions(const struct ram_layout *ram, struct linux_region *region);
 
+/* The least size of memory that reaches up to `end`, as --memory takes it. */
+uint64_t linux_memory_for(uint64_t end);
+
 /* Puts the ACPI tables at LINUX_GPA_ACPI. 0 or -ENOSPC. */
 int acpi_build(const struct boot_memory *mem, unsigned cpus);
 

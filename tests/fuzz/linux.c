@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* libFuzzer target: bzImage and PVH loaders. What they accept must lie in RAM and be entered there.
  */
+#include <asm/bootparam.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +25,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (image.start < LINUX_HIGH_START || image.end > RAM_SIZE || image.start >= image.end ||
 		image.entry < image.start || image.entry >= image.end)
 		abort();
+	if (!image.pvh) {
+		const struct boot_params *bp = (void *)(bytes + LINUX_GPA_PARAMS);
+
+		/* It would move itself up, beyond what was looked at. */
+		if (image.start < bp->hdr.pref_address)
+			abort();
+	}
 	memset(bytes, 0, sizeof(bytes));
 	return 0;
 }
