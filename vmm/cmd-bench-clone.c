@@ -136,6 +136,14 @@ enum {
 	OPT_DISK
 };
 
+static void default_memory(struct options *o)
+{
+	if (!o->guest.kernel)
+		o->memory[o->n_memory++] = 64u << 20; /* no kernel starts in that */
+	o->memory[o->n_memory++] = 256u << 20;
+	o->memory[o->n_memory++] = 1u << 30;
+}
+
 /* What only makes sense together. */
 static void check_together(struct argp_state *state, struct options *o)
 {
@@ -143,6 +151,8 @@ static void check_together(struct argp_state *state, struct options *o)
 		argp_error(state, "--initrd, --cmdline and --disk go with --kernel");
 	if (o->guest.kernel && o->n_dirty)
 		argp_error(state, "--dirty: what a kernel's guest dirties is up to it");
+	if (!o->n_memory)
+		default_memory(o);
 	for (unsigned i = 0; i < o->n_memory; i++)
 		if (o->memory[i] % (2u << 20))
 			argp_error(state, "--memory: must be multiples of 2M");
@@ -212,7 +222,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_option options[] = {
-	{ "memory", 'm', "LIST", 0, "Guest memory sizes (64M,256M,1G)", 0 },
+	{ "memory", 'm', "LIST", 0, "Guest memory sizes (64M,256M,1G; with --kernel 256M,1G)", 0 },
 	{ "dirty", OPT_DIRTY, "LIST", 0, "How much of it is dirty: sizes, or 'all' (16M)", 0 },
 	{ "mode", OPT_MODE, "MODE", 0,
 		"template: fork a VM that has written next to nothing since its last fork; live: "
@@ -263,8 +273,6 @@ static const struct argp argp = {
 int cmd_bench_clone(int argc, char **argv)
 {
 	struct options o = {
-		.memory = { 64u << 20, 256u << 20, 1u << 30 },
-		.n_memory = 3,
 		.cpus = 1,
 		.clones = 1,
 		.reps = 20,

@@ -15,6 +15,7 @@
 #include "vmm/vm.h"
 
 #define MEMORY_DEFAULT	  (64ull << 20)
+#define MEMORY_KERNEL	  (512ull << 20) /* a distribution's kernel with its initrd */
 #define SHELLS_DEFAULT	  2u
 #define RESEED_MS_DEFAULT 30000u /* a guest that spins with interrupts off, on a busy host */
 
@@ -83,7 +84,8 @@ static int copy_config(
 
 	if (!c.name)
 		c.name = c.guest ? c.guest : "linux";
-	c.memory = c.memory ? c.memory : MEMORY_DEFAULT;
+	if (!c.memory)
+		c.memory = c.kernel ? MEMORY_KERNEL : MEMORY_DEFAULT;
 	c.cpus = c.cpus ? c.cpus : 1;
 	c.shells = c.shells ? c.shells : SHELLS_DEFAULT;
 	c.reseed_ms = c.reseed_ms ? c.reseed_ms : RESEED_MS_DEFAULT;

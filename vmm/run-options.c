@@ -25,7 +25,8 @@ enum {
 
 static const struct argp_option options[] = {
 	{ "name", 'n', "NAME", 0, "Name of the family (the guest's, or 'linux')", 0 },
-	{ "memory", 'm', "SIZE", 0, "Guest memory, 16M to 64G in steps of 2M (64M)", 0 },
+	{ "memory", 'm', "SIZE", 0,
+		"Guest memory, 16M to 64G in steps of 2M (64M; 512M with --kernel)", 0 },
 	{ "cpus", 'c', "N", 0, "vCPUs, 1 to 8 (1)", 0 },
 	{ "detach", 'd', NULL, 0,
 		"Return when the VM runs, printing its name; it goes on in the background", 0 },

@@ -54,7 +54,7 @@ enum ramet_reseed {
 /* What to launch. Zero means the default. Strings are copied. */
 struct ramet_config {
 	const char *name;   /* default: the guest's name */
-	uint64_t memory;    /* a multiple of 2 MiB in [MIN, MAX]; default 64 MiB */
+	uint64_t memory;    /* a multiple of 2 MiB; default 64 MiB, with a kernel 512 MiB */
 	unsigned cpus;	    /* 1..RAMET_CPUS_MAX; default 1 */
 	const char *guest;  /* a built-in guest (ramet_guest_name()), or NULL */
 	const char *args;   /* for the guest: /chosen/bootargs of its device tree */
