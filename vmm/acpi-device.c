@@ -13,6 +13,8 @@
 
 enum { SLEEP_ENABLE = 1 << 5, SLEEP_TYPE_SHIFT = 2, SLEEP_TYPE_MASK = 7 };
 
+enum { WIN_ACPI, WIN_KBD };
+
 static void acpi_write(struct ramet_vm *vm, uint64_t port, uint8_t value)
 {
 	unsigned type = value >> SLEEP_TYPE_SHIFT & SLEEP_TYPE_MASK;
@@ -26,9 +28,12 @@ static void acpi_write(struct ramet_vm *vm, uint64_t port, uint8_t value)
 static void acpi_io(struct device *dev, struct vcpu *vcpu, unsigned win, uint64_t addr, bool write,
 	void *data, unsigned size)
 {
+	/* ACPI: no sleep is pending, none has been woken from; keyboard: ready for a command. */
 	if (!write)
-		memset(data, 0, size); /* no sleep is pending, none has been woken from */
-	else if (size == 1)
+		memset(data, 0, size);
+	else if (size == 1 && win == WIN_KBD && *(uint8_t *)data == KBD_PULSE_RESET)
+		vm_exit(dev->vm, ACPI_EXIT_RESET);
+	else if (size == 1 && win == WIN_ACPI)
 		acpi_write(dev->vm, ACPI_PORTS + addr, *(uint8_t *)data);
 }
 
@@ -78,7 +83,8 @@ int acpi_device_new(struct ramet_vm *vm, struct device **out)
 		return -ENOMEM;
 	dev->ops = &acpi_ops;
 	dev->vm = vm;
-	dev->win[0] = (struct device_window){ SPACE_PIO, ACPI_PORTS, ACPI_PORTS_LEN };
+	dev->win[WIN_ACPI] = (struct device_window){ SPACE_PIO, ACPI_PORTS, ACPI_PORTS_LEN };
+	dev->win[WIN_KBD] = (struct device_window){ SPACE_PIO, KBD_PORT, 1 };
 	*out = dev;
 	return 0;
 }

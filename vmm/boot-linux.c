@@ -151,6 +151,23 @@ static void load_gdt(const struct boot_memory *mem)
 	memcpy(boot_mem(mem, LINUX_GPA_GDT, sizeof(gdt)), gdt, sizeof(gdt));
 }
 
+/*
+ * Linux on a hardware-reduced machine without EFI reboots as a PC of old did: it goes to real mode
+ * and jumps to F000:FFF0 (machine_real_restart(), unless reboot= says otherwise). Whatever else
+ * ends up there wants the same.
+ */
+static void load_reset_vector(const struct boot_memory *mem)
+{
+	static const uint8_t code[] = {
+		0xba, ACPI_PORT_RESET & 0xff, ACPI_PORT_RESET >> 8, /* mov dx, port */
+		0xb0, ACPI_RESET_VALUE,				    /* mov al, value */
+		0xee,						    /* out dx, al */
+		0xfa, 0xf4,					    /* cli; hlt */
+	};
+
+	memcpy(boot_mem(mem, LINUX_GPA_RESET, sizeof(code)), code, sizeof(code));
+}
+
 /* Left in memory for boot_linux_vcpu(): no guest has run on it yet. */
 struct boot_entry {
 	uint64_t rip;
@@ -178,6 +195,7 @@ int boot_linux_load(
 			err, -ENOSPC, "kernel '%s': no room for the machine's tables", cfg->kernel);
 	params.fdt_len = fdt_totalsize(fdt);
 	load_gdt(mem);
+	load_reset_vector(mem);
 	if (image.pvh)
 		pvh_params(mem, &params);
 	else

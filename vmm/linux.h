@@ -13,6 +13,7 @@
  *   0x0009fc00  -- end of what E820 calls usable below 1 MiB
  *   0x000e0000  ACPI tables, RSDP first
  *   0x000f0000  page of the VM generation id
+ *   0x000ffff0  what a PC starts with, and a guest that reboots: here, it asks for the reset
  *   0x00100000  -- usable again up to the end of RAM: kernel, and the initrd as high as allowed
  */
 #ifndef RAMET_VMM_LINUX_H
@@ -33,6 +34,7 @@
 #define LINUX_GPA_ACPI	  0x000e0000u
 #define LINUX_ACPI_MAX	  0x00010000u
 #define LINUX_GPA_GENID	  0x000f0000u
+#define LINUX_GPA_RESET	  0x000ffff0u
 #define LINUX_HIGH_START  0x00100000u
 
 /* Ports and lines of ACPI's part of the machine (vmm/acpi-device.c, vmm/dsdt.asl). */
@@ -44,6 +46,10 @@
 #define ACPI_SLEEP_OFF	 5u /* sleep type of S5, as in \_S5 of the DSDT */
 #define ACPI_RESET_VALUE 0x0fu
 #define ACPI_GED_GSI	 9u
+
+/* The keyboard controller of a PC, of which only the reset line is there. */
+#define KBD_PORT	0x64u
+#define KBD_PULSE_RESET 0xfeu
 
 /* The aperture the base address registers of PCI functions lie in. */
 #define PCI_MMIO_BASE 0xc0000000u
