@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "vmm/acpi-device.h"
 #include "vmm/futex.h"
 #include "vmm/hurry.h"
 #include "vmm/vm.h"
@@ -31,6 +32,18 @@ static void port_io(struct vcpu *vcpu)
 			run->io.direction == KVM_EXIT_IO_OUT, data, run->io.size);
 }
 
+/* Linux resets a machine this way when it is told to (reboot=t), or when no other way works; a
+ * kernel that nobody has heard of since it booted has not come that far. */
+static void triple_fault(struct vcpu *vcpu)
+{
+	struct ramet_vm *vm = vcpu->shell->vm;
+
+	if (vm->family->cfg.kernel && (atomic_load(&vm->births) > 1 || atomic_load(&vm->ready_ns)))
+		vm_exit(vm, ACPI_EXIT_RESET);
+	else
+		vm_fail(vm, "vCPU %u: triple fault", vcpu->index);
+}
+
 bool vcpu_exit(struct vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
@@ -50,7 +63,7 @@ bool vcpu_exit(struct vcpu *vcpu)
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
 		break;
 	case KVM_EXIT_SHUTDOWN:
-		vm_fail(vm, "vCPU %u: triple fault", vcpu->index);
+		triple_fault(vcpu);
 		return false;
 	case KVM_EXIT_SYSTEM_EVENT:
 		vm_exit(vm, 0);
