@@ -97,7 +97,7 @@ int boot_guest_load(
 		return err_set(
 			err, ret, "guest '%s': arguments too long for its device tree", cfg->guest);
 	ret = elf_load(elf, len, mem, RAMET_GPA_IMAGE, &image, err);
-	if (!ret && image.entry != RAMET_GPA_IMAGE)
+	if (!ret && (image.entry != RAMET_GPA_IMAGE || !elf_has(elf, image.entry)))
 		ret = err_set(
 			err, -ENOEXEC, "guest '%s': not entered at its first byte", cfg->guest);
 	return ret;

@@ -96,9 +96,12 @@ int pvh_load(const void *file, size_t len, const struct boot_memory *mem, struct
 	if (ret)
 		return ret;
 	entry = pvh_entry(file, len);
-	if (entry < elf.start || entry >= elf.end)
+	if (!entry)
 		return err_set(err, -ENOEXEC,
-			"an ELF file without a usable PVH entry (a kernel needs CONFIG_PVH)");
+			"an ELF file without a PVH entry (a Linux kernel needs CONFIG_PVH)");
+	/* e_entry does not matter here: FreeBSD's is a virtual address. */
+	if (!elf_has(file, entry))
+		return err_set(err, -ENOEXEC, "its PVH entry, 0x%x, lies in no segment", entry);
 	*image = (struct linux_image){
 		.pvh = true,
 		.entry = entry,

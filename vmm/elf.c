@@ -84,7 +84,6 @@ int elf_load(const void *file, size_t len, const struct boot_memory *mem, uint64
 {
 	struct elf_image im = { .end = lowest };
 	const char *fault;
-	bool entry_inside = false;
 	Elf64_Ehdr eh;
 
 	if (len < sizeof(eh))
@@ -102,10 +101,9 @@ int elf_load(const void *file, size_t len, const struct boot_memory *mem, uint64
 		if (!im.start)
 			im.start = ph.p_paddr;
 		im.end = ph.p_paddr + ph.p_memsz;
-		entry_inside |= eh.e_entry - ph.p_paddr < ph.p_filesz;
 	}
-	if (!fault && !entry_inside)
-		fault = "its entry point lies in no segment";
+	if (!fault && !im.start)
+		fault = "nothing to load";
 	if (fault == outside_ram)
 		return refuse_outside(file, &eh, err);
 	if (fault)
@@ -121,4 +119,18 @@ int elf_load(const void *file, size_t len, const struct boot_memory *mem, uint64
 	im.entry = eh.e_entry;
 	*image = im;
 	return 0;
+}
+
+bool elf_has(const void *file, uint64_t gpa)
+{
+	Elf64_Ehdr eh;
+
+	memcpy(&eh, file, sizeof(eh));
+	for (unsigned i = 0; i < eh.e_phnum; i++) {
+		Elf64_Phdr ph = segment(file, &eh, i);
+
+		if (loads(&ph) && gpa - ph.p_paddr < ph.p_filesz)
+			return true;
+	}
+	return false;
 }

@@ -3,13 +3,14 @@
 #ifndef RAMET_VMM_ELF_H
 #define RAMET_VMM_ELF_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "vmm/machine.h"
 
 struct elf_image {
-	uint64_t entry;	     /* e_entry; inside a loaded segment */
+	uint64_t entry;	     /* e_entry, as the file has it: a virtual address in some kernels */
 	uint64_t start, end; /* the physical addresses it occupies */
 };
 
@@ -20,5 +21,7 @@ struct elf_image {
  */
 int elf_load(const void *file, size_t len, const struct boot_memory *mem, uint64_t lowest,
 	struct elf_image *image, struct ramet_err *err);
+/* Whether the byte at gpa comes out of this file, which elf_load() has loaded. */
+bool elf_has(const void *file, uint64_t gpa);
 
 #endif
