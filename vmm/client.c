@@ -41,7 +41,7 @@ json_t *client_call(struct client *c, json_t *req)
 	/* A refusal may have been sent before the connection broke. */
 	if (!err || err == -ENODATA)
 		err = wire_recv(&c->wire, WIRE_REPLY_MAX, &reply);
-	if (err == -ENODATA || err == -EPIPE)
+	if (err == -ENODATA || (err == -EPROTO && c->wire.ended))
 		complain("the process of family '%s' ended before it answered", c->family);
 	else if (err)
 		complain("talking to family '%s': %s", c->family, strerror(-err));

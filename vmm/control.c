@@ -356,10 +356,12 @@ void control_session(struct host *host, struct wire *wire)
 
 		if (err == -EPROTO || err == -EMSGSIZE) {
 			/* What follows cannot be trusted to start at a request. */
-			wire_send(wire, error_json(err,
-						"bad request: not a JSON object of less than %u "
-						"bytes on a line",
+			if (err == -EMSGSIZE)
+				wire_send(wire,
+					error_json(err, "bad request: a line of %u bytes or more",
 						WIRE_REQUEST_MAX));
+			else
+				wire_send(wire, error_json(err, "bad request: %s", wire->why));
 			return;
 		}
 		if (err)
