@@ -15,10 +15,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "vmm/clock.h"
 #include "vmm/machine.h"
 
 #define SUFFIX	 ".sock"
-#define RETRIES	 100 /* while a family has too many clients in its queue */
+#define LOCK_MS	 5000 /* that others may hold the lock, which takes them microseconds */
+#define RETRIES	 100  /* while a family has too many clients in its queue */
 #define RETRY_MS 50
 
 bool family_name_ok(const char *name)
@@ -86,6 +88,76 @@ int rundir_open(struct ramet_err *err)
 	return fd;
 }
 
+/* ---- the lock ---- */
+
+/* A process that has the lock, of those that we are shown; 0: unknown. */
+static int lock_holder(int dir)
+{
+	FILE *f = fopen("/proc/locks", "re");
+	char line[128];
+	int holder = 0;
+	struct stat st;
+
+	if (f && !fstat(dir, &st))
+		while (!holder && fgets(line, sizeof(line), f)) {
+			unsigned long inode;
+			int pid;
+
+			/* "1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF" */
+			if (sscanf(line, "%*d: FLOCK %*s %*s %d %*x:%*x:%lu ", &pid, &inode) == 2 &&
+				inode == st.st_ino && pid > 0)
+				holder = pid;
+		}
+	if (f)
+		fclose(f);
+	return holder;
+}
+
+static const char *path_of(int dir, char path[PATH_MAX])
+{
+	char link[32];
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", dir);
+	n = readlink(link, path, PATH_MAX - 1);
+	snprintf(path + (n > 0 ? n : 0), (size_t)(PATH_MAX - (n > 0 ? n : 0)), "%s",
+		n > 0 ? "" : "the runtime directory");
+	return path;
+}
+
+static int lock(int dir, struct ramet_err *err)
+{
+	uint64_t until = now_ns() + LOCK_MS * 1000000ull;
+	char path[PATH_MAX], who[32] = "another process";
+	int holder;
+
+	while (flock(dir, LOCK_EX | LOCK_NB)) {
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return err_set(err, -errno, "cannot lock the runtime directory: %s",
+				strerror(errno));
+		if (now_ns() < until) {
+			poll(NULL, 0, 10);
+			continue;
+		}
+		holder = lock_holder(dir);
+		if (holder)
+			snprintf(who, sizeof(who), "process %d", holder);
+		return err_set(err, -ETIMEDOUT,
+			"%s has held the lock of %.120s for more than %u s; is it stopped? "
+			"'lslocks' "
+			"shows such processes; continue it, or end it",
+			who, path_of(dir, path), LOCK_MS / 1000);
+	}
+	return 0;
+}
+
+static void unlock(int dir)
+{
+	flock(dir, LOCK_UN);
+}
+
+/* ---- sockets ---- */
+
 /* A path through the descriptor is short, whatever the directory's own. */
 static socklen_t socket_address(int dir, const char *family, struct sockaddr_un *sa)
 {
@@ -101,6 +173,14 @@ bool peer_ok(int sock)
 
 	return !getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) &&
 	       (peer.uid == geteuid() || peer.uid == 0);
+}
+
+int peer_pid(int sock)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+
+	return getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) ? 0 : peer.pid;
 }
 
 /* Connects without blocking: a full backlog (-EAGAIN) must not hang us. */
@@ -125,21 +205,45 @@ static int try_connect(int dir, const char *family)
 	return ret;
 }
 
-static void unlink_socket(int dir, const char *family)
+static const char *socket_file(const char *family, char file[FAMILY_NAME_MAX + sizeof(SUFFIX)])
+{
+	snprintf(file, FAMILY_NAME_MAX + sizeof(SUFFIX), "%s" SUFFIX, family);
+	return file;
+}
+
+/* 0: it is a socket. -ENOTSOCK: something of that name is none of ours. */
+static int look_at_socket(int dir, const char *family)
 {
 	char file[FAMILY_NAME_MAX + sizeof(SUFFIX)];
+	struct stat st;
 
-	snprintf(file, sizeof(file), "%s" SUFFIX, family);
-	unlinkat(dir, file, 0);
+	if (fstatat(dir, socket_file(family, file), &st, AT_SYMLINK_NOFOLLOW))
+		return -errno;
+	return S_ISSOCK(st.st_mode) ? 0 : -ENOTSOCK;
+}
+
+static int not_a_socket(int dir, const char *family, struct ramet_err *err)
+{
+	char path[PATH_MAX];
+
+	return err_set(err, -ENOTSOCK,
+		"%.120s/%s" SUFFIX
+		" is in the way: it is no socket, so ramet did not make it; look "
+		"at it, and remove it",
+		path_of(dir, path), family);
 }
 
 /* Under the lock: a listener is bound and listening, or it is dead. */
 static int connect_or_clean(int dir, const char *family)
 {
-	int fd = try_connect(dir, family);
+	char file[FAMILY_NAME_MAX + sizeof(SUFFIX)];
+	int fd = look_at_socket(dir, family);
 
+	if (!fd)
+		fd = try_connect(dir, family);
 	if (fd == -ECONNREFUSED) {
-		unlink_socket(dir, family);
+		if (unlinkat(dir, socket_file(family, file), 0))
+			return -errno;
 		return -EOWNERDEAD;
 	}
 	return fd;
@@ -163,11 +267,10 @@ static int listen_on(int dir, const char *family)
 
 int rundir_claim(int dir, const char *family, struct ramet_err *err)
 {
-	int fd;
+	int fd = lock(dir, err);
 
-	if (flock(dir, LOCK_EX))
-		return err_set(
-			err, -errno, "cannot lock the runtime directory: %s", strerror(errno));
+	if (fd)
+		return fd;
 	fd = connect_or_clean(dir, family);
 	if (fd >= 0) {
 		close(fd);
@@ -175,12 +278,14 @@ int rundir_claim(int dir, const char *family, struct ramet_err *err)
 	} else if (fd == -EOWNERDEAD || fd == -ENOENT) {
 		fd = listen_on(dir, family);
 	}
-	flock(dir, LOCK_UN);
+	unlock(dir);
 	if (fd == -EADDRINUSE || fd == -EAGAIN)
 		return err_set(err, -EADDRINUSE,
 			"the name '%s' is taken by a running family; choose another with --name or "
 			"'ramet stop --all %s'",
 			family, family);
+	if (fd == -ENOTSOCK)
+		return not_a_socket(dir, family, err);
 	if (fd < 0)
 		return err_set(err, fd, "cannot make the control socket of '%s': %s", family,
 			strerror(-fd));
@@ -189,9 +294,14 @@ int rundir_claim(int dir, const char *family, struct ramet_err *err)
 
 void rundir_release(int dir, const char *family)
 {
-	flock(dir, LOCK_EX);
-	unlink_socket(dir, family);
-	flock(dir, LOCK_UN);
+	char file[FAMILY_NAME_MAX + sizeof(SUFFIX)];
+
+	/* What stays behind because the lock could not be had is removed by the next command that
+	 * finds it. */
+	if (lock(dir, NULL))
+		return;
+	unlinkat(dir, socket_file(family, file), 0);
+	unlock(dir);
 }
 
 int rundir_connect(int dir, const char *family, struct ramet_err *err)
@@ -201,11 +311,11 @@ int rundir_connect(int dir, const char *family, struct ramet_err *err)
 	do {
 		if (tries)
 			poll(NULL, 0, RETRY_MS);
-		if (flock(dir, LOCK_EX))
-			return err_set(err, -errno, "cannot lock the runtime directory: %s",
-				strerror(errno));
+		fd = lock(dir, err);
+		if (fd)
+			return fd;
 		fd = connect_or_clean(dir, family);
-		flock(dir, LOCK_UN);
+		unlock(dir);
 	} while (fd == -EAGAIN && ++tries < RETRIES);
 	if (fd == -EOWNERDEAD)
 		return err_set(err, -ENOENT,
@@ -216,6 +326,13 @@ int rundir_connect(int dir, const char *family, struct ramet_err *err)
 	if (fd == -ENOENT)
 		return err_set(
 			err, fd, "there is no family '%s'; 'ramet list' shows what runs", family);
+	if (fd == -ENOTSOCK)
+		return not_a_socket(dir, family, err);
+	if (fd == -EAGAIN)
+		return err_set(err, fd,
+			"the family '%s' does not take connections: its queue has been full for %u "
+			"s",
+			family, RETRIES * RETRY_MS / 1000);
 	if (fd < 0)
 		return err_set(err, fd, "cannot reach the family '%s': %s", family, strerror(-fd));
 	return fd;

@@ -5,7 +5,8 @@
  *
  * Sockets are reached through the directory's descriptor, so a long path does not matter and
  * nobody can swap the directory under us. Claiming, cleaning and releasing take turns by a lock on
- * the directory; a socket nobody listens on belonged to a process that died and is removed.
+ * the directory, for which nobody waits longer than a few seconds; a socket nobody listens on
+ * belonged to a process that died and is removed. Whatever else has such a name is left alone.
  * Functions return 0, a descriptor, or -errno with err filled.
  */
 #ifndef RAMET_VMM_RUNDIR_H
@@ -34,5 +35,7 @@ int rundir_connect(int dir, const char *family, struct ramet_err *err);
 int rundir_each(int dir, int (*fn)(void *arg, const char *family), void *arg);
 /* Whether the socket's other end runs as us or as root. */
 bool peer_ok(int sock);
+/* The process that listens, or has connected; 0: unknown. */
+int peer_pid(int sock);
 
 #endif

@@ -60,3 +60,27 @@ except OSError:
 	echo "status $status: $output"
 	[ "$status" -eq 0 ]
 }
+
+@test "what is no socket of ours is named and left alone" {
+	mkdir -m 700 "$RAMET_RUNTIME_DIR"
+	mkdir "$RAMET_RUNTIME_DIR/d.sock"
+	ln -s nowhere "$RAMET_RUNTIME_DIR/l.sock"
+	touch "$RAMET_RUNTIME_DIR/f.sock"
+	for name in d l f; do
+		fails 1 "run/$name.sock is in the way: it is no socket" ramet stat $name
+		fails 1 "run/$name.sock is in the way: it is no socket" ramet run --name $name --guest count
+	done
+	[ -d "$RAMET_RUNTIME_DIR/d.sock" ] && [ -L "$RAMET_RUNTIME_DIR/l.sock" ] &&
+		[ -f "$RAMET_RUNTIME_DIR/f.sock" ]
+	rm -r "$RAMET_RUNTIME_DIR"/*.sock
+}
+
+@test "a lock that somebody keeps is waited for, but not for ever" {
+	mkdir -m 700 "$RAMET_RUNTIME_DIR"
+	exec {lock}<"$RAMET_RUNTIME_DIR"
+	flock $lock
+	fails 1 "has held the lock of .*/run for more than 5 s" ramet stat web {lock}<&-
+	(sleep 1; exec {lock}<&-) &
+	exec {lock}<&-
+	fails 1 "there is no family 'web'" ramet stat web
+}
