@@ -82,7 +82,7 @@ static void print_failures(json_t *vms)
 
 	json_array_foreach (vms, i, vm) {
 		why = json_object_get(vm, "failure");
-		if (why)
+		if (json_is_string(why))
 			printf("%s failed: %s\n", json_string_value(json_object_get(vm, "name")),
 				json_string_value(why));
 	}
