@@ -18,32 +18,67 @@ const char *state_name(enum ramet_state state)
 	return names[state];
 }
 
-json_t *stat_json(const struct ramet_stat *st)
+static json_t *u64(uint64_t v)
 {
-	json_t *o = json_pack("{s:s, s:I, s:I, s:s, s:i, s:I, s:I, s:I, s:I, s:i, s:i}", "name",
-		st->name, "id", (json_int_t)st->id, "parent_id", (json_int_t)st->parent_id, "state",
-		state_name(st->state), "cpus", (int)st->cpus, "memory", (json_int_t)st->memory,
-		"births", (json_int_t)st->births, "age_ns", (json_int_t)(now_ns() - st->born_ns),
-		"heartbeats", (json_int_t)st->heartbeats, "phase", (int)st->phase, "exit_status",
-		st->exit_status);
+	return json_integer((json_int_t)v);
+}
 
-	if (!o)
-		return NULL;
-	json_object_set_new(o, "ready_ns",
-		st->ready_ns ? json_integer((json_int_t)(st->ready_ns - st->born_ns))
-			     : json_null());
-	json_object_set_new(o, "counter", json_integer(st->counter));
-	json_object_set_new(o, "private_bytes", json_integer((json_int_t)st->private_bytes));
-	json_object_set_new(o, "shared_bytes", json_integer((json_int_t)st->shared_bytes));
-	json_object_set_new(o, "deferred_bytes", json_integer((json_int_t)st->deferred_bytes));
-	json_object_set_new(o, "table_bytes", json_integer((json_int_t)st->table_bytes));
-	json_object_set_new(o, "tables_shared", json_integer((json_int_t)st->tables_shared));
-	if (st->report != RAMET_REPORT_NONE) {
-		json_object_set_new(o, "report", json_integer(st->report));
-		json_object_set_new(o, "report_gpa", json_integer((json_int_t)st->report_gpa));
-	}
-	if (st->failure[0])
-		json_object_set_new(o, "failure", json_string(st->failure));
+static json_t *u64_if(bool known, uint64_t v)
+{
+	return known ? u64(v) : json_null();
+}
+
+/* A word for a number that only some guests give a meaning. */
+static json_t *phase_name(uint32_t phase)
+{
+	static const char *const names[] = {
+		[RAMET_PHASE_BOOT] = "boot",
+		[RAMET_PHASE_READY] = "ready",
+		[RAMET_PHASE_VERIFIED] = "verified",
+	};
+
+	return phase < sizeof(names) / sizeof(names[0]) ? json_string(names[phase]) : json_null();
+}
+
+static void put_identity(json_t **o, const struct ramet_stat *st)
+{
+	json_put(o, "name", json_string(st->name));
+	json_put(o, "id", u64(st->id));
+	json_put(o, "parent_id", u64_if(st->id, st->parent_id));
+	json_put(o, "state", json_string(state_name(st->state)));
+	json_put(o, "failure", st->failure[0] ? json_string(st->failure) : json_null());
+	json_put(o, "exit_status",
+		st->exit_status < 0 ? json_null() : json_integer(st->exit_status));
+	json_put(o, "cpus", json_integer(st->cpus));
+	json_put(o, "memory", u64(st->memory));
+}
+
+static void put_life(json_t **o, const struct ramet_stat *st)
+{
+	bool reported = st->report != RAMET_REPORT_NONE;
+
+	json_put(o, "births", u64(st->births));
+	json_put(o, "age_ns", u64(now_ns() - st->born_ns));
+	json_put(o, "ready_ns", u64_if(st->ready_ns, st->ready_ns - st->born_ns));
+	json_put(o, "heartbeats", u64(st->heartbeats));
+	json_put(o, "counter", u64(st->counter));
+	json_put(o, "phase", u64(st->phase));
+	json_put(o, "phase_name", phase_name(st->phase));
+	json_put(o, "report", u64_if(reported, st->report));
+	json_put(o, "report_gpa", u64_if(reported, st->report_gpa));
+}
+
+json_t *stat_json(const struct ramet_stat *st, bool counted)
+{
+	json_t *o = json_object();
+
+	put_identity(&o, st);
+	put_life(&o, st);
+	json_put(&o, "private_bytes", u64_if(counted, st->private_bytes));
+	json_put(&o, "shared_bytes", u64_if(counted, st->shared_bytes));
+	json_put(&o, "deferred_bytes", u64_if(counted, st->deferred_bytes));
+	json_put(&o, "table_bytes", u64_if(counted, st->table_bytes));
+	json_put(&o, "tables_shared", u64_if(counted, st->tables_shared));
 	return o;
 }
 
@@ -90,6 +125,22 @@ json_t *memory_json(struct ramet_family *family, struct ramet_vm *vm)
 		"free_bytes", (json_int_t)proc_kb("/proc/meminfo", "MemAvailable:"));
 }
 
+void json_put(json_t **obj, const char *key, json_t *value)
+{
+	if (json_object_set_new(*obj, key, value)) {
+		json_decref(*obj);
+		*obj = NULL;
+	}
+}
+
+void json_append(json_t **array, json_t *value)
+{
+	if (json_array_append_new(*array, value)) {
+		json_decref(*array);
+		*array = NULL;
+	}
+}
+
 json_t *ok_json(void)
 {
 	return json_pack("{s:b}", "ok", 1);
@@ -97,11 +148,16 @@ json_t *ok_json(void)
 
 json_t *error_json(int err, const char *fmt, ...)
 {
+	const char *code = strerrorname_np(err < 0 ? -err : err);
 	va_list ap;
 	char msg[512];
 
 	va_start(ap, fmt);
 	vsnprintf(msg, sizeof(msg), fmt, ap);
 	va_end(ap);
-	return json_pack("{s:b, s:i, s:s}", "ok", 0, "errno", err < 0 ? -err : err, "error", msg);
+	/* A name that has been cut in the middle of a letter must not cost the whole reply. */
+	for (char *c = msg; *c; c++)
+		*c = (char)(*c & 0x80 ? '?' : *c);
+	return json_pack("{s:b, s:i, s:s, s:s}", "ok", 0, "errno", err < 0 ? -err : err, "code",
+		code ? code : "EIO", "error", msg);
 }

@@ -83,32 +83,46 @@ void host_console(void *arg, struct ramet_vm *vm, const char *buf, size_t len)
 	console_log_write(&host->consoles, st.id, buf, len);
 }
 
-int host_add(struct host *host, struct ramet_vm **vms, size_t n)
+int host_reserve(struct host *host, size_t n)
 {
+	size_t need;
 	int ret = 0;
 
 	pthread_mutex_lock(&host->lock);
-	if (host->n_members + n > host->cap_members) {
-		size_t cap = 2 * (host->n_members + n);
-		struct ramet_vm **p = reallocarray(host->members, cap, sizeof(*p));
+	need = host->n_members + host->reserved + n;
+	if (need > host->cap_members) {
+		struct ramet_vm **p = reallocarray(host->members, 2 * need, sizeof(*p));
 
 		if (p) {
 			host->members = p;
-			host->cap_members = cap;
+			host->cap_members = 2 * need;
 		} else {
 			ret = -ENOMEM;
 		}
 	}
-	if (!ret) {
-		memcpy(host->members + host->n_members, vms, n * sizeof(*vms));
-		host->n_members += n;
-	}
+	if (!ret)
+		host->reserved += n;
 	pthread_mutex_unlock(&host->lock);
 	return ret;
 }
 
-/* Lets go of VMs that have stopped. A failed one is kept, so that it can be asked why. */
-static void sweep(struct host *host)
+void host_add(struct host *host, struct ramet_vm **vms, size_t n, size_t reserved)
+{
+	pthread_mutex_lock(&host->lock);
+	memcpy(host->members + host->n_members, vms, n * sizeof(*vms));
+	host->n_members += n;
+	host->reserved -= reserved;
+	pthread_mutex_unlock(&host->lock);
+}
+
+static bool alive(const struct ramet_stat *st)
+{
+	return st->state == RAMET_RUNNING || st->state == RAMET_PAUSED;
+}
+
+/* Lets go of VMs that have stopped. A failed one is kept, so that it can be asked why. Returns how
+ * many live. */
+static size_t sweep_members(struct host *host)
 {
 	size_t live = 0, kept = 0;
 
@@ -118,20 +132,29 @@ static void sweep(struct host *host)
 		struct ramet_stat st;
 
 		ramet_vm_stat_quick(vm, &st);
-		live += st.state == RAMET_RUNNING || st.state == RAMET_PAUSED;
-		if (st.state == RAMET_RUNNING || st.state == RAMET_PAUSED) {
-			host->members[kept++] = vm;
-			continue;
-		}
-		console_log_close(&host->consoles, st.id);
-		if (st.state == RAMET_FAILED)
-			host->members[kept++] = vm;
-		else
+		live += alive(&st);
+		if (!alive(&st))
+			console_log_close(&host->consoles, st.id);
+		if (st.state == RAMET_STOPPED)
 			ramet_vm_put(vm);
+		else
+			host->members[kept++] = vm;
 	}
 	host->n_members = kept;
 	pthread_mutex_unlock(&host->lock);
-	if (!live)
+	return live;
+}
+
+/* The process ends with its last VM. Clones that are being made are in the family before they are
+ * among the members, and before their parent can stop: it is the family that is asked. */
+static void sweep(struct host *host)
+{
+	struct ramet_family_stat st;
+
+	if (sweep_members(host))
+		return;
+	ramet_family_stat_quick(host->family, &st);
+	if (!st.vms)
 		eventfd_write(host->done, 1);
 }
 
@@ -239,11 +262,12 @@ int host_start(
 	host->family = family;
 	host->booted = vm;
 	ramet_vm_get(vm);
-	ret = host_add(host, &vm, 1);
+	ret = host_reserve(host, 1);
 	if (ret) {
 		ramet_vm_put(vm);
 		return err_set(err, ret, "out of memory");
 	}
+	host_add(host, &vm, 1, 1);
 	ret = -pthread_create(&host->keeper, NULL, keeper_main, host);
 	if (ret) {
 		host->keeper = 0;
@@ -273,15 +297,29 @@ static void wait_for_clients(struct host *host)
 	pthread_mutex_unlock(&host->lock);
 }
 
+/* A reference to a member, while clients may still add some; NULL past the last. */
+static struct ramet_vm *member(struct host *host, size_t i)
+{
+	struct ramet_vm *vm = NULL;
+
+	pthread_mutex_lock(&host->lock);
+	if (i < host->n_members)
+		vm = ramet_vm_get(host->members[i]);
+	pthread_mutex_unlock(&host->lock);
+	return vm;
+}
+
 /* Whoever waits for a VM is told that it stopped. */
 static void stop_members(struct host *host)
 {
 	struct ramet_stat st;
+	struct ramet_vm *vm;
 
-	for (size_t i = 0; i < host->n_members; i++) {
-		ramet_stop(host->members[i], NULL);
-		ramet_vm_stat_quick(host->members[i], &st);
+	for (size_t i = 0; (vm = member(host, i)); i++) {
+		ramet_stop(vm, NULL);
+		ramet_vm_stat_quick(vm, &st);
 		console_log_close(&host->consoles, st.id);
+		ramet_vm_put(vm);
 	}
 }
 

@@ -25,10 +25,10 @@ struct host {
 	char name[RAMET_NAME_MAX];
 	struct console_logs consoles;
 
-	pthread_mutex_t lock; /* the fields below */
-	pthread_cond_t left;  /* a client has left */
-	struct ramet_vm **members;
-	size_t n_members, cap_members;
+	pthread_mutex_t lock;	   /* the fields below */
+	pthread_cond_t left;	   /* a client has left */
+	struct ramet_vm **members; /* that live, or have failed */
+	size_t n_members, cap_members, reserved;
 	int client_fd[HOST_CLIENTS_MAX]; /* -1: free */
 	unsigned n_clients;
 	/* Descriptors held back, so that a family that has run out of them can still be told to
@@ -55,8 +55,10 @@ void host_console(void *arg, struct ramet_vm *vm, const char *buf, size_t len);
 /* Serves one more client on a connected socket, which it takes over. 0 or -errno. */
 int host_serve(struct host *host, int fd);
 
-/* Takes over references to new VMs. On -ENOMEM the caller keeps them. */
-int host_add(struct host *host, struct ramet_vm **vms, size_t n);
+/* Room for VMs that are about to be made, so that they can be added as soon as they live. */
+int host_reserve(struct host *host, size_t n);
+/* Uses up the room for `reserved` of them; takes over references to those n that were made. */
+void host_add(struct host *host, struct ramet_vm **vms, size_t n, size_t reserved);
 
 /* One client's session, until it leaves (vmm/control.c). */
 void control_session(struct host *host, struct wire *wire);

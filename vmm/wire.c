@@ -131,7 +131,8 @@ int wire_recv(struct wire *w, size_t max, json_t **out)
 	if ((size_t)len >= max)
 		return -EMSGSIZE;
 	obj = json_loadb(w->buf, (size_t)len, JSON_REJECT_DUPLICATES, &e);
-	if (!obj && json_error_code(&e) == json_error_out_of_memory)
+	/* It does not always say so itself, but all else has a name. */
+	if (!obj && json_error_code(&e) <= json_error_out_of_memory)
 		return -ENOMEM;
 	consume(w, (size_t)len + ((size_t)len < w->have));
 	if (!json_is_object(obj)) {
@@ -182,18 +183,42 @@ int wire_send_raw(struct wire *w, const void *buf, size_t len)
 	return 0;
 }
 
+/* A line that is being written. */
+struct line {
+	char *text;
+	size_t len, cap;
+	bool failed; /* for want of memory, which jansson does not tell of everything */
+};
+
+static int line_add(const char *text, size_t len, void *arg)
+{
+	struct line *l = arg;
+
+	if (l->len + len > l->cap && !l->failed) {
+		size_t cap = 2 * (l->len + len) + 256;
+		char *p = realloc(l->text, cap);
+
+		l->failed = !p;
+		l->text = p ? p : l->text;
+		l->cap = p ? cap : l->cap;
+	}
+	if (l->failed)
+		return -1;
+	memcpy(l->text + l->len, text, len);
+	l->len += len;
+	return 0;
+}
+
 int wire_send(struct wire *w, json_t *obj)
 {
-	char *line = obj ? json_dumps(obj, JSON_COMPACT) : NULL;
-	size_t len;
-	int err;
+	struct line l = { .failed = !obj };
+	int err = -ENOMEM;
 
+	if (obj && (json_dump_callback(obj, line_add, &l, JSON_COMPACT) || line_add("\n", 1, &l)))
+		l.failed = true;
 	json_decref(obj);
-	if (!line)
-		return -ENOMEM;
-	len = strlen(line);
-	line[len] = '\n'; /* in place of the terminator: one send */
-	err = wire_send_raw(w, line, len + 1);
-	free(line);
+	if (!l.failed)
+		err = wire_send_raw(w, l.text, l.len);
+	free(l.text);
 	return err;
 }
