@@ -8,9 +8,11 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define RETRY_MS 2 /* for a guest that does not take its input yet */
+#define RETRY_MS	  2	/* for a guest that does not take its input yet */
+#define UNREAD_CROWDED_MS 10000 /* that output may lie unread while others find no place */
 
 struct pump {
+	struct host *host;
 	struct wire out; /* for its send loop only */
 	struct ramet_vm *vm;
 	struct console_reader *reader;
@@ -18,6 +20,14 @@ struct pump {
 	size_t in_len;
 	bool in_closed;
 };
+
+/* A pager may take as long as it likes, unless it is in the way of others. */
+static int pump_idle(void *arg, unsigned quiet_ms, bool sending)
+{
+	struct pump *p = arg;
+
+	return quiet_ms >= UNREAD_CROWDED_MS && host_crowded(p->host) ? -ETIMEDOUT : 0;
+}
 
 /* False: the end, of the log or of the client. */
 static bool pump_output(struct pump *p, bool last)
@@ -93,9 +103,10 @@ static void pump_run(struct pump *p)
 
 void control_console(struct host *host, int fd, struct ramet_vm *vm)
 {
-	struct pump p = { .out = { .fd = fd }, .vm = vm };
+	struct pump p = { .host = host, .out = { .fd = fd, .idle = pump_idle }, .vm = vm };
 	struct ramet_stat st;
 
+	p.out.idle_arg = &p;
 	ramet_vm_stat_quick(vm, &st);
 	p.reader = console_reader_open(&host->consoles, st.id);
 	if (!p.reader)

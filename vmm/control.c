@@ -8,6 +8,17 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "vmm/clock.h"
+
+/* How long clients may say nothing, or not take what they are told, in ms. Crowded: when others
+ * find no place. */
+#define RESERVED_MS	  1000
+#define NEW_CROWDED_MS	  2000
+#define NEW_MS		  60000
+#define IDLE_CROWDED_MS	  10000
+#define UNREAD_CROWDED_MS 5000
+#define UNREAD_MS	  30000
+
 static const struct request_field none[] = { { 0 } };
 
 struct ramet_vm *session_find(struct session *s, const char *name, json_t **refusal)
@@ -46,19 +57,20 @@ static json_t *op_stop_all(struct session *s, json_t *req)
 static const struct {
 	const char *name;
 	op_fn *fn;
+	bool brief; /* fit for a reserved place */
 } ops[] = {
-	{ "hello", op_hello },
-	{ "list", op_list },
-	{ "stat", op_stat },
-	{ "fork", op_fork },
-	{ "pause", op_pause },
-	{ "resume", op_resume },
-	{ "reset", op_reset },
-	{ "stop", op_stop },
-	{ "stop-all", op_stop_all },
-	{ "wait", op_wait },
-	{ "read", op_read },
-	{ "console", op_console },
+	{ "hello", op_hello, true },
+	{ "list", op_list, true },
+	{ "stat", op_stat, true },
+	{ "fork", op_fork, false },
+	{ "pause", op_pause, true },
+	{ "resume", op_resume, true },
+	{ "reset", op_reset, true },
+	{ "stop", op_stop, true },
+	{ "stop-all", op_stop_all, true },
+	{ "wait", op_wait, false },
+	{ "read", op_read, false },
+	{ "console", op_console, false },
 };
 
 static json_t *dispatch(struct session *s, json_t *req)
@@ -66,13 +78,47 @@ static json_t *dispatch(struct session *s, json_t *req)
 	const json_t *op = json_object_get(req, "op");
 	const char *name = json_string_value(op);
 
-	for (size_t i = 0; name && i < sizeof(ops) / sizeof(ops[0]); i++)
-		if (!strcmp(ops[i].name, name))
-			return ops[i].fn(s, req);
+	for (size_t i = 0; name && i < sizeof(ops) / sizeof(ops[0]); i++) {
+		if (strcmp(ops[i].name, name))
+			continue;
+		if (s->reserved && !ops[i].brief)
+			return error_json(EAGAIN,
+				"too many clients: the last %u of %u places are not for '%s'",
+				HOST_CLIENTS_RESERVED, HOST_CLIENTS_MAX, name);
+		return ops[i].fn(s, req);
+	}
 	if (name)
 		return error_json(EPROTO, "bad request: there is no operation '%.64s'", name);
 	return error_json(EPROTO, "bad request: 'op' %s",
 		op ? "must be a string" : "is missing: the name of an operation");
+}
+
+/* How long the client may be silent, in ms; 0: as long as it likes. */
+static unsigned patience(const struct session *s)
+{
+	bool crowded = host_crowded(s->host);
+
+	if (s->reserved)
+		return RESERVED_MS;
+	if (!s->asked)
+		return crowded ? NEW_CROWDED_MS : NEW_MS;
+	return crowded ? IDLE_CROWDED_MS : 0;
+}
+
+/* While it sends nothing, or takes nothing. */
+static int session_idle(void *arg, unsigned quiet_ms, bool sending)
+{
+	struct session *s = arg;
+	unsigned limit;
+
+	if (sending) {
+		limit = host_crowded(s->host) ? UNREAD_CROWDED_MS : UNREAD_MS;
+		return quiet_ms >= limit ? -ETIMEDOUT : 0;
+	}
+	if (atomic_load(&s->host->closing))
+		return -ECANCELED;
+	limit = patience(s);
+	return limit && (now_ns() - s->since_ns) / 1000000 >= limit ? -ETIMEDOUT : 0;
 }
 
 /* Sends the reply, and drops it. NULL: what does not need memory. */
@@ -88,8 +134,8 @@ static int answer(struct session *s, json_t *reply)
 	return err;
 }
 
-/* What follows cannot be trusted to start at a request. */
-static void answer_rubbish(struct session *s, int err)
+/* Instead of a request. What follows rubbish cannot be trusted to start at one. */
+static void answer_no_request(struct session *s, int err)
 {
 	if (err == -EPROTO)
 		answer(s, error_json(err, "bad request: %s", s->wire->why));
@@ -98,24 +144,39 @@ static void answer_rubbish(struct session *s, int err)
 				  WIRE_REQUEST_MAX));
 	else if (err == -ENOMEM)
 		answer(s, NULL);
+	else if (err == -ETIMEDOUT)
+		answer(s, error_json(err, "no request has come for %u ms", patience(s)));
 }
 
-void control_session(struct host *host, struct wire *wire)
+static void serve(struct session *s)
 {
-	struct session s = { .host = host, .wire = wire };
-
-	while (!s.over && !atomic_load(&host->closing)) {
+	while (!s->over && !atomic_load(&s->host->closing)) {
 		json_t *req, *reply;
-		int err = wire_recv(wire, WIRE_REQUEST_MAX, &req);
+		int err;
 
+		s->since_ns = now_ns();
+		err = wire_recv(s->wire, WIRE_REQUEST_MAX, &req);
 		if (err) {
-			answer_rubbish(&s, err);
+			answer_no_request(s, err);
 			return;
 		}
-		s.answered = false;
-		reply = dispatch(&s, req);
+		s->asked = true;
+		s->answered = false;
+		reply = dispatch(s, req);
 		json_decref(req);
-		if (!s.answered && answer(&s, reply))
+		if (!s->answered && answer(s, reply))
 			return;
+		s->over |= s->reserved;
 	}
+}
+
+void control_session(struct host *host, struct wire *wire, bool reserved)
+{
+	struct session s = { .host = host, .wire = wire, .reserved = reserved };
+
+	wire->idle = session_idle;
+	wire->idle_arg = &s;
+	serve(&s);
+	wire->idle = NULL;
+	wire->idle_arg = NULL;
 }

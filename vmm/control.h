@@ -12,8 +12,11 @@
 struct session {
 	struct host *host;
 	struct wire *wire;
-	bool answered; /* the operation has sent its reply itself */
-	bool over;     /* and the connection is to end */
+	bool answered;	   /* the operation has sent its reply itself */
+	bool over;	   /* and the connection is to end */
+	bool reserved;	   /* a place for one brief request */
+	bool asked;	   /* a request has come */
+	uint64_t since_ns; /* when waiting for the next one began */
 };
 
 /* The reply to send. NULL: the operation has `answered`, or there was no memory for a reply. */

@@ -2,44 +2,16 @@
 #include "vmm/host.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "vmm/machine.h"
 #include "vmm/rundir.h"
 
 #define SWEEP_MS 50 /* how late a VM that stopped by itself may be noticed */
-#define GRACE_S	 2  /* for clients to be told the end */
-
-static void spares_top_up(struct host *host)
-{
-	for (unsigned i = 0; i < HOST_SPARE_FDS; i++)
-		if (host->spare[i] < 0)
-			host->spare[i] = fcntl(host->rundir, F_DUPFD_CLOEXEC, 0);
-}
-
-/* Gives one held-back descriptor to the system. */
-static bool spares_use_one(struct host *host)
-{
-	bool found = false;
-
-	pthread_mutex_lock(&host->lock);
-	for (unsigned i = 0; i < HOST_SPARE_FDS && !found; i++) {
-		found = host->spare[i] >= 0;
-		if (found) {
-			close(host->spare[i]);
-			host->spare[i] = -1;
-		}
-	}
-	pthread_mutex_unlock(&host->lock);
-	return found;
-}
 
 int host_init(struct host *host, const char *name, struct ramet_err *err)
 {
@@ -66,11 +38,8 @@ int host_init(struct host *host, const char *name, struct ramet_err *err)
 		return ret;
 	}
 	pthread_mutex_init(&host->lock, NULL);
-	pthread_cond_init(&host->left, NULL);
 	console_logs_init(&host->consoles);
-	memset(host->client_fd, -1, sizeof(host->client_fd));
-	memset(host->spare, -1, sizeof(host->spare));
-	spares_top_up(host);
+	host_clients_init(host);
 	return 0;
 }
 
@@ -158,89 +127,6 @@ static void sweep(struct host *host)
 		eventfd_write(host->done, 1);
 }
 
-struct client {
-	struct host *host;
-	unsigned slot;
-	struct wire wire;
-};
-
-static void *client_main(void *arg)
-{
-	struct client *c = arg;
-	struct host *host = c->host;
-
-	control_session(host, &c->wire);
-	pthread_mutex_lock(&host->lock);
-	close(c->wire.fd);
-	host->client_fd[c->slot] = -1;
-	host->n_clients--;
-	spares_top_up(host);
-	pthread_cond_broadcast(&host->left);
-	pthread_mutex_unlock(&host->lock);
-	wire_free(&c->wire);
-	free(c);
-	return NULL;
-}
-
-/* Runs the client's thread in a free slot; with the lock held. */
-static int client_start(struct host *host, struct client *c)
-{
-	pthread_attr_t attr;
-	pthread_t thread;
-	int err;
-
-	for (c->slot = 0; c->slot < HOST_CLIENTS_MAX; c->slot++)
-		if (host->client_fd[c->slot] < 0)
-			break;
-	if (c->slot == HOST_CLIENTS_MAX)
-		return -EBUSY;
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	err = pthread_create(&thread, &attr, client_main, c);
-	pthread_attr_destroy(&attr);
-	if (err)
-		return -err;
-	host->client_fd[c->slot] = c->wire.fd;
-	host->n_clients++;
-	return 0;
-}
-
-int host_serve(struct host *host, int fd)
-{
-	struct client *c = calloc(1, sizeof(*c));
-	int err = -ENOMEM;
-
-	if (c) {
-		c->host = host;
-		wire_init(&c->wire, fd);
-		pthread_mutex_lock(&host->lock);
-		err = client_start(host, c);
-		pthread_mutex_unlock(&host->lock);
-	}
-	if (err) {
-		close(fd);
-		free(c);
-	}
-	return err;
-}
-
-static void accept_one(struct host *host)
-{
-	int fd = accept4(host->listener, NULL, NULL, SOCK_CLOEXEC);
-
-	if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
-		if (!spares_use_one(host))
-			poll(NULL, 0, SWEEP_MS);
-		return; /* the client is still in the queue */
-	}
-	if (fd < 0)
-		return;
-	if (peer_ok(fd))
-		host_serve(host, fd);
-	else
-		close(fd);
-}
-
 static void *keeper_main(void *arg)
 {
 	struct host *host = arg;
@@ -248,7 +134,7 @@ static void *keeper_main(void *arg)
 
 	while (!atomic_load(&host->leaving)) {
 		if (poll(&p, 1, SWEEP_MS) > 0)
-			accept_one(host);
+			host_accept(host);
 		sweep(host);
 	}
 	return NULL;
@@ -274,27 +160,6 @@ int host_start(
 		return err_set(err, ret, "cannot start a thread: %s", strerror(-ret));
 	}
 	return 0;
-}
-
-/* Sessions end by themselves when they see `closing`; those that do not in time are cut off. */
-static void wait_for_clients(struct host *host)
-{
-	struct timespec until;
-
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += GRACE_S;
-	pthread_mutex_lock(&host->lock);
-	for (unsigned i = 0; i < HOST_CLIENTS_MAX; i++)
-		if (host->client_fd[i] >= 0)
-			shutdown(host->client_fd[i], SHUT_RD);
-	while (host->n_clients && pthread_cond_timedwait(&host->left, &host->lock, &until) == 0)
-		;
-	for (unsigned i = 0; i < HOST_CLIENTS_MAX; i++)
-		if (host->client_fd[i] >= 0)
-			shutdown(host->client_fd[i], SHUT_RDWR);
-	while (host->n_clients)
-		pthread_cond_wait(&host->left, &host->lock);
-	pthread_mutex_unlock(&host->lock);
 }
 
 /* A reference to a member, while clients may still add some; NULL past the last. */
@@ -333,19 +198,16 @@ void host_close(struct host *host)
 	close(host->listener);
 	stop_members(host);
 	atomic_store(&host->closing, true);
-	wait_for_clients(host);
+	host_end_clients(host);
 	for (size_t i = 0; i < host->n_members; i++)
 		ramet_vm_put(host->members[i]);
 	free(host->members);
 	ramet_vm_put(host->booted);
 	if (host->family)
 		ramet_family_destroy(host->family);
-	for (unsigned i = 0; i < HOST_SPARE_FDS; i++)
-		if (host->spare[i] >= 0)
-			close(host->spare[i]);
+	host_clients_free(host);
 	close(host->done);
 	close(host->rundir);
 	console_logs_free(&host->consoles);
-	pthread_cond_destroy(&host->left);
 	pthread_mutex_destroy(&host->lock);
 }

@@ -16,8 +16,9 @@
 #include "vmm/console-log.h"
 #include "vmm/wire.h"
 
-#define HOST_CLIENTS_MAX 64
-#define HOST_SPARE_FDS	 4
+#define HOST_CLIENTS_MAX      64
+#define HOST_CLIENTS_RESERVED 4 /* of them, for one brief request each */
+#define HOST_SPARE_FDS	      4
 
 struct host {
 	struct ramet_family *family;
@@ -30,7 +31,7 @@ struct host {
 	struct ramet_vm **members; /* that live, or have failed */
 	size_t n_members, cap_members, reserved;
 	int client_fd[HOST_CLIENTS_MAX]; /* -1: free */
-	unsigned n_clients;
+	atomic_uint n_clients;
 	/* Descriptors held back, so that a family that has run out of them can still be told to
 	 * stop something. */
 	int spare[HOST_SPARE_FDS];
@@ -52,7 +53,8 @@ int host_start(
 void host_close(struct host *host);
 /* For ramet_config.console; arg is the host. */
 void host_console(void *arg, struct ramet_vm *vm, const char *buf, size_t len);
-/* Serves one more client on a connected socket, which it takes over. 0 or -errno. */
+/* Serves one more client on a connected socket, which it takes over. 0, or -errno when the client
+ * has been sent away: -EAGAIN if there are too many. */
 int host_serve(struct host *host, int fd);
 
 /* Room for VMs that are about to be made, so that they can be added as soon as they live. */
@@ -60,7 +62,17 @@ int host_reserve(struct host *host, size_t n);
 /* Uses up the room for `reserved` of them; takes over references to those n that were made. */
 void host_add(struct host *host, struct ramet_vm **vms, size_t n, size_t reserved);
 
-/* One client's session, until it leaves (vmm/control.c). */
-void control_session(struct host *host, struct wire *wire);
+/* host-clients.c */
+void host_clients_init(struct host *host);
+void host_clients_free(struct host *host);
+/* Takes the next client from the listener's queue. */
+void host_accept(struct host *host);
+/* Lets clients finish what they are being told, then cuts them off. */
+void host_end_clients(struct host *host);
+/* None but reserved places are left: whoever does nothing should make room. */
+bool host_crowded(struct host *host);
+
+/* One client's session, until it leaves (vmm/control.c). `reserved`: it has such a place. */
+void control_session(struct host *host, struct wire *wire, bool reserved);
 
 #endif

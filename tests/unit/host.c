@@ -54,6 +54,15 @@ static int join(void)
 	return sv[0];
 }
 
+static int join_refused(void)
+{
+	int sv[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
+	assert_int_equal(host_serve(&host, sv[1]), -EAGAIN);
+	return sv[0];
+}
+
 static void say(int fd, const char *line)
 {
 	assert_int_equal(send(fd, line, strlen(line), MSG_NOSIGNAL), strlen(line));
@@ -147,6 +156,14 @@ static void await_clients(unsigned n)
 		assert_true(now_ns() < until);
 		sleep_ms(5);
 	}
+}
+
+static void await_room(void)
+{
+	uint64_t until = now_ns() + SOON_MS * 1000000ull;
+
+	for (; host_crowded(&host); sleep_ms(5))
+		assert_true(now_ns() < until);
 }
 
 /* ---- the tests ---- */
@@ -300,6 +317,83 @@ static void test_nulls(void **state)
 	json_decref(reply);
 }
 
+/* ---- many clients ---- */
+
+/* Silent ones fill all places. Brief requests get through at once, or as soon as one of the last
+ * places is free again; the others when the silent ones have been sent away. */
+static void test_silent_clients_make_room(void **state)
+{
+	int fd[HOST_CLIENTS_MAX], late;
+	json_t *reply;
+
+	for (unsigned i = 0; i < HOST_CLIENTS_MAX - HOST_CLIENTS_RESERVED; i++)
+		fd[i] = join();
+	reply = ask_alone("{\"op\":\"fork\",\"vm\":\"web\"}");
+	assert_string_equal(json_string_value(get(reply, "code")), "EAGAIN");
+	json_decref(reply);
+	assert_ok(ask_alone("{\"op\":\"list\"}"));
+	await_clients(HOST_CLIENTS_MAX - HOST_CLIENTS_RESERVED);
+	for (unsigned i = HOST_CLIENTS_MAX - HOST_CLIENTS_RESERVED; i < HOST_CLIENTS_MAX; i++)
+		fd[i] = join();
+	late = join_refused();
+	reply = parse(hear(late));
+	assert_string_equal(json_string_value(get(reply, "code")), "EAGAIN");
+	assert_string_equal(json_string_value(get(reply, "error")), "too many clients");
+	json_decref(reply);
+	close(late);
+	await_room();
+	assert_ok(ask_alone("{\"op\":\"fork\",\"vm\":\"web\"}"));
+	/* Told why, those of the last places all, the others as far as there was need. */
+	for (unsigned i = HOST_CLIENTS_MAX - HOST_CLIENTS_RESERVED; i < HOST_CLIENTS_MAX; i++) {
+		reply = parse(hear(fd[i]));
+		assert_string_equal(json_string_value(get(reply, "code")), "ETIMEDOUT");
+		json_decref(reply);
+		assert_string_equal(hear(fd[i]), "");
+	}
+	for (unsigned i = 0; i < HOST_CLIENTS_MAX; i++)
+		close(fd[i]);
+}
+
+/* Those that have asked for something, and wait for it, are not sent away. */
+static void test_waiting_clients_stay(void **state)
+{
+	int fd[HOST_CLIENTS_MAX - HOST_CLIENTS_RESERVED];
+
+	for (unsigned i = 0; i < HOST_CLIENTS_MAX - HOST_CLIENTS_RESERVED; i++) {
+		fd[i] = join();
+		say(fd[i], "{\"op\":\"wait\",\"vm\":\"web\",\"event\":\"phase\",\"value\":1}\n");
+	}
+	for (unsigned i = 0; i < 30; i++) {
+		assert_ok(ask_alone("{\"op\":\"list\"}"));
+		await_clients(HOST_CLIENTS_MAX - HOST_CLIENTS_RESERVED);
+		sleep_ms(100);
+	}
+	booted->st.phase = 1;
+	for (unsigned i = 0; i < HOST_CLIENTS_MAX - HOST_CLIENTS_RESERVED; i++) {
+		assert_ok(parse(hear(fd[i])));
+		close(fd[i]);
+	}
+}
+
+/* One that takes no replies holds its place for a while only; the process ends without it. */
+static void test_client_that_does_not_read(void **state)
+{
+	char ask[] = "{\"op\":\"read\",\"vm\":\"web\",\"gpa\":0,\"size\":1048576}\n";
+	int fd[HOST_CLIENTS_MAX - HOST_CLIENTS_RESERVED];
+
+	for (unsigned i = 0; i < HOST_CLIENTS_MAX - HOST_CLIENTS_RESERVED; i++) {
+		fd[i] = join();
+		say(fd[i], ask);
+	}
+	assert_true(host_crowded(&host));
+	await_room();
+	sleep_ms(100);
+	host_close(&host);
+	for (unsigned i = 0; i < HOST_CLIENTS_MAX - HOST_CLIENTS_RESERVED; i++)
+		close(fd[i]);
+	setup(state);
+}
+
 /* ---- no memory ---- */
 
 static atomic_int until_failure; /* allocations of jansson's; negative: none fails */
@@ -368,6 +462,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_half_closed_is_alive, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nulls, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_silent_clients_make_room, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_waiting_clients_stay, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_client_that_does_not_read, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_memory, setup, teardown),
 	};
 	char dir[] = "/tmp/ramet-host.XXXXXX";
