@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The program: a table of commands. */
+#include <errno.h>
+#include <fcntl.h>
 #include <locale.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "vmm/command.h"
 
@@ -36,8 +41,38 @@ static int help(void)
 	return EXIT_OK;
 }
 
+/*
+ * At exit, whichever way it is reached: output that could not be written is a failure. A reader
+ * that has gone ends the program by SIGPIPE, so that only the other reasons arrive here.
+ */
+static void close_stdout(void)
+{
+	bool failed = ferror(stdout);
+
+	errno = 0;
+	if (fclose(stdout) || failed) {
+		complain("writing to stdout: %s", errno ? strerror(errno) : "it failed");
+		_exit(EXIT_TROUBLE);
+	}
+}
+
+/*
+ * A descriptor 0, 1 or 2 that the caller has closed would be taken by the next file that is opened,
+ * and that would then be read or written to as the terminal. What takes its place gives errors, as
+ * a closed one does.
+ */
+static void open_standard_fds(void)
+{
+	for (int fd = 0; fd < 3; fd++)
+		if (fcntl(fd, F_GETFD) < 0)
+			open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
+
 int main(int argc, char **argv)
 {
+	open_standard_fds();
+	signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of write(2) */
+	atexit(close_stdout);
 	setlocale(LC_CTYPE, "");
 	if (argc < 2) {
 		fputs("ramet: which command? See 'ramet --help'\n", stderr);

@@ -104,3 +104,15 @@ load common.bash
 	fails 1 "no family 'ghost'" ramet dump ghost --size 1
 	[ "$(ramet list --json)" = "[]" ]
 }
+
+@test "output that cannot be written is a failure, and a reader that leaves is none" {
+	for c in "--help" "--version" "list --help" "list --json" "bench" "help fork"; do
+		fails 1 "writing to stdout: No space left" bash -c "'$RAMET' $c >/dev/full"
+	done
+	fails 1 "writing to stdout: Bad file descriptor" bash -c "'$RAMET' --help >&-"
+	run bash -c "'$RAMET' list 2>&- >&- <&-" # nothing to say: nothing lost
+	[ "$status" -eq 0 ]
+	run bash -c "'$RAMET' --help | true; exit \${PIPESTATUS[0]}"
+	[ "$status" -eq 141 ] || [ "$status" -eq 0 ]
+	[ -z "$output" ]
+}
