@@ -301,7 +301,7 @@ int cmd_bench_churn(int argc, char **argv)
 	struct churn c = { .o = &o };
 	int ret;
 
-	argp_parse(&argp, argc, argv, 0, NULL, &o);
+	command_parse(&argp, argc, argv, &o);
 	raise_fd_limit();
 	ret = measure(&c);
 	if (ret)

@@ -281,7 +281,7 @@ int cmd_bench_clone(int argc, char **argv)
 	struct clone_result *list;
 	int ret;
 
-	argp_parse(&argp, argc, argv, 0, NULL, &o);
+	command_parse(&argp, argc, argv, &o);
 	list = combinations(&o);
 	if (!list)
 		return complain("nothing to measure: every --dirty is larger than every --memory");

@@ -339,7 +339,7 @@ int cmd_bench_recover(int argc, char **argv)
 	struct result *r = calloc(1, sizeof(*r));
 	int ret;
 
-	argp_parse(&argp, argc, argv, 0, NULL, &o);
+	command_parse(&argp, argc, argv, &o);
 	if (!r)
 		return complain("out of memory");
 	raise_fd_limit();

@@ -202,7 +202,7 @@ int cmd_bench_reset(int argc, char **argv)
 	struct progress p;
 	int ret = EXIT_OK;
 
-	argp_parse(&argp, argc, argv, 0, NULL, &o);
+	command_parse(&argp, argc, argv, &o);
 	raise_fd_limit();
 	progress_start(&p, N_STEPS);
 	for (unsigned i = 0; i < N_STEPS && !ret; i++) {

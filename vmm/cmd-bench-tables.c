@@ -153,7 +153,7 @@ int cmd_bench_tables(int argc, char **argv)
 	struct progress p;
 	int ret;
 
-	argp_parse(&argp, argc, argv, 0, NULL, &o);
+	command_parse(&argp, argc, argv, &o);
 	progress_start(&p, BENCHES);
 	for (unsigned i = 0; i < BENCHES; i++) {
 		if (o.only && strcmp(names[i], o.only))

@@ -16,7 +16,9 @@ static const struct command benches[] = {
 
 int cmd_bench(int argc, char **argv)
 {
-	if (argc > 1 && strcmp(argv[1], "--help") && strcmp(argv[1], "-h"))
+	bool help = argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"));
+
+	if (argc > 1 && !help)
 		return command_run(benches, "ramet bench", argc, argv);
 	puts("Usage: ramet bench WHAT [OPTION...]\n"
 	     "Measures, and prints a table, JSON, CSV or a plot.\n");

@@ -33,7 +33,7 @@ int cmd_console(int argc, char **argv)
 	json_t *reply;
 	int wake;
 
-	argp_parse(&argp, argc, argv, 0, NULL, &name);
+	command_parse(&argp, argc, argv, &name);
 	if (client_open(&c, name))
 		return EXIT_TROUBLE;
 	reply = client_call(&c, json_pack("{s:s, s:s}", "op", "console", "vm", name));

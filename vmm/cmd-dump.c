@@ -109,7 +109,7 @@ int cmd_dump(int argc, char **argv)
 	char *buf;
 	int status;
 
-	argp_parse(&argp, argc, argv, 0, NULL, &a);
+	command_parse(&argp, argc, argv, &a);
 	if (isatty(STDOUT_FILENO))
 		return complain(
 			"will not write guest memory to a terminal; redirect it to a file or pipe");

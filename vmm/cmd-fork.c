@@ -140,7 +140,7 @@ int cmd_fork(int argc, char **argv)
 	struct fork_args a = { .count = 1 };
 	json_t *reply;
 
-	argp_parse(&argp, argc, argv, 0, NULL, &a);
+	command_parse(&argp, argc, argv, &a);
 	reply = client_ask(a.name,
 		json_pack("{s:s, s:s, s:I, s:b, s:b, s:b}", "op", "fork", "vm", a.name, "count",
 			(json_int_t)a.count, "run", a.run, "wait", !a.no_wait, "memory", a.memory));

@@ -154,7 +154,7 @@ int cmd_list(int argc, char **argv)
 	bool json = false;
 	int dir;
 
-	argp_parse(&argp, argc, argv, 0, NULL, &json);
+	command_parse(&argp, argc, argv, &json);
 	dir = rundir_open(&err);
 	if (dir < 0)
 		return complain("%s", err.msg);

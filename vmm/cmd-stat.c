@@ -84,7 +84,7 @@ int cmd_stat(int argc, char **argv)
 	struct stat_args a = { 0 };
 	json_t *reply;
 
-	argp_parse(&argp, argc, argv, 0, NULL, &a);
+	command_parse(&argp, argc, argv, &a);
 	reply = client_ask(a.name, json_pack("{s:s, s:s}", "op", "stat", "vm", a.name));
 	if (!reply)
 		return EXIT_TROUBLE;

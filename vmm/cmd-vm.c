@@ -52,7 +52,7 @@ static int simple(int argc, char **argv, const char *op, const char *doc)
 	const struct argp argp = { .parser = parse_names, .args_doc = "NAME...", .doc = doc };
 	struct vm_args a = { 0 };
 
-	argp_parse(&argp, argc, argv, 0, NULL, &a);
+	command_parse(&argp, argc, argv, &a);
 	return for_each(&a, op);
 }
 
@@ -125,7 +125,7 @@ int cmd_stop(int argc, char **argv)
 	};
 	struct vm_args a = { 0 };
 
-	argp_parse(&argp, argc, argv, 0, NULL, &a);
+	command_parse(&argp, argc, argv, &a);
 	return a.all ? stop_all(&a) : for_each(&a, "stop");
 }
 
@@ -190,7 +190,7 @@ int cmd_wait(int argc, char **argv)
 	struct wait_args a = { .event = "phase", .value = RAMET_PHASE_READY };
 	json_t *reply;
 
-	argp_parse(&argp, argc, argv, 0, NULL, &a);
+	command_parse(&argp, argc, argv, &a);
 	reply = client_ask(
 		a.name, json_pack("{s:s, s:s, s:s, s:I, s:I}", "op", "wait", "vm", a.name, "event",
 				a.event, "value", (json_int_t)a.value, "timeout_ms",

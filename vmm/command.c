@@ -21,21 +21,121 @@ const struct command *command_find(const struct command *table, const char *name
 	return NULL;
 }
 
+/* Words that people try for commands that have another name. */
+static const struct {
+	const char *word, *command;
+	bool alias; /* and it works */
+} synonyms[] = {
+	{ "ls", "list", true },
+	{ "ps", "list", true },
+	{ "status", "stat", false },
+	{ "inspect", "stat", false },
+	{ "kill", "stop", false },
+	{ "rm", "stop", false },
+	{ "clone", "fork", false },
+	{ "launch", "run", false },
+	{ "start", "run", false },
+	{ "attach", "console", false },
+	{ "logs", "console", false },
+};
+
+/* Letters to insert, delete or replace to make b of a. */
+static unsigned distance(const char *a, const char *b)
+{
+	unsigned row[32], la = (unsigned)strlen(a), lb = (unsigned)strlen(b);
+
+	if (la >= 32 || lb >= 32)
+		return 32;
+	for (unsigned j = 0; j <= lb; j++)
+		row[j] = j;
+	for (unsigned i = 1; i <= la; i++) {
+		unsigned diagonal = row[0];
+
+		row[0] = i;
+		for (unsigned j = 1; j <= lb; j++) {
+			unsigned d = diagonal + (a[i - 1] != b[j - 1]);
+
+			diagonal = row[j];
+			d = d < row[j] + 1 ? d : row[j] + 1;
+			row[j] = d < row[j - 1] + 1 ? d : row[j - 1] + 1;
+		}
+	}
+	return row[lb];
+}
+
+/* A command of the table that `word` may have meant, or NULL. */
+static const char *meant(const struct command *table, const char *word)
+{
+	unsigned best = strlen(word) < 4 ? 1 : 2;
+	const char *name = NULL;
+
+	for (unsigned i = 0; i < sizeof(synonyms) / sizeof(synonyms[0]); i++)
+		if (!strcmp(synonyms[i].word, word) && command_find(table, synonyms[i].command))
+			return synonyms[i].command;
+	for (; table->name; table++)
+		if (distance(word, table->name) <= best) {
+			name = table->name;
+			best = distance(word, name) - (distance(word, name) > 0);
+		}
+	return name;
+}
+
+static int no_command(const struct command *table, const char *prog, const char *word)
+{
+	const char *name = word[0] == '-' ? NULL : meant(table, word);
+
+	fprintf(stderr, "%s: there is no %s '%s'", prog, word[0] == '-' ? "option" : "command",
+		word);
+	if (name)
+		fprintf(stderr, "; did you mean '%s'?\n", name);
+	else
+		fprintf(stderr, "; see '%s --help'\n", prog);
+	return EXIT_USAGE;
+}
+
+static const struct command *find_or_alias(const struct command *table, const char *name)
+{
+	for (unsigned i = 0; i < sizeof(synonyms) / sizeof(synonyms[0]); i++)
+		if (synonyms[i].alias && !strcmp(synonyms[i].word, name))
+			name = synonyms[i].command;
+	return command_find(table, name);
+}
+
 int command_run(const struct command *table, const char *prog, int argc, char **argv)
 {
-	const struct command *cmd = command_find(table, argv[1]);
+	const struct command *cmd = find_or_alias(table, argv[1]);
 	char name[64];
 
-	if (!cmd) {
-		fprintf(stderr, "%s: there is no %s '%s'; see '%s --help'\n", prog,
-			argv[1][0] == '-' ? "option" : "command", argv[1], prog);
-		return EXIT_USAGE;
-	}
+	if (!cmd)
+		return no_command(table, prog, argv[1]);
 	/* argp starts its messages with argv[0]. */
 	snprintf(name, sizeof(name), "%s %s", prog, cmd->name);
 	argv[1] = name;
 	argp_err_exit_status = EXIT_USAGE;
 	return cmd->run(argc - 1, argv + 1);
+}
+
+/* -h, which argp does not know: it has -? and --help. */
+static error_t parse_help(int key, char *arg, struct argp_state *state)
+{
+	if (key != 'h')
+		return ARGP_ERR_UNKNOWN;
+	argp_state_help(state, stdout, ARGP_HELP_STD_HELP);
+	return 0;
+}
+
+void command_parse(const struct argp *argp, int argc, char **argv, void *input)
+{
+	static const struct argp_option options[] = {
+		{ NULL, 'h', NULL, OPTION_HIDDEN, NULL, 0 },
+		{ 0 },
+	};
+	static const struct argp help = { .options = options, .parser = parse_help };
+	static const struct argp_child children[] = { { .argp = &help }, { 0 } };
+	struct argp with_help = *argp;
+
+	with_help.children = children;
+	argp_parse(&with_help, argc, argv, 0, NULL, input);
 }
 
 void command_list(const struct command *table)
@@ -75,6 +175,9 @@ uint64_t opt_size(
 
 	if (err == -EINVAL)
 		argp_error(state, "%s: '%s' is not a size; write it like 64M or 2G", what, arg);
+	if ((err || v < min) && max == UINT64_MAX)
+		argp_error(state, "%s: %s is out of range; take at least %s", what, arg,
+			size_format(min, lo));
 	if (err || v < min || v > max)
 		argp_error(state, "%s: %s is out of range; take %s to %s", what, arg,
 			size_format(min, lo), size_format(max, hi));

@@ -43,6 +43,8 @@ int cmd_bench_tables(int argc, char **argv);
 const struct command *command_find(const struct command *table, const char *name);
 /* Runs table's command argv[1] with its argv[0] made "<prog> <command>". */
 int command_run(const struct command *table, const char *prog, int argc, char **argv);
+/* argp_parse() for a command, which then has -h as well. argp has no children of its own. */
+void command_parse(const struct argp *argp, int argc, char **argv, void *input);
 void command_list(const struct command *table);
 
 /* "ramet: ..." on stderr. Returns EXIT_TROUBLE. */

@@ -41,6 +41,22 @@ static int help(void)
 	return EXIT_OK;
 }
 
+/* "ramet help bench clone" is "ramet bench clone --help". */
+static int help_on(int argc, char **argv)
+{
+	char *as[] = { argv[0], argv[2], argc > 3 ? argv[3] : (char *)"--help", (char *)"--help",
+		NULL };
+	bool nested = argc == 4 && !strcmp(argv[2], "bench");
+
+	if (argc > 3 && !nested) {
+		fprintf(stderr, "ramet: help on one command at a time; see 'ramet --help'\n");
+		return EXIT_USAGE;
+	}
+	if (!nested)
+		as[3] = NULL;
+	return command_run(commands, "ramet", nested ? 4 : 3, as);
+}
+
 /*
  * At exit, whichever way it is reached: output that could not be written is a failure. A reader
  * that has gone ends the program by SIGPIPE, so that only the other reasons arrive here.
@@ -74,19 +90,19 @@ int main(int argc, char **argv)
 	signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of write(2) */
 	atexit(close_stdout);
 	setlocale(LC_CTYPE, "");
+	argp_program_version = "ramet " RAMET_VERSION;
 	if (argc < 2) {
 		fputs("ramet: which command? See 'ramet --help'\n", stderr);
 		return EXIT_USAGE;
 	}
 	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
-		puts("ramet " RAMET_VERSION);
+		puts(argp_program_version);
 		return EXIT_OK;
 	}
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") ||
 		(!strcmp(argv[1], "help") && argc == 2))
 		return help();
 	if (!strcmp(argv[1], "help"))
-		return command_run(commands, "ramet", 3,
-			(char *[]){ argv[0], argv[2], (char *)"--help", NULL });
+		return help_on(argc, argv);
 	return command_run(commands, "ramet", argc, argv);
 }

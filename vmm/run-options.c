@@ -215,5 +215,5 @@ static const struct argp argp = {
 void run_options_parse(struct run_options *o, int argc, char **argv)
 {
 	*o = (struct run_options){ 0 };
-	argp_parse(&argp, argc, argv, 0, NULL, o);
+	command_parse(&argp, argc, argv, o);
 }

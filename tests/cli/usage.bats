@@ -116,3 +116,19 @@ load common.bash
 	[ "$status" -eq 141 ] || [ "$status" -eq 0 ]
 	[ -z "$output" ]
 }
+
+@test "what was meant by a word that is no command; -h and --version everywhere" {
+	fails 2 "no command 'runn'; did you mean 'run'" ramet runn
+	fails 2 "no command 'kill'; did you mean 'stop'" ramet kill
+	fails 2 "no command 'xyzzy'; see" ramet xyzzy
+	fails 2 "no command 'nosuch'" ramet help bench nosuch
+	fails 2 "no command 'nosuch'" ramet bench nosuch --help
+	fails 2 "one command at a time" ramet help run fork
+	ramet help bench churn | grep -q 'ramet bench churn'
+	[ "$(ramet ls --json)" = "[]" ]
+	for c in run fork list stat console pause stop wait dump "bench clone"; do
+		ramet $c -h | grep -q "^Usage: ramet $c"
+		ramet $c --version | grep -qE '^ramet [0-9]'
+	done
+	fails 2 "limit: 0 is out of range; take at least 1M" ramet run --guest count --limit 0
+}
