@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ramet console: attach to a VM's serial console. */
+#include <errno.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -19,8 +20,11 @@ int cmd_console(int argc, char **argv)
 		"NAME",
 		"Attaches to the serial console of a VM: first the last 64 KiB it wrote, then "
 		"whatever "
-		"it writes until it stops. Keys go to the guest; Ctrl-] leaves the VM running and "
-		"returns. Several terminals may attach to one VM.\v"
+		"it writes until it stops. Keys go to the guest, Ctrl-C and Ctrl-Z too; Ctrl-] "
+		"leaves "
+		"the VM running and returns. Several terminals may attach to one VM.\v"
+		"It also returns when nobody reads its output any more, as if by SIGPIPE (exit "
+		"status 141); the VM runs on.\n\n"
 		"Examples:\n  ramet console web.1\n  ramet console web < /dev/null | grep -m1 "
 		"ready",
 		NULL,
@@ -31,7 +35,7 @@ int cmd_console(int argc, char **argv)
 	struct client c;
 	enum relay_end end;
 	json_t *reply;
-	int wake;
+	int wake, err, status;
 
 	command_parse(&argp, argc, argv, &name);
 	if (client_open(&c, name))
@@ -43,11 +47,15 @@ int cmd_console(int argc, char **argv)
 	}
 	json_decref(reply);
 	wake = ending_signals(); /* a terminal must not be left raw */
-	end = console_relay(&c, wake, false);
+	end = console_relay(&c, wake, RELAY_KEYS_ESCAPE);
+	err = errno;
 	if (isatty(STDIN_FILENO))
 		fprintf(stderr, "\r\n[%s %s]\r\n", name,
 			end == RELAY_STOPPED ? "has stopped" : "goes on running");
+	status = end == RELAY_WOKEN	  ? 128 + ending_signal(wake)
+		 : end == RELAY_NO_OUTPUT ? relay_no_output(err)
+					  : EXIT_OK;
 	close(wake);
 	client_close(&c);
-	return end == RELAY_SIGNAL ? EXIT_TROUBLE : EXIT_OK;
+	return status;
 }

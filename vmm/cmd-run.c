@@ -96,8 +96,8 @@ static int run_foreground(struct host *host, int signals, bool stay_paused)
 	int sig = 0;
 
 	if (!attach(host, &console) && (stay_paused || !ramet_resume(vm, NULL)))
-		end = console_relay(&console, signals, true);
-	if (end == RELAY_STOPPED || end == RELAY_SIGNAL)
+		end = console_relay(&console, signals, RELAY_KEYS_SIGNAL);
+	if (end == RELAY_STOPPED || end == RELAY_WOKEN)
 		sig = serve(host, signals);
 	ramet_vm_stat_quick(vm, &st);
 	ramet_vm_put(vm);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <unistd.h>
 
 #include "vmm/size.h"
 
@@ -224,4 +226,14 @@ int ending_signals(void)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	return signalfd(-1, &set, SFD_CLOEXEC);
+}
+
+int ending_signal(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	struct signalfd_siginfo si;
+
+	if (poll(&p, 1, 0) > 0 && read(fd, &si, sizeof(si)) == sizeof(si))
+		return (int)si.ssi_signo;
+	return 0;
 }

@@ -64,5 +64,7 @@ error_t arg_vm(int key, char *arg, struct argp_state *state, const char **name);
 /* A signalfd of SIGINT, SIGTERM and SIGHUP, blocked from now on, for the process to end in an
  * orderly way; SIGPIPE is ignored. -1: errno. */
 int ending_signals(void);
+/* The number of a signal that has come since, or 0. Does not wait. */
+int ending_signal(int fd);
 
 #endif
