@@ -50,6 +50,7 @@ static json_t *op_stop_all(struct session *s, json_t *req)
 	if (!request_take(req, none, &reply))
 		return reply;
 	/* The process leaves as if by SIGTERM; the client sees the connection end after this. */
+	eventfd_write(s->host->ending, 1);
 	eventfd_write(s->host->done, 1);
 	return ok_json();
 }

@@ -27,13 +27,17 @@ int host_init(struct host *host, const char *name, struct ramet_err *err)
 	if (host->rundir < 0)
 		return host->rundir;
 	host->done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	host->ending = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	host->listener =
-		host->done < 0 ? err_set(err, -errno, "cannot make an eventfd: %s", strerror(errno))
-			       : rundir_claim(host->rundir, name, err);
+		host->done < 0 || host->ending < 0
+			? err_set(err, -errno, "cannot make an eventfd: %s", strerror(errno))
+			: rundir_claim(host->rundir, name, err);
 	if (host->listener < 0) {
 		ret = host->listener;
 		if (host->done >= 0)
 			close(host->done);
+		if (host->ending >= 0)
+			close(host->ending);
 		close(host->rundir);
 		return ret;
 	}
@@ -207,6 +211,7 @@ void host_close(struct host *host)
 		ramet_family_destroy(host->family);
 	host_clients_free(host);
 	close(host->done);
+	close(host->ending);
 	close(host->rundir);
 	console_logs_free(&host->consoles);
 	pthread_mutex_destroy(&host->lock);

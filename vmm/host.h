@@ -37,7 +37,8 @@ struct host {
 	int spare[HOST_SPARE_FDS];
 
 	int rundir, listener;
-	int done;	     /* eventfd: no VM lives any more */
+	int done;	     /* eventfd: no VM lives any more, or it was told to end */
+	int ending;	     /* eventfd: it was told to end; what is not said yet may be lost */
 	atomic_bool leaving; /* accept nobody any more */
 	atomic_bool closing; /* sessions are to end */
 	pthread_t keeper;
