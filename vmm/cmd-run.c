@@ -4,59 +4,67 @@
  * stopped or somebody ends it, give everything back.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "vmm/cmd-run.h"
 #include "vmm/command.h"
 #include "vmm/console-relay.h"
-#include "vmm/host.h"
-#include "vmm/run-options.h"
+#include "vmm/launch-watch.h"
 #include "vmm/sandbox.h"
 
-/* Everything up to the point where the VM runs and can be reached. */
-static int start(struct host *host, struct run_options *o)
+int run_start(struct host *host, struct run_options *o, int caller, int *signals)
 {
+	struct launch_watch watch;
 	struct ramet_family *family;
 	struct ramet_err err = { "" };
 	struct ramet_vm *vm;
 
-	if (host_init(host, o->cfg.name, &err))
-		return complain("%s", err.msg);
-	/* The name is ours and its socket open. */
-	if (!o->no_sandbox && sandbox_enter(&err)) {
-		host_close(host);
-		return complain("%s", err.msg);
-	}
 	o->cfg.console = host_console;
 	o->cfg.console_arg = host;
-	if (ramet_launch(&o->cfg, &family, &vm, &err) || host_start(host, family, vm, &err)) {
+	/* Nobody hears a VM before run_live(). */
+	o->cfg.paused = true;
+	if (host_init(host, o->cfg.name, &err))
+		return complain("%s", err.msg);
+	/* The name is ours and its socket open. No signal kills the process from here on. */
+	*signals = ending_signals();
+	if (*signals < 0) {
+		host_close(host);
+		return complain("cannot make a signalfd: %s", strerror(errno));
+	}
+	if ((!o->no_sandbox && sandbox_enter(&err)) ||
+		launch_watch_start(&watch, host, *signals, caller, &err)) {
 		host_close(host);
 		return complain("%s", err.msg);
 	}
+	if (ramet_launch(&o->cfg, &family, &vm, &err) || host_start(host, family, vm, &err)) {
+		launch_watch_stop(&watch);
+		host_close(host);
+		return complain("%s", err.msg);
+	}
+	launch_watch_stop(&watch);
+	if (!o->no_sandbox)
+		sandbox_no_core();
 	return EXIT_OK;
 }
 
-/* Until no VM lives. The number of a signal that came first, or 0. */
-static int serve(struct host *host, int signals)
+int run_serve(struct host *host, int signals)
 {
 	struct pollfd fds[] = {
 		{ .fd = signals, .events = POLLIN },
 		{ .fd = host->done, .events = POLLIN },
 	};
-	struct signalfd_siginfo si;
 
 	while (poll(fds, 2, -1) < 0)
 		;
-	if (fds[0].revents && read(signals, &si, sizeof(si)) == sizeof(si))
-		return (int)si.ssi_signo;
-	return 0;
+	return ending_signal(signals);
 }
 
 /* The foreground's console is a client like any other, connected from within. */
@@ -76,11 +84,59 @@ static int attach(struct host *host, struct client *c)
 	return reply ? EXIT_OK : EXIT_TROUBLE;
 }
 
-/* Prints why, where the user would not know; returns the exit status. */
-static int verdict(const struct ramet_stat *st, int sig)
+/* A descriptor that is readable when one of two is; it is closed with the process. -1: errno. */
+static int either(int a, int b)
+{
+	int fd = epoll_create1(EPOLL_CLOEXEC), err;
+	struct epoll_event ev = { .events = EPOLLIN };
+
+	if (fd < 0 ||
+		(!epoll_ctl(fd, EPOLL_CTL_ADD, a, &ev) && !epoll_ctl(fd, EPOLL_CTL_ADD, b, &ev)))
+		return fd;
+	err = errno;
+	close(fd);
+	errno = err;
+	return -1;
+}
+
+/* The VM of this terminal has stopped: until its clones have, too, or a signal. */
+static int outlive(struct host *host, int signals)
+{
+	struct ramet_family_stat fs;
+
+	ramet_family_stat_quick(host->family, &fs);
+	if (fs.vms)
+		fprintf(stderr,
+			"ramet: '%s' has stopped; %llu of its clones go on, until they stop or "
+			"Ctrl-C stops them\n",
+			host->name, (unsigned long long)fs.vms);
+	return run_serve(host, signals);
+}
+
+/*
+ * From the end of the relay to that of the family. Returns the signal that ended the VM, its clones
+ * or both, or 0. Ctrl-C stops what the terminal is about, the VM; clones may be other people's.
+ * SIGTERM and SIGHUP mean the process.
+ */
+static int wind_up(struct host *host, int signals, enum relay_end end)
+{
+	int sig = end == RELAY_WOKEN ? ending_signal(signals) : 0, later;
+
+	if (end == RELAY_WOKEN && sig != SIGINT)
+		return sig;
+	if (end != RELAY_STOPPED)
+		ramet_stop(host->booted, NULL);
+	later = outlive(host, signals);
+	return later ? later : sig;
+}
+
+/* The exit status; prints why, where the user would not know. */
+static int verdict(const struct ramet_stat *st, enum relay_end end, int relay_errno, int sig)
 {
 	if (st->state == RAMET_FAILED)
 		return complain("VM '%s' failed: %s", st->name, st->failure);
+	if (end == RELAY_NO_OUTPUT)
+		return relay_no_output(relay_errno);
 	if (sig)
 		return 128 + sig;
 	return st->exit_status < 0 ? EXIT_OK : st->exit_status;
@@ -90,70 +146,31 @@ static int verdict(const struct ramet_stat *st, int sig)
 static int run_foreground(struct host *host, int signals, bool stay_paused)
 {
 	struct client console = { .wire = { .fd = -1 } };
-	struct ramet_stat st;
-	enum relay_end end = RELAY_ESCAPED;
+	int wake = either(signals, host->ending), relay_errno, sig, status = EXIT_TROUBLE;
 	struct ramet_vm *vm = ramet_vm_get(host->booted);
-	int sig = 0;
+	struct ramet_err err = { "" };
+	struct ramet_stat st;
+	enum relay_end end;
 
-	if (!attach(host, &console) && (stay_paused || !ramet_resume(vm, NULL)))
-		end = console_relay(&console, signals, RELAY_KEYS_SIGNAL);
-	if (end == RELAY_STOPPED || end == RELAY_WOKEN)
-		sig = serve(host, signals);
-	ramet_vm_stat_quick(vm, &st);
+	if (wake < 0) {
+		complain("cannot make an epoll descriptor: %s", strerror(errno));
+	} else if (!attach(host, &console)) {
+		if (!stay_paused && ramet_resume(vm, &err)) {
+			complain("%s", err.msg);
+		} else {
+			end = console_relay(&console, wake, RELAY_KEYS_SIGNAL);
+			relay_errno = errno;
+			/* Its session may be waiting for us to take output. */
+			shutdown(console.wire.fd, SHUT_RDWR);
+			sig = wind_up(host, signals, end);
+			ramet_vm_stat_quick(vm, &st);
+			status = verdict(&st, end, relay_errno, sig);
+		}
+	}
 	ramet_vm_put(vm);
 	if (console.wire.fd >= 0)
 		client_close(&console);
-	return verdict(&st, sig);
-}
-
-/* stdin, stdout and stderr of a daemon. */
-static void leave_terminal(void)
-{
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	for (int fd = 0; null >= 0 && fd < 3; fd++)
-		dup2(null, fd);
-	if (null > 2)
-		close(null);
-}
-
-/*
- * KVM ties a VM to the process that made it, so the process that stays must do the launch. The
- * one the user started waits for it to say that it worked.
- */
-static int run_detached(struct host *host, struct run_options *o)
-{
-	int ready[2], status;
-	pid_t pid;
-	char ok = 0;
-
-	if (pipe2(ready, O_CLOEXEC))
-		return complain("cannot make a pipe: %s", strerror(errno));
-	pid = fork();
-	if (pid < 0)
-		return complain("cannot start a process: %s", strerror(errno));
-	if (pid > 0) {
-		close(ready[1]);
-		if (read(ready[0], &ok, 1) == 1) {
-			puts(o->cfg.name);
-			return EXIT_OK;
-		}
-		if (waitpid(pid, &status, 0) == pid && WIFEXITED(status))
-			return WEXITSTATUS(status); /* it has said why */
-		return complain("the process of family '%s' died while launching it", o->cfg.name);
-	}
-	setsid();
-	status = ending_signals();
-	if (start(host, o))
-		_exit(EXIT_TROUBLE);
-	leave_terminal();
-	if (write(ready[1], "", 1) != 1)
-		_exit(EXIT_TROUBLE);
-	close(ready[1]);
-	close(ready[0]);
-	serve(host, status);
-	host_close(host);
-	_exit(EXIT_OK);
+	return status;
 }
 
 int cmd_run(int argc, char **argv)
@@ -165,12 +182,10 @@ int cmd_run(int argc, char **argv)
 
 	run_options_parse(&o, argc, argv);
 	raise_fd_limit();
-	if (o.detach)
-		return run_detached(&host, &o);
-	signals = ending_signals();
 	stay_paused = o.cfg.paused;
-	o.cfg.paused = true;
-	status = start(&host, &o);
+	if (o.detach)
+		return run_detached(&host, &o, stay_paused);
+	status = run_start(&host, &o, -1, &signals);
 	if (status)
 		return status;
 	status = run_foreground(&host, signals, stay_paused);

@@ -5,6 +5,8 @@
 #include <sched.h>
 #include <seccomp.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "vmm/machine.h"
@@ -54,7 +56,10 @@ static int add_rules(scmp_filter_ctx filter)
 	return r;
 }
 
-#ifdef __SANITIZE_ADDRESS__
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
 /* A process that traces this one looks for leaks at the end. */
 static const bool wanted = false;
 #else
@@ -81,4 +86,15 @@ int sandbox_enter(struct ramet_err *err)
 			   "cannot give up privileges with seccomp: %s; --no-sandbox does without",
 			   strerror(-r))
 		 : 0;
+}
+
+void sandbox_no_core(void)
+{
+	const struct rlimit none = { 0, 0 };
+
+	if (!wanted)
+		return;
+	setrlimit(RLIMIT_CORE, &none);
+	/* The limit is not looked at where cores go to a program. */
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }

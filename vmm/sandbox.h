@@ -13,5 +13,12 @@
  * -errno with a line about it; then nothing has been given up.
  * Does nothing under AddressSanitizer. */
 int sandbox_enter(struct ramet_err *err);
+/*
+ * What guests have in memory stays out of core files, and out of reach of the user's other
+ * programs: from now on only root may look into this process. An ordinary user's process cannot
+ * open all of its own /proc/self any more, so call it after the launch. Does nothing under
+ * AddressSanitizer.
+ */
+void sandbox_no_core(void);
 
 #endif
