@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "vmm/disk.h"
@@ -307,32 +308,98 @@ bool disk_readonly(const struct disk *disk)
 	return disk->base->readonly;
 }
 
-/* A file without a name. */
-static int overlay_open(void)
+/* A file without a name in dir: made so, or made with one that is taken away at once, where the
+ * file system cannot do better. */
+static int nameless(const char *dir)
+{
+	int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	char path[PATH_MAX];
+
+	if (fd >= 0)
+		return fd;
+	if (snprintf(path, sizeof(path), "%s/ramet-overlay.XXXXXX", dir) >= (int)sizeof(path))
+		return -ENAMETOOLONG;
+	fd = mkostemp(path, O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (!unlink(path))
+		return fd;
+	close(fd);
+	return -EPERM;
+}
+
+/* Never in memory unless the user's TMPDIR is: what a guest writes may be as large as its disk. */
+static int overlay_open(struct disk_base *b, const char *path, struct ramet_err *err)
 {
 	const char *dir = getenv("TMPDIR");
-	int fd = open(dir ? dir : "/var/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 
-	return fd < 0 ? memfd_create("ramet-overlay", MFD_CLOEXEC) : fd;
+	if (!dir || !*dir)
+		dir = "/var/tmp";
+	b->overlay = nameless(dir);
+	if (b->overlay >= 0)
+		return 0;
+	return err_set(err, b->overlay,
+		"disk '%s': no file can be made in '%s' for what VMs write to it: %s; set TMPDIR "
+		"to a folder that has room for that",
+		path, dir, strerror(-b->overlay));
+}
+
+/* What an image starts with that is no raw one. */
+static const char *image_format(int fd, uint64_t size)
+{
+	static const struct {
+		uint64_t at;
+		const char *name, *magic;
+		unsigned len;
+	} formats[] = {
+		{ 0, "qcow2", "QFI\xfb", 4 },
+		{ 0, "QED", "QED", 4 },
+		{ 0, "VMDK", "KDMV", 4 },
+		{ 0, "VMDK", "COWD", 4 },
+		{ 0, "VMDK", "# Disk DescriptorFile", 21 },
+		{ 0, "VHDX", "vhdxfile", 8 },
+		{ 0, "VHD", "conectix", 8 },
+		{ 0x40, "VDI", "\x7f\x10\xda\xbe", 4 },
+		{ 0, "Parallels", "WithoutFreeSpace", 16 },
+		{ 0, "Parallels", "WithouFreSpacExt", 16 },
+	};
+	char buf[32];
+
+	for (unsigned i = 0; i < sizeof(formats) / sizeof(formats[0]); i++)
+		if (!io_pread(fd, formats[i].at, buf, formats[i].len) &&
+			!memcmp(buf, formats[i].magic, formats[i].len))
+			return formats[i].name;
+	/* One of fixed size has its mark at the end only. */
+	if (size >= DISK_SECTOR && !io_pread(fd, size - DISK_SECTOR, buf, 8) &&
+		!memcmp(buf, "conectix", 8))
+		return "VHD";
+	return NULL;
 }
 
 static int base_open(struct disk_base *b, const char *path, struct ramet_err *err)
 {
-	const char *why;
-	uint64_t size;
+	const char *why, *format;
 
-	b->fd = io_open_regular(path, &size, &why);
+	b->fd = io_open_regular(path, &b->size, &why);
 	if (b->fd < 0)
 		return err_set(err, b->fd, "disk '%s': %s", path, why);
-	b->size = size / DISK_SECTOR * DISK_SECTOR;
-	if (!b->size || b->size > DISK_MAX)
+	format = image_format(b->fd, b->size);
+	if (format)
+		return err_set(err, -EINVAL,
+			"disk '%s': a %s image, and disks are raw; make one: qemu-img convert -O "
+			"raw IMAGE RAW",
+			path, format);
+	if (b->size < DISK_SECTOR || b->size > DISK_MAX)
 		return err_set(err, -EINVAL, "disk '%s': %llu bytes; a disk has 512 to %llu", path,
-			(unsigned long long)size, (unsigned long long)DISK_MAX);
-	b->overlay = b->readonly ? -1 : overlay_open();
-	if (!b->readonly && b->overlay < 0)
-		return err_set(err, -errno, "disk '%s': no file for what is written: %s", path,
-			strerror(errno));
-	return 0;
+			(unsigned long long)b->size, (unsigned long long)DISK_MAX);
+	if (b->size % DISK_SECTOR)
+		return err_set(err, -EINVAL,
+			"disk '%s': %llu bytes: %llu sectors of 512 and %llu bytes; is it whole? "
+			"'truncate -s %%512 FILE' fills it up",
+			path, (unsigned long long)b->size,
+			(unsigned long long)b->size / DISK_SECTOR,
+			(unsigned long long)b->size % DISK_SECTOR);
+	return b->readonly ? 0 : overlay_open(b, path, err);
 }
 
 static void base_free(struct disk_base *b)

@@ -28,7 +28,8 @@ struct disk;
 #define DISK_SECTOR  512u
 #define DISK_MAX     ((uint64_t)DISK_CLUSTER << 27) /* 512 GiB: three levels of 512 */
 
-/* Opens a base. Its size, rounded down to sectors, is the disk's. 0 or -errno. */
+/* Opens a base, a raw image: whole sectors, and not what starts like an image of another format. 0
+ * or -errno. */
 int disk_open(const char *path, bool readonly, struct disk **out, struct ramet_err *err);
 /* Another disk with the same content. 0 or -ENOMEM. */
 int disk_clone(const struct disk *disk, struct disk **out);

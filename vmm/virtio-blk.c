@@ -16,6 +16,7 @@
 struct virtio_blk {
 	struct virtio v;
 	struct disk *disk;
+	bool told; /* this VM's console has been told about an error of the host's */
 };
 
 static struct virtio_blk *blk_of(struct virtio *v)
@@ -43,6 +44,23 @@ static int transfer(struct virtio_blk *blk, const struct virtq_chain *chain, boo
 	return 0;
 }
 
+/* The guest sees an I/O error, as of any disk; that it is the host that is full, or has cut a file,
+ * is for its owner, who looks at its console. */
+static void tell(struct virtio_blk *blk, bool read, int error)
+{
+	char line[256];
+	int n;
+
+	if (blk->told || error == -EFAULT || error == -EROFS)
+		return; /* the guest's own faults */
+	blk->told = true;
+	n = snprintf(line, sizeof(line),
+		"\r\nramet: the host cannot %s this VM's disk: %s%s; its guest gets I/O errors\r\n",
+		read ? "read from" : "write to", strerror(-error),
+		error == -ENOSPC ? " (where TMPDIR was, or in /var/tmp)" : "");
+	vm_console(blk->v.fn.vm, line, (size_t)n);
+}
+
 /* Data in or out: `len` bytes at the sector the header names. Returns a status. */
 static uint8_t data_request(struct virtio_blk *blk, const struct virtq_chain *chain, bool read,
 	uint64_t sector, uint64_t len)
@@ -55,6 +73,8 @@ static uint8_t data_request(struct virtio_blk *blk, const struct virtq_chain *ch
 		return VIRTIO_BLK_S_IOERR;
 	ret = transfer(blk, chain, read, read ? 0 : sizeof(struct virtio_blk_outhdr),
 		sector * DISK_SECTOR, len);
+	if (ret)
+		tell(blk, read, ret);
 	return ret ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
 }
 

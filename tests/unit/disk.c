@@ -27,14 +27,14 @@ static uint8_t base_byte(size_t i)
 
 static int make_base(void **state)
 {
-	uint8_t *bytes = malloc(SIZE + 100);
+	uint8_t *bytes = malloc(SIZE);
 	int fd;
 
 	strcpy(path, "/tmp/ramet-unit-disk.XXXXXX");
 	fd = mkstemp(path);
-	for (size_t i = 0; i < SIZE + 100; i++) /* what is less than a sector is no part of it */
+	for (size_t i = 0; i < SIZE; i++)
 		bytes[i] = base_byte(i);
-	if (fd < 0 || write(fd, bytes, SIZE + 100) != SIZE + 100)
+	if (fd < 0 || write(fd, bytes, SIZE) != SIZE)
 		return -1;
 	free(bytes);
 	return close(fd);
@@ -47,11 +47,11 @@ static int remove_base(void **state)
 
 static void assert_base_unchanged(void)
 {
-	uint8_t *bytes = malloc(SIZE + 100);
+	uint8_t *bytes = malloc(SIZE + 1);
 	int fd = open(path, O_RDONLY);
 
-	assert_int_equal(read(fd, bytes, SIZE + 100), SIZE + 100);
-	for (size_t i = 0; i < SIZE + 100; i++)
+	assert_int_equal(read(fd, bytes, SIZE + 1), SIZE);
+	for (size_t i = 0; i < SIZE; i++)
 		assert_int_equal(bytes[i], base_byte(i));
 	close(fd);
 	free(bytes);
@@ -245,7 +245,95 @@ static void test_refused(void **state)
 	refused(path, "60 bytes");
 	assert_int_equal(ftruncate(fd, (off_t)DISK_MAX + 512), 0);
 	refused(path, "a disk has 512 to");
+	assert_int_equal(ftruncate(fd, 8 * 512 + 100), 0);
+	refused(path, "4196 bytes: 8 sectors of 512 and 100 bytes");
 	close(fd);
+}
+
+/* Images of other formats would be wrong disks. */
+static void test_formats(void **state)
+{
+	static const struct {
+		off_t at;
+		const char *magic, *why;
+	} tries[] = {
+		{ 0, "QFI\xfb", "a qcow2 image" },
+		{ 0, "KDMV", "a VMDK image" },
+		{ 0, "# Disk DescriptorFile\n", "a VMDK image" },
+		{ 0, "vhdxfile", "a VHDX image" },
+		{ 0, "conectix", "a VHD image" },
+		{ SIZE - 512, "conectix", "a VHD image" },
+		{ 0x40, "\x7f\x10\xda\xbe", "a VDI image" },
+	};
+	struct disk *disk;
+
+	for (size_t i = 0; i < sizeof(tries) / sizeof(tries[0]); i++) {
+		int fd = open(path, O_WRONLY);
+		size_t len = strlen(tries[i].magic);
+
+		assert_int_equal(pwrite(fd, tries[i].magic, len, tries[i].at), len);
+		refused(path, tries[i].why);
+		refused(path, "qemu-img convert -O raw");
+		/* Anywhere else it is nothing. */
+		assert_int_equal(pwrite(fd, "?", 1, tries[i].at), 1);
+		assert_int_equal(pwrite(fd, tries[i].magic, len, 4096), len);
+		assert_int_equal(disk_open(path, true, &disk, NULL), 0);
+		disk_free(disk);
+		close(fd);
+	}
+}
+
+static bool no_tmpfile;
+int __real_open64(const char *name, int flags, ...);
+int __wrap_open64(const char *name, int flags, ...);
+
+/* A file system that cannot make files without a name. */
+int __wrap_open64(const char *name, int flags, ...)
+{
+	va_list ap;
+	int mode;
+
+	va_start(ap, flags);
+	mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(ap, int) : 0;
+	va_end(ap);
+	if (no_tmpfile && (flags & O_TMPFILE) == O_TMPFILE) {
+		errno = EOPNOTSUPP;
+		return -1;
+	}
+	return __real_open64(name, flags, mode);
+}
+
+static void test_overlay_place(void **state)
+{
+	char dir[] = "/tmp/ramet-unit-disk.XXXXXX";
+	struct disk *disk;
+	uint8_t byte = 1;
+
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(setenv("TMPDIR", dir, 1), 0);
+	for (int i = 0; i < 2; i++) {
+		no_tmpfile = i == 1;
+		assert_int_equal(disk_open(path, false, &disk, NULL), 0);
+		assert_int_equal(disk_write(disk, 5, "x", 1), 0);
+		assert_int_equal(disk_read(disk, 5, &byte, 1), 0);
+		assert_int_equal(byte, 'x');
+		assert_int_equal(rmdir(dir), 0); /* nothing is in it */
+		disk_free(disk);
+		assert_int_equal(mkdir(dir, 0700), 0);
+	}
+	no_tmpfile = false;
+	assert_int_equal(rmdir(dir), 0);
+	refused(path, "set TMPDIR");
+	refused(path, dir);
+	assert_int_equal(setenv("TMPDIR", "/proc", 1), 0);
+	refused(path, "set TMPDIR");
+	/* Nothing is written to a disk that refuses writes. */
+	assert_int_equal(disk_open(path, true, &disk, NULL), 0);
+	disk_free(disk);
+	assert_int_equal(setenv("TMPDIR", "", 1), 0);
+	assert_int_equal(disk_open(path, false, &disk, NULL), 0);
+	disk_free(disk);
+	unsetenv("TMPDIR");
 }
 
 int main(void)
@@ -256,6 +344,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_readonly, make_base, remove_base),
 		cmocka_unit_test_setup_teardown(test_cut_base, make_base, remove_base),
 		cmocka_unit_test_setup_teardown(test_refused, make_base, remove_base),
+		cmocka_unit_test_setup_teardown(test_formats, make_base, remove_base),
+		cmocka_unit_test_setup_teardown(test_overlay_place, make_base, remove_base),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
