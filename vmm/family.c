@@ -46,6 +46,10 @@ static int check_config(const struct ramet_config *c, struct ramet_err *err)
 			err, -EINVAL, "bad number of vCPUs %u: 1 to %u", c->cpus, RAMET_CPUS_MAX);
 	if (!c->guest == !c->kernel)
 		return err_set(err, -EINVAL, "either a built-in guest or a kernel is needed");
+	if (c->guest && (c->initrd || c->n_disks))
+		return err_set(err, -EINVAL,
+			"an initrd and disks go with a kernel: built-in guests have no driver for "
+			"them");
 	if (c->n_disks > RAMET_DISKS_MAX)
 		return err_set(err, -EINVAL, "too many disks: %u, at most %u", c->n_disks,
 			RAMET_DISKS_MAX);

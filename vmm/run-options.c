@@ -98,8 +98,8 @@ static void check_together(struct argp_state *state, struct ramet_config *cfg, c
 {
 	if (!cfg->guest == !cfg->kernel)
 		argp_error(state, "give either --guest or --kernel");
-	if (cfg->guest && (cfg->initrd || cmdline))
-		argp_error(state, "--initrd and --cmdline go with --kernel");
+	if (cfg->guest && (cfg->initrd || cmdline || cfg->n_disks))
+		argp_error(state, "--initrd, --cmdline and --disk go with --kernel");
 	if (cfg->kernel && cfg->args)
 		argp_error(state, "--args goes with --guest; a kernel takes --cmdline");
 	if (cfg->memory % (2u << 20))

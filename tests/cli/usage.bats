@@ -54,6 +54,7 @@ load common.bash
 	fails 2 "either --guest or --kernel" ramet run
 	fails 2 "either --guest or --kernel" ramet run --guest count --kernel /dev/null
 	fails 2 "go with --kernel" ramet run --guest count --initrd /dev/null
+	fails 2 "go with --kernel" ramet run --guest count --disk /dev/null
 	fails 1 "cannot be a VM's name" ramet stat ../../etc/passwd
 }
 

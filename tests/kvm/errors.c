@@ -37,6 +37,8 @@ static void test_bad_config(void **state)
 		{ { .guest = "count", .memory = MEMORY, .name = long_name }, -EINVAL },
 		{ { .guest = "count", .memory = MEMORY, .args = long_args }, -ENOSPC },
 		{ { .guest = "count", .kernel = "/dev/null", .memory = MEMORY }, -EINVAL },
+		{ { .guest = "count", .initrd = "/dev/null", .memory = MEMORY }, -EINVAL },
+		{ { .guest = "count", .disks = { { "/dev/null", true } }, .n_disks = 1 }, -EINVAL },
 	};
 
 	memset(long_args, 'x', sizeof(long_args) - 1);
