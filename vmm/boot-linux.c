@@ -132,11 +132,13 @@ static int load_cmdline(const struct ramet_config *cfg, const struct boot_memory
 	const struct linux_image *image, struct ramet_err *err)
 {
 	const char *cmdline = cfg->args ? cfg->args : "console=ttyS0";
-	size_t len = strlen(cmdline);
+	size_t len = strlen(cmdline), max = image->cmdline_max;
 
-	if (len > image->cmdline_max || len >= LINUX_CMDLINE_MAX)
-		return err_set(err, -E2BIG, "kernel '%s': command line of %zu bytes, it takes %u",
-			cfg->kernel, len, image->cmdline_max);
+	if (max > LINUX_CMDLINE_MAX - 1)
+		max = LINUX_CMDLINE_MAX - 1;
+	if (len > max)
+		return err_set(err, -E2BIG, "kernel '%s': command line of %zu bytes, it takes %zu",
+			cfg->kernel, len, max);
 	memcpy(boot_mem(mem, LINUX_GPA_CMDLINE, LINUX_CMDLINE_MAX), cmdline, len + 1);
 	return 0;
 }

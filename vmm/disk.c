@@ -52,6 +52,8 @@ static unsigned slot_of(uint64_t cluster, unsigned level)
 
 static int block_get(struct disk_base *b, block_t *out)
 {
+	if (!b->n_free && b->end > UINT32_MAX / 2)
+		return -ENOSPC; /* 8 TiB of them */
 	if (!b->n_free && b->end >= b->room) {
 		uint32_t room = b->room ? 2 * b->room : 1024;
 		uint32_t *refs = realloc(b->refs, room * sizeof(*refs));
