@@ -12,7 +12,7 @@ struct console_log {
 	uint64_t written; /* bytes ever; the ring holds the last of them */
 	size_t size;	  /* of ring: a power of two, grown on demand */
 	char *ring;
-	bool closed;
+	bool closed, kept;
 	struct console_reader *readers;
 };
 
@@ -49,15 +49,23 @@ void console_logs_free(struct console_logs *logs)
 	pthread_mutex_destroy(&logs->lock);
 }
 
-/* Found or made; NULL: out of memory. */
 static struct console_log *log_find(struct console_logs *logs, uint64_t id)
 {
-	struct console_log **head = &logs->bucket[id % CONSOLE_BUCKETS];
-	struct console_log *log;
+	struct console_log *log = logs->bucket[id % CONSOLE_BUCKETS];
 
-	for (log = *head; log; log = log->next)
-		if (log->id == id)
-			return log;
+	while (log && log->id != id)
+		log = log->next;
+	return log;
+}
+
+/* Found or made; NULL: out of memory. */
+static struct console_log *log_get(struct console_logs *logs, uint64_t id)
+{
+	struct console_log **head = &logs->bucket[id % CONSOLE_BUCKETS];
+	struct console_log *log = log_find(logs, id);
+
+	if (log)
+		return log;
 	log = calloc(1, sizeof(*log));
 	if (log) {
 		log->id = id;
@@ -97,7 +105,7 @@ void console_log_write(struct console_logs *logs, uint64_t id, const char *buf, 
 	struct console_log *log;
 
 	pthread_mutex_lock(&logs->lock);
-	log = log_find(logs, id);
+	log = log_get(logs, id);
 	if (log) {
 		if (log->written <= log->size)
 			ring_grow(log, len);
@@ -108,17 +116,36 @@ void console_log_write(struct console_logs *logs, uint64_t id, const char *buf, 
 	pthread_mutex_unlock(&logs->lock);
 }
 
-void console_log_close(struct console_logs *logs, uint64_t id)
+static void free_if_done(struct console_logs *logs, struct console_log *log)
+{
+	if (log->closed && !log->kept && !log->readers)
+		log_free(logs, log);
+}
+
+void console_log_close(struct console_logs *logs, uint64_t id, bool keep)
 {
 	struct console_log *log;
 
 	pthread_mutex_lock(&logs->lock);
 	log = log_find(logs, id);
-	if (log && !log->readers) {
-		log_free(logs, log);
-	} else if (log) {
+	if (log) {
 		log->closed = true;
+		log->kept |= keep;
 		wake_readers(log);
+		free_if_done(logs, log);
+	}
+	pthread_mutex_unlock(&logs->lock);
+}
+
+void console_log_forget(struct console_logs *logs, uint64_t id)
+{
+	struct console_log *log;
+
+	pthread_mutex_lock(&logs->lock);
+	log = log_find(logs, id);
+	if (log) {
+		log->kept = false;
+		free_if_done(logs, log);
 	}
 	pthread_mutex_unlock(&logs->lock);
 }
@@ -134,7 +161,7 @@ struct console_reader *console_reader_open(struct console_logs *logs, uint64_t i
 	r->event = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
 	pthread_mutex_lock(&logs->lock);
 	if (r->event >= 0)
-		log = log_find(logs, id);
+		log = log_get(logs, id);
 	if (log) {
 		r->log = log;
 		r->pos = log->written > log->size ? log->written - log->size : 0;
@@ -161,8 +188,7 @@ void console_reader_close(struct console_reader *r)
 	for (p = &r->log->readers; *p != r; p = &(*p)->next)
 		;
 	*p = r->next;
-	if (r->log->closed && !r->log->readers)
-		log_free(r->logs, r->log);
+	free_if_done(r->logs, r->log);
 	pthread_mutex_unlock(&r->logs->lock);
 	close(r->event);
 	free(r);

@@ -4,7 +4,7 @@
  *
  * Writers are vCPU threads and never wait: a reader that is more than 64 KiB behind loses the
  * oldest bytes and is told how many. A log is found by its VM's id, made at first use, and lives
- * until it has been closed and its last reader has put it.
+ * until it has been closed, is not kept, and its last reader has put it.
  */
 #ifndef RAMET_VMM_CONSOLE_LOG_H
 #define RAMET_VMM_CONSOLE_LOG_H
@@ -28,8 +28,11 @@ void console_logs_init(struct console_logs *logs);
 void console_logs_free(struct console_logs *logs); /* no readers may be left */
 
 void console_log_write(struct console_logs *logs, uint64_t id, const char *buf, size_t len);
-/* The VM will write no more; its readers see the end. */
-void console_log_close(struct console_logs *logs, uint64_t id);
+/* The VM will write no more; its readers see the end. `keep`: for later readers, until it is
+ * forgotten; otherwise until the last present one has put it. A log that was never used is not made
+ * by either. */
+void console_log_close(struct console_logs *logs, uint64_t id, bool keep);
+void console_log_forget(struct console_logs *logs, uint64_t id);
 
 /* A reader starts at the oldest byte kept. NULL: out of memory or descriptors. */
 struct console_reader;

@@ -101,20 +101,43 @@ static void pump_run(struct pump *p)
 	}
 }
 
+static bool pump_open(struct pump *p, struct host *host, int fd, uint64_t id)
+{
+	*p = (struct pump){ .host = host, .out = { .fd = fd, .idle = pump_idle } };
+	p->out.idle_arg = p;
+	p->reader = console_reader_open(&host->consoles, id);
+	return p->reader;
+}
+
+/* The log may have been closed before it was opened here: it would never end, or stay for ever. */
+static void pump_rest(struct pump *p, uint64_t id)
+{
+	console_log_close(&p->host->consoles, id, false);
+	pump_output(p, true);
+}
+
 void control_console(struct host *host, int fd, struct ramet_vm *vm)
 {
-	struct pump p = { .host = host, .out = { .fd = fd, .idle = pump_idle }, .vm = vm };
 	struct ramet_stat st;
+	struct pump p;
 
-	p.out.idle_arg = &p;
 	ramet_vm_stat_quick(vm, &st);
-	p.reader = console_reader_open(&host->consoles, st.id);
-	if (!p.reader)
+	if (!pump_open(&p, host, fd, st.id))
 		return;
-	/* A log that was closed before we opened it would never end. */
+	p.vm = vm;
 	if (stopped(vm))
-		pump_output(&p, true);
+		pump_rest(&p, st.id);
 	else
 		pump_run(&p);
+	console_reader_close(p.reader);
+}
+
+void control_console_ended(struct host *host, int fd, uint64_t id)
+{
+	struct pump p;
+
+	if (!pump_open(&p, host, fd, id))
+		return;
+	pump_rest(&p, id);
 	console_reader_close(p.reader);
 }

@@ -7,5 +7,7 @@
 /* Joins a connection and a VM's console, raw in both directions and starting with the backlog,
  * until the client leaves or the VM has stopped. */
 void control_console(struct host *host, int fd, struct ramet_vm *vm);
+/* The same for a VM of which nothing is left but what it wrote. */
+void control_console_ended(struct host *host, int fd, uint64_t id);
 
 #endif

@@ -13,6 +13,11 @@ static int append_stat(void *arg, const struct ramet_stat *st)
 	return 0;
 }
 
+static void append_ended(void *arg, const struct ramet_stat *st)
+{
+	json_append(arg, stat_json(st, false));
+}
+
 json_t *op_list(struct session *s, json_t *req)
 {
 	static const struct request_field none[] = { { 0 } };
@@ -24,38 +29,53 @@ json_t *op_list(struct session *s, json_t *req)
 	vms = json_array();
 	reply = ok_json();
 	ramet_family_each(s->host->family, append_stat, &vms);
+	host_each_ended(s->host, append_ended, &vms);
 	ramet_family_stat(s->host->family, &fs);
 	json_put(&reply, "vms", vms);
 	json_put(&reply, "family", family_json(&fs));
 	return reply;
 }
 
+static bool only_name(json_t *req, const char **name, json_t **refusal)
+{
+	const struct request_field fields[] = {
+		{ "vm", REQUEST_STRING, .out = name },
+		{ 0 },
+	};
+
+	return request_take(req, fields, refusal);
+}
+
 /* For a request about one VM: a reference to it, or NULL with the refusal. */
 static struct ramet_vm *only_vm(struct session *s, json_t *req, json_t **refusal)
 {
 	const char *name = NULL;
-	const struct request_field fields[] = {
-		{ "vm", REQUEST_STRING, .out = &name },
-		{ 0 },
-	};
 
-	return request_take(req, fields, refusal) ? session_find(s, name, refusal) : NULL;
+	return only_name(req, &name, refusal) ? session_find(s, name, refusal) : NULL;
 }
 
 json_t *op_stat(struct session *s, json_t *req)
 {
-	json_t *reply;
-	struct ramet_vm *vm = only_vm(s, req, &reply);
+	const char *name = NULL;
 	struct ramet_family_stat fs;
 	struct ramet_stat st;
+	struct ramet_vm *vm;
+	json_t *refusal, *reply;
+	bool counted;
 
-	if (!vm)
-		return reply;
-	ramet_vm_stat(vm, &st);
+	if (!only_name(req, &name, &refusal))
+		return refusal;
+	vm = session_find(s, name, &refusal);
+	counted = vm;
+	if (!vm && !host_ended(s->host, name, &st))
+		return refusal;
+	json_decref(refusal);
+	if (vm)
+		ramet_vm_stat(vm, &st);
 	ramet_vm_put(vm);
 	ramet_family_stat(s->host->family, &fs);
 	reply = ok_json();
-	json_put(&reply, "vm", stat_json(&st, true));
+	json_put(&reply, "vm", stat_json(&st, counted));
 	json_put(&reply, "family", family_json(&fs));
 	return reply;
 }
@@ -92,6 +112,12 @@ json_t *op_reset(struct session *s, json_t *req)
 
 json_t *op_stop(struct session *s, json_t *req)
 {
+	const char *name = NULL;
+	json_t *reply;
+
+	if (only_name(req, &name, &reply) && host_forget(s->host, name))
+		return ok_json();
+	json_decref(reply);
 	return call(s, req, ramet_stop);
 }
 
@@ -145,17 +171,25 @@ json_t *op_read(struct session *s, json_t *req)
 
 json_t *op_console(struct session *s, json_t *req)
 {
-	json_t *reply;
-	struct ramet_vm *vm = only_vm(s, req, &reply);
+	const char *name = NULL;
+	struct ramet_stat st;
+	struct ramet_vm *vm;
+	json_t *refusal;
 	int err;
 
-	if (!vm)
-		return reply;
+	if (!only_name(req, &name, &refusal))
+		return refusal;
+	vm = session_find(s, name, &refusal);
+	if (!vm && !host_ended(s->host, name, &st))
+		return refusal;
+	json_decref(refusal);
 	err = wire_send(s->wire, ok_json());
 	s->answered = err != -ENOMEM;
 	s->over = s->answered;
-	if (!err)
+	if (!err && vm)
 		control_console(s->host, s->wire->fd, vm);
+	else if (!err)
+		control_console_ended(s->host, s->wire->fd, st.id);
 	ramet_vm_put(vm);
 	return NULL;
 }

@@ -60,6 +60,12 @@ static int event_of(const char *name)
 	return -1;
 }
 
+/* Of a VM that is not in the family any more. */
+static int ended_before(enum ramet_event ev)
+{
+	return ev == RAMET_EV_STOPPED ? 0 : -ESRCH;
+}
+
 static json_t *wait_reply(const char *name, const struct ramet_stat *st, int ret)
 {
 	json_t *reply;
@@ -103,10 +109,15 @@ json_t *op_wait(struct session *s, json_t *req)
 			"'heartbeats'",
 			event);
 	vm = session_find(s, name, &reply);
-	if (!vm)
+	if (vm) {
+		ret = session_wait(s, vm, (enum ramet_event)ev, (uint64_t)value, timeout_ms);
+		ramet_vm_stat_quick(vm, &st);
+		ramet_vm_put(vm);
+	} else if (host_ended(s->host, name, &st)) {
+		json_decref(reply);
+		ret = ended_before((enum ramet_event)ev);
+	} else {
 		return reply;
-	ret = session_wait(s, vm, (enum ramet_event)ev, (uint64_t)value, timeout_ms);
-	ramet_vm_stat_quick(vm, &st);
-	ramet_vm_put(vm);
+	}
 	return wait_reply(name, &st, ret);
 }

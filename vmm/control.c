@@ -24,8 +24,12 @@ static const struct request_field none[] = { { 0 } };
 struct ramet_vm *session_find(struct session *s, const char *name, json_t **refusal)
 {
 	struct ramet_vm *vm = ramet_find(s->host->family, name);
+	struct ramet_stat st;
 
-	if (!vm)
+	if (!vm && host_ended(s->host, name, &st))
+		*refusal = error_json(
+			ESRCH, "VM '%s' has ended, with status %d", name, st.exit_status);
+	else if (!vm)
 		*refusal = error_json(ESRCH,
 			"there is no VM '%s' in family '%s' (any more); 'ramet list' shows what "
 			"runs",
@@ -35,12 +39,17 @@ struct ramet_vm *session_find(struct session *s, const char *name, json_t **refu
 
 static json_t *op_hello(struct session *s, json_t *req)
 {
+	struct ramet_stat st;
 	json_t *reply;
+	bool kept;
 
 	if (!request_take(req, none, &reply))
 		return reply;
-	return json_pack("{s:b, s:i, s:s, s:s, s:i}", "ok", 1, "protocol", CONTROL_PROTOCOL,
+	kept = host_kept(s->host, &st);
+	reply = json_pack("{s:b, s:i, s:s, s:s, s:i}", "ok", 1, "protocol", CONTROL_PROTOCOL,
 		"version", RAMET_VERSION, "family", s->host->name, "pid", (int)getpid());
+	json_put(&reply, "ended", kept ? stat_json(&st, false) : json_null());
+	return reply;
 }
 
 static json_t *op_stop_all(struct session *s, json_t *req)

@@ -64,7 +64,7 @@ int host_reserve(struct host *host, size_t n)
 	pthread_mutex_lock(&host->lock);
 	need = host->n_members + host->reserved + n;
 	if (need > host->cap_members) {
-		struct ramet_vm **p = reallocarray(host->members, 2 * need, sizeof(*p));
+		struct host_member *p = reallocarray(host->members, 2 * need, sizeof(*p));
 
 		if (p) {
 			host->members = p;
@@ -82,8 +82,8 @@ int host_reserve(struct host *host, size_t n)
 void host_add(struct host *host, struct ramet_vm **vms, size_t n, size_t reserved)
 {
 	pthread_mutex_lock(&host->lock);
-	memcpy(host->members + host->n_members, vms, n * sizeof(*vms));
-	host->n_members += n;
+	for (size_t i = 0; i < n; i++)
+		host->members[host->n_members++] = (struct host_member){ .vm = vms[i] };
 	host->reserved -= reserved;
 	pthread_mutex_unlock(&host->lock);
 }
@@ -93,42 +93,152 @@ static bool alive(const struct ramet_stat *st)
 	return st->state == RAMET_RUNNING || st->state == RAMET_PAUSED;
 }
 
-/* Lets go of VMs that have stopped. A failed one is kept, so that it can be asked why. Returns how
- * many live. */
-static size_t sweep_members(struct host *host)
+/* Adds a record, in place of the oldest if there are too many. */
+static void remember(struct host *host, const struct ramet_stat *st)
 {
-	size_t live = 0, kept = 0;
+	if (host->n_ended == HOST_ENDED_MAX) {
+		console_log_forget(&host->consoles, host->ended[0].id);
+		host->n_ended--;
+		memmove(host->ended, host->ended + 1, host->n_ended * sizeof(*st));
+	}
+	host->ended[host->n_ended++] = *st;
+}
+
+/* What the sweep found. */
+struct found {
+	size_t live;
+	size_t kept; /* VMs that went wrong and have not been stopped since */
+	bool wrong;  /* one of those that have ended since the last sweep */
+};
+
+static void note_end(struct host *host, const struct ramet_stat *st, struct found *found)
+{
+	bool wrong = st->state == RAMET_FAILED || st->exit_status > 0;
+
+	console_log_close(&host->consoles, st->id, wrong);
+	if (st->state == RAMET_STOPPED && st->exit_status >= 0)
+		remember(host, st);
+	if (wrong) {
+		host->last_wrong = *st;
+		found->wrong = true;
+	}
+}
+
+/* Lets go of VMs that have stopped. A failed one stays a member until somebody stops it. */
+static struct found sweep_members(struct host *host)
+{
+	struct found found = { 0 };
+	size_t left = 0;
 
 	pthread_mutex_lock(&host->lock);
 	for (size_t i = 0; i < host->n_members; i++) {
-		struct ramet_vm *vm = host->members[i];
+		struct host_member m = host->members[i];
 		struct ramet_stat st;
 
-		ramet_vm_stat_quick(vm, &st);
-		live += alive(&st);
-		if (!alive(&st))
-			console_log_close(&host->consoles, st.id);
+		ramet_vm_stat_quick(m.vm, &st);
+		found.live += alive(&st);
+		found.kept += st.state == RAMET_FAILED;
+		if (!alive(&st) && !m.ended)
+			note_end(host, &st, &found);
+		else if (st.state == RAMET_STOPPED)
+			console_log_forget(&host->consoles, st.id);
+		m.ended = !alive(&st);
 		if (st.state == RAMET_STOPPED)
-			ramet_vm_put(vm);
+			ramet_vm_put(m.vm);
 		else
-			host->members[kept++] = vm;
+			host->members[left++] = m;
 	}
-	host->n_members = kept;
+	host->n_members = left;
+	for (unsigned i = 0; i < host->n_ended; i++)
+		found.kept += host->ended[i].exit_status > 0;
 	pthread_mutex_unlock(&host->lock);
-	return live;
+	return found;
 }
 
 /* The process ends with its last VM. Clones that are being made are in the family before they are
  * among the members, and before their parent can stop: it is the family that is asked. */
 static void sweep(struct host *host)
 {
+	struct found found = sweep_members(host);
 	struct ramet_family_stat st;
 
-	if (sweep_members(host))
+	if (found.live)
 		return;
 	ramet_family_stat_quick(host->family, &st);
-	if (!st.vms)
+	if (st.vms)
+		return;
+	if (found.wrong && host->keep)
+		atomic_store(&host->kept, true);
+	if (!found.kept || !atomic_load(&host->kept))
 		eventfd_write(host->done, 1);
+}
+
+/* With the lock held. NULL: none of that name. */
+static struct ramet_stat *find_ended(struct host *host, const char *name)
+{
+	for (unsigned i = host->n_ended; i-- > 0;)
+		if (!strcmp(host->ended[i].name, name))
+			return &host->ended[i];
+	return NULL;
+}
+
+/* One that the next sweep will find. With the lock held. */
+static bool has_just_ended(struct host *host, const char *name, struct ramet_stat *st)
+{
+	for (size_t i = 0; i < host->n_members; i++) {
+		ramet_vm_stat_quick(host->members[i].vm, st);
+		if (!strcmp(st->name, name))
+			return st->state == RAMET_STOPPED && st->exit_status >= 0;
+	}
+	return false;
+}
+
+bool host_ended(struct host *host, const char *name, struct ramet_stat *st)
+{
+	struct ramet_stat *record;
+	bool found;
+
+	pthread_mutex_lock(&host->lock);
+	record = find_ended(host, name);
+	if (record)
+		*st = *record;
+	found = record || has_just_ended(host, name, st);
+	pthread_mutex_unlock(&host->lock);
+	return found;
+}
+
+void host_each_ended(
+	struct host *host, void (*fn)(void *arg, const struct ramet_stat *st), void *arg)
+{
+	pthread_mutex_lock(&host->lock);
+	for (unsigned i = 0; i < host->n_ended; i++)
+		if (host->ended[i].exit_status > 0)
+			fn(arg, &host->ended[i]);
+	pthread_mutex_unlock(&host->lock);
+}
+
+bool host_forget(struct host *host, const char *name)
+{
+	struct ramet_stat *found;
+
+	pthread_mutex_lock(&host->lock);
+	found = find_ended(host, name);
+	if (found) {
+		console_log_forget(&host->consoles, found->id);
+		host->n_ended--;
+		memmove(found, found + 1,
+			(size_t)(host->ended + host->n_ended - found) * sizeof(*found));
+	}
+	pthread_mutex_unlock(&host->lock);
+	return found;
+}
+
+bool host_kept(struct host *host, struct ramet_stat *st)
+{
+	pthread_mutex_lock(&host->lock);
+	*st = host->last_wrong;
+	pthread_mutex_unlock(&host->lock);
+	return atomic_load(&host->kept);
 }
 
 static void *keeper_main(void *arg)
@@ -173,7 +283,7 @@ static struct ramet_vm *member(struct host *host, size_t i)
 
 	pthread_mutex_lock(&host->lock);
 	if (i < host->n_members)
-		vm = ramet_vm_get(host->members[i]);
+		vm = ramet_vm_get(host->members[i].vm);
 	pthread_mutex_unlock(&host->lock);
 	return vm;
 }
@@ -187,7 +297,7 @@ static void stop_members(struct host *host)
 	for (size_t i = 0; (vm = member(host, i)); i++) {
 		ramet_stop(vm, NULL);
 		ramet_vm_stat_quick(vm, &st);
-		console_log_close(&host->consoles, st.id);
+		console_log_close(&host->consoles, st.id, false);
 		ramet_vm_put(vm);
 	}
 }
@@ -204,7 +314,7 @@ void host_close(struct host *host)
 	atomic_store(&host->closing, true);
 	host_end_clients(host);
 	for (size_t i = 0; i < host->n_members; i++)
-		ramet_vm_put(host->members[i]);
+		ramet_vm_put(host->members[i].vm);
 	free(host->members);
 	ramet_vm_put(host->booted);
 	if (host->family)

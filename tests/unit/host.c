@@ -158,6 +158,23 @@ static void await_clients(unsigned n)
 	}
 }
 
+static void await_members(size_t n)
+{
+	uint64_t until = now_ns() + SOON_MS * 1000000ull;
+
+	for (;;) {
+		size_t now;
+
+		pthread_mutex_lock(&host.lock);
+		now = host.n_members;
+		pthread_mutex_unlock(&host.lock);
+		if (now == n)
+			return;
+		assert_true(now_ns() < until);
+		sleep_ms(5);
+	}
+}
+
 static void await_room(void)
 {
 	uint64_t until = now_ns() + SOON_MS * 1000000ull;
@@ -317,6 +334,130 @@ static void test_nulls(void **state)
 	json_decref(reply);
 }
 
+/* ---- what went wrong ---- */
+
+static json_t *stopped_reply(const char *name)
+{
+	char line[128];
+
+	snprintf(line, sizeof(line), "{\"op\":\"wait\",\"vm\":\"%s\",\"event\":\"stopped\"}", name);
+	return ask_alone(line);
+}
+
+static void assert_status(json_t *reply, int status)
+{
+	assert_int_equal(json_integer_value(get(get(reply, "vm"), "exit_status")), status);
+	assert_ok(reply);
+}
+
+static void assert_listed(const char *key, const char *value)
+{
+	json_t *reply = ask_alone("{\"op\":\"list\"}");
+	const json_t *vms = get(reply, "vms");
+
+	assert_int_equal(json_array_size(vms), 1);
+	assert_string_equal(json_string_value(get(json_array_get(vms, 0), key)), value);
+	json_decref(reply);
+}
+
+static void assert_listed_count(size_t n)
+{
+	json_t *reply = ask_alone("{\"op\":\"list\"}");
+
+	assert_int_equal(json_array_size(get(reply, "vms")), n);
+	json_decref(reply);
+}
+
+static void test_failed_family_stays(void **state)
+{
+	json_t *reply;
+
+	host.keep = true;
+	console_log_write(&host.consoles, 0, "last words\n", 11);
+	fake_end(booted, RAMET_FAILED, -1, "triple fault");
+	assert_false(is_over(400));
+	assert_listed("failure", "triple fault");
+	reply = ask_alone("{\"op\":\"hello\"}");
+	assert_string_equal(json_string_value(get(get(reply, "ended"), "failure")), "triple fault");
+	assert_ok(reply);
+	for (unsigned i = 0; i < 2; i++) {
+		int fd = join();
+
+		assert_ok(ask(fd, "{\"op\":\"console\",\"vm\":\"web\"}"));
+		assert_string_equal(hear(fd), "last words");
+		close(fd);
+	}
+	assert_ok(ask_alone("{\"op\":\"stop\",\"vm\":\"web\"}"));
+	assert_true(is_over(SOON_MS));
+}
+
+static void test_family_with_a_bad_status_stays(void **state)
+{
+	json_t *reply;
+	int fd;
+
+	host.keep = true;
+	console_log_write(&host.consoles, 0, "bad argument\n", 13);
+	fake_end(booted, RAMET_STOPPED, 3, NULL);
+	assert_status(stopped_reply("web"), 3); /* at once */
+	assert_false(is_over(400));
+	assert_status(stopped_reply("web"), 3);
+	assert_status(ask_alone("{\"op\":\"stat\",\"vm\":\"web\"}"), 3);
+	assert_listed("state", "stopped");
+	reply = ask_alone("{\"op\":\"fork\",\"vm\":\"web\"}");
+	assert_non_null(strstr(json_string_value(get(reply, "error")), "ended, with status 3"));
+	json_decref(reply);
+	fd = join();
+	assert_ok(ask(fd, "{\"op\":\"console\",\"vm\":\"web\"}"));
+	assert_string_equal(hear(fd), "bad argument");
+	assert_string_equal(hear(fd), "");
+	close(fd);
+	assert_ok(ask_alone("{\"op\":\"stop\",\"vm\":\"web\"}"));
+	assert_true(is_over(SOON_MS));
+}
+
+static void test_others_end_with_their_last_vm(void **state)
+{
+	/* Not told to stay. */
+	fake_end(booted, RAMET_FAILED, -1, "triple fault");
+	assert_true(is_over(SOON_MS));
+	teardown(state);
+	/* All went well. */
+	setup(state);
+	host.keep = true;
+	fake_end(booted, RAMET_STOPPED, 0, NULL);
+	assert_true(is_over(SOON_MS));
+	teardown(state);
+	/* A clone went wrong long before the last was stopped. */
+	setup(state);
+	host.keep = true;
+	assert_ok(ask_alone("{\"op\":\"fork\",\"vm\":\"web\"}"));
+	fake_end(family.vm[1], RAMET_FAILED, -1, "triple fault");
+	assert_false(is_over(400));
+	assert_ok(ask_alone("{\"op\":\"stop\",\"vm\":\"web\"}"));
+	assert_true(is_over(SOON_MS));
+}
+
+static void test_ended_clones_are_remembered(void **state)
+{
+	json_t *reply = ask_alone("{\"op\":\"fork\",\"vm\":\"web\",\"count\":70}");
+	struct ramet_stat st;
+
+	assert_ok(reply);
+	for (unsigned i = 1; i <= 70; i++) {
+		fake_end(family.vm[i], RAMET_STOPPED, i == 70 ? 7 : 0, NULL);
+		if (i >= 69)
+			await_members(71 - i);
+	}
+	assert_listed_count(2); /* the parent and the one that went wrong */
+	assert_status(stopped_reply("web.70"), 7);
+	assert_status(stopped_reply("web.7"), 0);
+	assert_false(host_ended(&host, "web.6", &st));
+	assert_ok(ask_alone("{\"op\":\"stop\",\"vm\":\"web.70\"}"));
+	assert_listed_count(1);
+	assert_status(stopped_reply("web.69"), 0);
+}
+
 /* ---- many clients ---- */
 
 /* Silent ones fill all places. Brief requests get through at once, or as soon as one of the last
@@ -462,6 +603,12 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_half_closed_is_alive, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nulls, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_failed_family_stays, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_family_with_a_bad_status_stays, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_others_end_with_their_last_vm, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ended_clones_are_remembered, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_silent_clients_make_room, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_waiting_clients_stay, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_client_that_does_not_read, setup, teardown),
