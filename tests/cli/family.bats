@@ -5,6 +5,7 @@
 load common.bash
 
 @test "run --detach, list, stat, stop" {
+	need_kvm
 	run counter web
 	[ "$status" -eq 0 ]
 	[ "$output" = web ]
@@ -31,6 +32,7 @@ load common.bash
 }
 
 @test "whose memory it is: all of it private, then all but a little shared" {
+	need_kvm
 	memory() { ramet stat "$1" --json | field vm "$2"; }
 	ramet run --name web --memory 64M --guest dirty --args 'dirty=32M rate=1' --detach
 	ramet wait web --phase ready --timeout 20
@@ -48,6 +50,7 @@ load common.bash
 }
 
 @test "run --shells: so many are kept ready" {
+	need_kvm
 	ramet run --name web --memory 16M --shells 5 --guest count --detach
 	for _ in $(seq 100); do
 		[ "$(ramet stat web --json | field family shells_ready)" -lt 5 ] || break
