@@ -14,13 +14,28 @@ teardown()
 	for family in "$RAMET_RUNTIME_DIR"/*.sock; do
 		[ -e "$family" ] || continue
 		family=$(basename "$family" .sock)
-		timeout 20 "$RAMET" stop --all "$family" || true
+		timeout $((20 * slower)) "$RAMET" stop --all "$family" || true
 	done
 	nothing_left
 	[ ! -d "${group:-}" ] || rmdir "$group" # a control group, of a test that failed
 }
 
-ramet() { timeout 60 "$RAMET" "$@"; }
+# In the emulated machine of scripts/nested all takes ten times longer; --timeout of a test is meant for
+# another one, and is made longer here.
+slower=${RAMET_EMULATED:+10}
+slower=${slower:-1}
+
+ramet()
+{
+	local word last=''
+	local -a words=()
+	for word; do
+		[ "$last" != --timeout ] || word=$((word * slower))
+		words+=("$word")
+		last=$word
+	done
+	timeout $((60 * slower)) "$RAMET" "${words[@]}"
+}
 
 # Processes of this test's families. They have the runtime directory in their environment.
 processes()
@@ -43,11 +58,11 @@ processes_serving()
 	done
 }
 
-# Waits up to five seconds: a process that has been told to end may be ending.
+# Waits up to five seconds (of a machine that is not emulated): a process that has been told to end may be ending.
 nothing_left()
 {
 	local i
-	for ((i = 0; i < 50; i++)); do
+	for ((i = 0; i < 50 * slower; i++)); do
 		[ -n "$(processes)" ] || [ -n "$(find "$RAMET_RUNTIME_DIR" -name '*.sock' 2>/dev/null)" ] ||
 			break
 		sleep 0.1
