@@ -68,4 +68,36 @@ state_hold: /* RDI = struct state */
 	.endr
 	ret
 
+	/* What may fault: entry.S makes such a one return -1. In ring 0. */
+	.globl state_rdmsr, state_wrmsr, state_wrcr4
+	.globl guest_may_fault, guest_may_fault_end, guest_faulted
+state_rdmsr: /* EDI = MSR, RSI = where to put it */
+	mov %edi, %ecx
+	jmp 1f
+state_wrmsr: /* EDI = MSR, RSI = value */
+	mov %edi, %ecx
+	mov %esi, %eax
+	mov %rsi, %rdx
+	shr $32, %rdx
+	jmp 2f
+state_wrcr4: /* RDI = value */
+	jmp 3f
+guest_may_fault:
+1:	rdmsr
+	shl $32, %rdx
+	or %rdx, %rax
+	mov %rax, (%rsi)
+	xor %eax, %eax
+	ret
+2:	wrmsr
+	xor %eax, %eax
+	ret
+3:	mov %rdi, %cr4
+	xor %eax, %eax
+	ret
+guest_may_fault_end:
+guest_faulted:
+	mov $-1, %eax
+	ret
+
 	.section .note.GNU-stack, "", @progbits

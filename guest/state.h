@@ -15,6 +15,7 @@
 #define STATE_X_SIZE  4096
 
 #ifndef __ASSEMBLER__
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -38,6 +39,32 @@ _Static_assert(offsetof(struct state, x_found) == STATE_X_FOUND, "");
 
 /* Loads all of s->set and s->x_set, waits for a new life, stores what it finds. */
 void state_hold(struct state *s);
+
+extern bool state_bare;
+
+/* In ring 0: 0, or -1 where the processor faults. */
+int state_rdmsr(uint32_t msr, uint64_t *value);
+int state_wrmsr(uint32_t msr, uint64_t value);
+int state_wrcr4(uint64_t value);
+
+void state_cpuid(uint32_t leaf, uint32_t sub, uint32_t r[4]);
+
+/* state-special.c: the registers that only ring 0 can reach. */
+void special_set(unsigned cpu, uint64_t *seed, bool armed);
+/* Reads them all: SPECIALS, or the index of the first that is not what was set. */
+unsigned special_check(unsigned cpu, uint64_t *set, uint64_t *found);
+unsigned special_count(void);
+void special_tell_absent(unsigned cpu); /* which of them this host does not have */
+/* What a guest must not see or change, see hidden[]: the index of the first that it can, or -1. */
+int special_exposed(unsigned cpu);
+/* kvmclock in nanoseconds, and the TSC it was made from, by which it goes on (multiplied, then
+ * shifted); false: there is none. */
+struct pv_time {
+	uint64_t ns, tsc;
+	uint32_t mul;
+	int8_t shift;
+};
+bool special_time(unsigned cpu, struct pv_time *t);
 #endif
 
 #endif

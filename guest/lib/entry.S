@@ -171,7 +171,18 @@ trap_\n:
 	.endr
 stray:	push $0
 	push $32
-report:	pop %rdi
+	/* What a guest tries, knowing that it may fault, is in one place, and goes on in another:
+	 * with -1 in EAX. */
+	.weak guest_may_fault, guest_may_fault_end, guest_faulted
+report:	mov 16(%rsp), %rdi /* RIP, above the vector and the error code */
+	cmp $guest_may_fault, %rdi
+	jb 1f
+	cmp $guest_may_fault_end, %rdi
+	jae 1f
+	movq $guest_faulted, 16(%rsp)
+	add $16, %rsp
+	iretq
+1:	pop %rdi
 	mov 8(%rsp), %rsi /* RIP, above the error code */
 	and $-16, %rsp
 	call guest_trap

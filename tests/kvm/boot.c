@@ -350,7 +350,7 @@ static void test_state(void **state)
 	struct ramet_config cfg = { .guest = "state",
 		.memory = 16 << 20,
 		.cpus = 2,
-		.args = getenv("RAMET_EMULATED") ? "watch=0" : NULL };
+		.args = getenv("RAMET_EMULATED") ? "bare=1 watch=0" : "bare=1" };
 	struct ramet_vm *vm = launch(&cfg);
 
 	while (vm->phase != RAMET_PHASE_READY && !vm->stop)
