@@ -107,7 +107,7 @@ static int no_room(const struct ramet_config *cfg, const struct linux_image *ima
 static int load_initrd(const struct ramet_config *cfg, const struct boot_memory *mem,
 	const struct linux_image *image, struct linux_params *params, struct ramet_err *err)
 {
-	uint64_t end = mem->ram->r[0].len, at, size;
+	uint64_t end = mem->ram->r[0].len, at, size = 0;
 	int fd, ret;
 
 	if (!cfg->initrd)

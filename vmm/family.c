@@ -136,17 +136,6 @@ static void init_slots(struct ramet_family *f)
 /* How far start_family() came, so that stop_family() undoes just that. */
 enum { NOTHING, KVM, MEMORY, VIEWS, GUARD, FAULTS, WORKER, REAPER, SHELLS };
 
-static int check_kvm_kind(const struct ramet_config *c, struct ramet_err *err)
-{
-	if (!c->kernel || kvm_kind("") != KVM_KIND_SOFTWARE)
-		return 0;
-	return err_set(err, -ENOTSUP,
-		"this KVM cannot run a Linux kernel: there is no VMX or SVM behind it, and its "
-		"emulator "
-		"lacks instructions that Linux starts with; use scripts/nested, see docs/linux.md "
-		"(RAMET_KVM_KIND=hardware tries it all the same)");
-}
-
 static int start_family(struct ramet_family *f, struct ramet_err *err)
 {
 	int r = kvm_host_open(&f->machine.host, err);
@@ -154,7 +143,7 @@ static int start_family(struct ramet_family *f, struct ramet_err *err)
 	if (r)
 		return r;
 	f->stage = KVM;
-	r = check_kvm_kind(&f->cfg, err);
+	r = f->cfg.kernel ? kvm_runs_linux(err) : 0;
 	if (r)
 		return r;
 	r = memory_init(&f->memory, &f->ram, f->cfg.max_pool);

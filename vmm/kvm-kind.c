@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/kvm-kind.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "vmm/machine.h"
 
 static bool module_there(const char *root, const char *name)
 {
@@ -65,4 +68,14 @@ enum kvm_kind kvm_kind(const char *root)
 			       ? KVM_KIND_UNKNOWN
 			       : KVM_KIND_SOFTWARE;
 	return kind;
+}
+
+int kvm_runs_linux(struct ramet_err *err)
+{
+	if (kvm_kind("") != KVM_KIND_SOFTWARE)
+		return 0;
+	return err_set(err, -ENOTSUP,
+		"this KVM cannot run a Linux kernel: there is no VMX or SVM behind it, and its "
+		"emulator lacks instructions that Linux starts with; use scripts/nested, see "
+		"docs/linux.md (RAMET_KVM_KIND=hardware tries it all the same)");
 }

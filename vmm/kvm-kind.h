@@ -7,6 +7,8 @@
 #ifndef RAMET_VMM_KVM_KIND_H
 #define RAMET_VMM_KVM_KIND_H
 
+#include "include/ramet/ramet.h"
+
 enum kvm_kind {
 	KVM_KIND_UNKNOWN, /* nothing tells; give it the benefit of the doubt */
 	KVM_KIND_HARDWARE,
@@ -19,5 +21,8 @@ enum kvm_kind {
  * kvm_amd may be built in but do nothing. root stands for "/" ("" is the real one).
  */
 enum kvm_kind kvm_kind(const char *root);
+
+/* 0, or -ENOTSUP with a line that says what to do: this host's runs no Linux kernel. */
+int kvm_runs_linux(struct ramet_err *err);
 
 #endif

@@ -113,12 +113,18 @@ static void test_pvm(void **state)
 
 static void test_told(void **state)
 {
+	struct ramet_err err;
+
 	put_flags("fpu lm");
 	setenv("RAMET_KVM_KIND", "hardware", 1);
 	assert_int_equal(kvm_kind(root), KVM_KIND_HARDWARE);
 	put_flags("fpu vmx lm");
 	setenv("RAMET_KVM_KIND", "software", 1);
 	assert_int_equal(kvm_kind(root), KVM_KIND_SOFTWARE);
+	assert_int_equal(kvm_runs_linux(&err), -ENOTSUP);
+	assert_non_null(strstr(err.msg, "scripts/nested"));
+	setenv("RAMET_KVM_KIND", "hardware", 1);
+	assert_int_equal(kvm_runs_linux(&err), 0);
 	setenv("RAMET_KVM_KIND", "what", 1);
 	assert_int_equal(kvm_kind(root), KVM_KIND_HARDWARE);
 }
