@@ -213,6 +213,22 @@ static int open_device(struct ramet_err *err)
 	return err_set(err, -errno, "cannot open %s: %s", path, strerror(errno));
 }
 
+static void read_capabilities(struct kvm_host *host)
+{
+	host->sync_regs = (uint32_t)check_ext(host->fd, KVM_CAP_SYNC_REGS);
+	host->xsave_size = (size_t)check_ext(host->fd, KVM_CAP_XSAVE2);
+	host->xsave2 = host->xsave_size > sizeof(struct kvm_xsave);
+	if (!host->xsave2)
+		host->xsave_size = sizeof(struct kvm_xsave);
+	host->xcrs = check_ext(host->fd, KVM_CAP_XCRS) > 0;
+	host->tsc_offset = check_ext(host->fd, KVM_CAP_VCPU_ATTRIBUTES) > 0;
+	host->exception_payload = check_ext(host->fd, KVM_CAP_EXCEPTION_PAYLOAD) > 0;
+	host->triple_fault = check_ext(host->fd, KVM_CAP_X86_TRIPLE_FAULT_EVENT) > 0;
+	host->sregs2 = check_ext(host->fd, KVM_CAP_SREGS2) > 0;
+	host->clock_realtime =
+		(check_ext(host->fd, KVM_CAP_ADJUST_CLOCK) & KVM_CLOCK_REALTIME) != 0;
+}
+
 int kvm_host_open(struct kvm_host *host, struct ramet_err *err)
 {
 	static const struct {
@@ -256,17 +272,7 @@ int kvm_host_open(struct kvm_host *host, struct ramet_err *err)
 		goto fail;
 	}
 	h.run_size = (size_t)r;
-	h.sync_regs = (uint32_t)check_ext(h.fd, KVM_CAP_SYNC_REGS);
-	h.xsave_size = (size_t)check_ext(h.fd, KVM_CAP_XSAVE2);
-	h.xsave2 = h.xsave_size > sizeof(struct kvm_xsave);
-	if (!h.xsave2)
-		h.xsave_size = sizeof(struct kvm_xsave);
-	h.xcrs = check_ext(h.fd, KVM_CAP_XCRS) > 0;
-	h.tsc_offset = check_ext(h.fd, KVM_CAP_VCPU_ATTRIBUTES) > 0;
-	h.exception_payload = check_ext(h.fd, KVM_CAP_EXCEPTION_PAYLOAD) > 0;
-	h.triple_fault = check_ext(h.fd, KVM_CAP_X86_TRIPLE_FAULT_EVENT) > 0;
-	h.sregs2 = check_ext(h.fd, KVM_CAP_SREGS2) > 0;
-	h.clock_realtime = (check_ext(h.fd, KVM_CAP_ADJUST_CLOCK) & KVM_CLOCK_REALTIME) != 0;
+	read_capabilities(&h);
 	r = read_cpuid(&h);
 	if (r) {
 		err_set(err, r, "cannot ask KVM for its CPUID: %s", strerror(-r));

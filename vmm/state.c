@@ -24,10 +24,11 @@ struct machine_state *machine_state_new(const struct kvm_host *host, unsigned cp
 	size_t head = sizeof(struct machine_state) + cpus * sizeof(struct vcpu_state);
 	size_t msrs = sizeof(struct kvm_msrs) + host->n_msrs * sizeof(struct kvm_msr_entry);
 	struct machine_state *s = calloc(1, head + cpus * (host->xsave_size + msrs));
-	char *at = (char *)s + head;
+	char *at;
 
 	if (!s)
 		return NULL;
+	at = (char *)s + head;
 	atomic_init(&s->refs, 1);
 	s->cpus = cpus;
 	s->has_pit = has_pit;
