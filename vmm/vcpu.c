@@ -2,6 +2,7 @@
 /* What a vCPU does between two stays in the guest. */
 #include <errno.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "vmm/acpi-device.h"
 #include "vmm/futex.h"
@@ -91,6 +92,10 @@ bool vcpu_wanted(const struct vcpu *vcpu)
 
 bool vcpu_may_begin(const struct vcpu *vcpu)
 {
+	/* Linux is told that it stood still, for its watchdogs: jiffies, which go on, look as if a
+	 * CPU had hung. EINVAL: there is no kvmclock (yet). */
+	if (vcpu->shell->vm->family->cfg.kernel)
+		ioctl(vcpu->fd, KVM_KVMCLOCK_CTRL, 0);
 	if (atomic_load(&vcpu->shell->view->poisoned))
 		vm_fail(vcpu->shell->vm,
 			"some of its memory could not be provided when KVM looked at it before it "
