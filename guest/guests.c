@@ -17,7 +17,8 @@
 		"at most 256M), pause=US between chunks (default 0)") \
 	X(smp, "every vCPU counts and checks the others, under a timer tick. tick=HZ (default " \
 		"100; 0: none), sleep=US between rounds (default 1000)") \
-	X(state, "holds values in all registers and checks them after every fork")
+	X(state, "holds values in all registers and checks them after every fork") \
+	X(strings, "string instructions to and from devices, each byte and register checked")
 /* clang-format on */
 
 #define DECLARE(name, help) extern const char guest_##name##_start[], guest_##name##_end[];
