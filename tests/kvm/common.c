@@ -9,9 +9,11 @@
 #include <unistd.h>
 
 #include "tests/kvm/common.h"
+#include "tests/kvm/watchdog.h"
 
 void check_ok(int ret, const struct ramet_err *err, const char *file, int line)
 {
+	watchdog_alive();
 	if (!ret)
 		return;
 	print_error("%s:%d: %s: %s\n", file, line, strerror(-ret), err ? err->msg : "");
@@ -206,6 +208,7 @@ bool kvm_usable(void)
 	}
 	close(fd);
 	cmocka_set_test_filter(getenv("RAMET_TEST"));
+	watchdog_start(HANG_SECONDS);
 	if (!getrlimit(RLIMIT_NOFILE, &files)) {
 		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);

@@ -16,6 +16,8 @@
 #define MIB	  (1ull << 20)
 #define WAIT_MS	  60000 /* generous: a test never asserts a time, it only gives up */
 #define SKIP_EXIT 77
+/* After so long without a library call that came back, a test hangs (watchdog.h). */
+#define HANG_SECONDS (WAIT_MS / 1000 + 40)
 
 /* Asserts that a library call returned 0, and prints the error's text if not. */
 #define assert_ok(ret, err) check_ok((ret), (err), __FILE__, __LINE__)
