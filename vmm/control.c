@@ -83,6 +83,16 @@ static const struct {
 	{ "console", op_console, false },
 };
 
+static json_t *no_place_for(const char *op)
+{
+	json_t *reply =
+		error_json(EAGAIN, "too many clients: the last %u of %u places are not for '%s'",
+			HOST_CLIENTS_RESERVED, HOST_CLIENTS_MAX, op);
+
+	json_put(&reply, "busy", json_true());
+	return reply;
+}
+
 static json_t *dispatch(struct session *s, json_t *req)
 {
 	const json_t *op = json_object_get(req, "op");
@@ -92,9 +102,7 @@ static json_t *dispatch(struct session *s, json_t *req)
 		if (strcmp(ops[i].name, name))
 			continue;
 		if (s->reserved && !ops[i].brief)
-			return error_json(EAGAIN,
-				"too many clients: the last %u of %u places are not for '%s'",
-				HOST_CLIENTS_RESERVED, HOST_CLIENTS_MAX, name);
+			return no_place_for(name);
 		return ops[i].fn(s, req);
 	}
 	if (name)

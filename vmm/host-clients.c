@@ -123,8 +123,8 @@ static void turn_away(int fd, int err)
 {
 	char line[160];
 	int len = snprintf(line, sizeof(line),
-		"{\"ok\":false,\"errno\":%d,\"code\":\"%s\",\"error\":\"%s\"}\n", -err,
-		err == -EAGAIN ? "EAGAIN" : "ENOMEM",
+		"{\"ok\":false,\"errno\":%d,\"code\":\"%s\",\"error\":\"%s\",\"busy\":true}\n",
+		-err, err == -EAGAIN ? "EAGAIN" : "ENOMEM",
 		err == -EAGAIN ? "too many clients"
 			       : "no memory, or no thread, for another client");
 
