@@ -74,13 +74,17 @@ static void draw_family(struct libscols_table *table, json_t *vms)
 	free(drawn);
 }
 
-/* Why VMs failed, below the table. */
+/* What went wrong with VMs, below the table. */
 static void print_failures(json_t *vms)
 {
 	json_t *vm, *why;
 	size_t i;
 
 	json_array_foreach (vms, i, vm) {
+		if (reply_u64(vm, "exit_status"))
+			printf("%s ended with status %d\n",
+				json_string_value(json_object_get(vm, "name")),
+				(int)reply_u64(vm, "exit_status"));
 		why = json_object_get(vm, "failure");
 		if (json_is_string(why))
 			printf("%s failed: %s\n", json_string_value(json_object_get(vm, "name")),
@@ -101,8 +105,12 @@ static int list_family(void *arg, const char *family)
 	json_t *reply, *vms, *vm;
 	size_t i;
 
-	if (client_open(&c, family))
-		return 0; /* it died; it has been said and its socket is gone */
+	if (client_open(&c, family)) {
+		/* If it died, that has been said and its socket is gone. */
+		if (c.error != -ENOENT)
+			l->status = EXIT_TROUBLE;
+		return 0;
+	}
 	reply = client_call(&c, json_pack("{s:s}", "op", "list"));
 	client_close(&c);
 	if (!reply) {
