@@ -20,19 +20,34 @@
 #include "vmm/launch-watch.h"
 #include "vmm/sandbox.h"
 
+static int no_name(const char *name, int ret, const struct ramet_err *err)
+{
+	char why[320];
+
+	if (ret == -EADDRINUSE && client_kept(name, why, sizeof(why)))
+		return complain(
+			"the name '%s' is taken, so that you can see this: %s; 'ramet stop --all "
+			"%s' lets it go",
+			name, why, name);
+	return complain("%s", err->msg);
+}
+
 int run_start(struct host *host, struct run_options *o, int caller, int *signals)
 {
 	struct launch_watch watch;
 	struct ramet_family *family;
 	struct ramet_err err = { "" };
 	struct ramet_vm *vm;
+	int ret;
 
 	o->cfg.console = host_console;
 	o->cfg.console_arg = host;
 	/* Nobody hears a VM before run_live(). */
 	o->cfg.paused = true;
-	if (host_init(host, o->cfg.name, &err))
-		return complain("%s", err.msg);
+	ret = host_init(host, o->cfg.name, &err);
+	if (ret)
+		return no_name(o->cfg.name, ret, &err);
+	host->keep = caller >= 0; /* a terminal is told what went wrong at once */
 	/* The name is ours and its socket open. No signal kills the process from here on. */
 	*signals = ending_signals();
 	if (*signals < 0) {
