@@ -42,7 +42,7 @@ processes()
 {
 	local p
 	for p in /proc/[0-9]*; do
-		[ "$(readlink "$p/exe" 2>/dev/null)" = "$(readlink -f "$RAMET")" ] || continue
+		[ "$p/exe" -ef "$RAMET" ] || continue
 		tr '\0' '\n' <"$p/environ" 2>/dev/null | grep -qx "RAMET_RUNTIME_DIR=$RAMET_RUNTIME_DIR" &&
 			echo "${p#/proc/}"
 	done
