@@ -40,6 +40,28 @@ static error_t parse_fork(int key, char *arg, struct argp_state *state)
 
 enum { CLONE, PAUSE, READY, SHARED, OWN };
 
+/* In place of a time. */
+static const char *not_ready(json_t *reply, json_t *vm)
+{
+	const char *state = json_string_value(json_object_get(vm, "state"));
+	bool waited = json_is_integer(json_object_get(reply, "ready_timeout_ms"));
+
+	return strcmp(state, "running") ? state : waited ? "late" : "-";
+}
+
+static void tell_late(json_t *reply)
+{
+	unsigned n = (unsigned)reply_u64(reply, "not_ready");
+
+	if (n)
+		fprintf(stderr,
+			"ramet: %u clone%s had not been seen to run an instruction after %u s; "
+			"'ramet "
+			"wait NAME --running' waits on\n",
+			n, n > 1 ? "s" : "",
+			(unsigned)(reply_u64(reply, "ready_timeout_ms") / 1000));
+}
+
 static void print_clones(json_t *reply)
 {
 	static const struct table_column columns[] = {
@@ -62,8 +84,7 @@ static void print_clones(json_t *reply)
 		if (json_is_integer(json_object_get(vm, "ready_ns")))
 			table_set_time(line, READY, reply_u64(vm, "ready_ns"));
 		else
-			table_set(
-				line, READY, "%s", json_string_value(json_object_get(vm, "state")));
+			table_set(line, READY, "%s", not_ready(reply, vm));
 		table_set(line, SHARED, "%" JSON_INTEGER_FORMAT,
 			(json_int_t)reply_u64(vm, "tables_shared"));
 		table_set_size(line, OWN, reply_u64(vm, "table_bytes"));
@@ -131,7 +152,8 @@ int cmd_fork(int argc, char **argv)
 		"come to "
 		"be, or none. PAUSE is how long the parent's vCPUs stood still, READY the time "
 		"from the "
-		"request to the clone's first instruction seen from outside.\v"
+		"request to the clone's first instruction seen from outside; it is waited for up "
+		"to 10 s.\v"
 		"Examples:\n  ramet fork web\n  ramet fork web.1 --count 100 --json | jq .pause_ns",
 		NULL,
 		NULL,
@@ -146,6 +168,7 @@ int cmd_fork(int argc, char **argv)
 			(json_int_t)a.count, "run", a.run, "wait", !a.no_wait, "memory", a.memory));
 	if (!reply)
 		return EXIT_TROUBLE;
+	tell_late(reply);
 	if (a.json) {
 		json_object_del(reply, "ok");
 		json_print(reply);

@@ -75,12 +75,83 @@ except OSError:
 	rm -r "$RAMET_RUNTIME_DIR"/*.sock
 }
 
+# A process of no use: holds the lock of the runtime directory for $1 seconds, or ...
+holds_lock()
+{
+	python3 -c 'import fcntl, os, sys, time
+fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)
+print("locked", flush=True)
+time.sleep(float(sys.argv[2]))' "$RAMET_RUNTIME_DIR" "$1" >"$BATS_TEST_TMPDIR/lock" 3>&- &
+	holder=$!
+	until [ -s "$BATS_TEST_TMPDIR/lock" ]; do sleep 0.1; done
+}
+
+# ... listens as family $1, and says what $2 is, but nothing else.
+pretends()
+{
+	python3 -c 'import os, socket, sys, time
+os.chdir(sys.argv[1])
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[2] + ".sock")
+s.listen(50)
+kept = []
+while True:
+    kept.append(s.accept()[0])
+    kept[-1].sendall(sys.argv[3].encode())' "$RAMET_RUNTIME_DIR" "$1" "$2" 3>&- &
+	pretenders+=($!)
+	until [ -S "$RAMET_RUNTIME_DIR/$1.sock" ]; do sleep 0.1; done
+}
+
+ends_pretenders()
+{
+	kill -CONT "${pretenders[@]}"
+	kill -9 "${pretenders[@]}"
+	wait "${pretenders[@]}" || true
+	rm -f "$RAMET_RUNTIME_DIR"/*.sock
+}
+
 @test "a lock that somebody keeps is waited for, but not for ever" {
 	mkdir -m 700 "$RAMET_RUNTIME_DIR"
-	exec {lock}<"$RAMET_RUNTIME_DIR"
-	flock $lock
-	fails 1 "has held the lock of .*/run for more than 5 s" ramet stat web {lock}<&-
-	(sleep 1; exec {lock}<&-) &
-	exec {lock}<&-
+	holds_lock 60
+	fails 1 "process $holder has held the lock of .*/run for more than 5 s" ramet stat web
+	kill "$holder"
+	wait "$holder" || true
+	holds_lock 2
 	fails 1 "there is no family 'web'" ramet stat web
+}
+
+@test "families that do not answer: list goes on, brief commands end, long ones say so" {
+	mkdir -m 700 "$RAMET_RUNTIME_DIR"
+	pretenders=()
+	pretends silent ''
+	pretends half '{"ok":tr'
+	pretends stopped ''
+	kill -STOP "${pretenders[2]}"
+	run ramet list
+	echo "$output"
+	[ "$status" -eq 1 ]
+	[ "$(grep -c "family 'stopped' does not answer: its process ${pretenders[2]} is stopped" <<<"$output")" -eq 1 ]
+	for name in silent half; do
+		grep -q "family '$name' does not answer (process [0-9]*); is it still being launched" <<<"$output"
+	done
+	for command in stat pause resume reset; do
+		fails 1 "does not answer: its process ${pretenders[2]} is stopped; 'kill -CONT" ramet $command stopped
+	done
+	fails 1 "'stopped' is taken" ramet run --name stopped --guest count
+	for command in wait fork stop "stop --all" console; do
+		fails 124 "family 'stopped' does not answer, since it is stopped .*; waiting, Ctrl-C ends that" \
+			timeout 5 "$RAMET" $command stopped
+	done
+	run timeout -s INT 4 "$RAMET" wait half
+	[ "$status" -eq 124 ]
+	ends_pretenders
+}
+
+@test "a client that is sent away comes back for a while" {
+	mkdir -m 700 "$RAMET_RUNTIME_DIR"
+	pretenders=()
+	pretends busy '{"ok":false,"errno":11,"code":"EAGAIN","error":"too many clients","busy":true}
+'
+	fails 1 "too many clients" ramet stat busy
+	ends_pretenders
 }
