@@ -117,7 +117,9 @@ int cmd_stop(int argc, char **argv)
 		"NAME...",
 		"Stops VMs for good and gives back what only they had. Their clones and parents go "
 		"on "
-		"running; the family's process ends with its last VM.\v"
+		"running; the family's process ends with its last VM. A VM that has failed, or "
+		"that its guest ended with another status than 0, is listed until it is "
+		"stopped.\v"
 		"Examples:\n  ramet stop web.1 web.2\n  ramet stop --all web",
 		NULL,
 		NULL,

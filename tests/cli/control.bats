@@ -61,6 +61,52 @@ except OSError:
 	[ "$status" -eq 0 ]
 }
 
+@test "clones are not stopped with their parent, though it stops while they are made" {
+	counter web
+	ramet wait web --heartbeats 2 --timeout 60
+	ramet fork web --count 30 >"$BATS_TEST_TMPDIR/clones" 2>"$BATS_TEST_TMPDIR/err" &
+	fork=$!
+	# As soon as one is seen: the others are still waited for.
+	until ramet list --json | grep -q '"web.1"'; do :; done
+	ramet stop web
+	status=0
+	wait $fork || status=$?
+	cat "$BATS_TEST_TMPDIR"/{clones,err}
+	[ "$status" -eq 0 ]
+	ramet wait web.30 --heartbeats 3 --timeout 60
+	[ "$(ramet list --json | grep -c '"running"')" -eq 30 ]
+}
+
+@test "a detached family whose last VM goes wrong stays until it is stopped" {
+	need_kvm
+	ramet run --name rb --memory 16M --guest count --args 'rate=100 beats=300 status=7' --detach
+	ramet wait rb --stopped --timeout 60
+	[ "$(ramet stat rb --json | field vm exit_status)" = 7 ]
+	sleep 1
+	ramet list | grep -x "rb ended with status 7"
+	[ "$(ramet list --json | field 0 state)" = stopped ]
+	ramet wait rb --stopped --timeout 0
+	fails 1 "VM 'rb' has ended, with status 7" ramet fork rb
+	fails 1 "'rb' is taken, so that you can see this: VM 'rb' ended with status 7; 'ramet stop --all rb'" \
+		ramet run --name rb --guest count
+	ramet console rb </dev/null | grep -q "^count"
+	ramet stop rb
+	nothing_left
+	# One that ends well takes its family with it.
+	ramet run --name fine --memory 16M --guest count --args 'rate=100 beats=300' --detach
+	ramet wait fine --stopped --timeout 60 || true
+	nothing_left
+	# And so does a clone that went wrong before.
+	ramet run --name p --memory 16M --guest count --args 'rate=100 beats=500 status=7' --detach
+	ramet fork p --count 2
+	ramet pause p.2
+	ramet wait p.1 --stopped --timeout 60
+	ramet list | grep -x "p.1 ended with status 7"
+	ramet stop p.2
+	ramet stop p || true # it may have ended itself
+	! ramet list --json | grep running
+}
+
 @test "what is no socket of ours is named and left alone" {
 	mkdir -m 700 "$RAMET_RUNTIME_DIR"
 	mkdir "$RAMET_RUNTIME_DIR/d.sock"

@@ -10,6 +10,7 @@ import os
 import random
 import socket
 import sys
+import time
 
 directory = os.open(os.path.dirname(sys.argv[1]), os.O_RDONLY)
 PATH = f"/proc/self/fd/{directory}/{os.path.basename(sys.argv[1])}"
@@ -43,7 +44,7 @@ def refused(data):
     assert answer is not None
     for line in answer.splitlines():
         reply = json.loads(line)
-        assert reply["ok"] is False and reply["error"], (data[:80], line)
+        assert reply["ok"] is False and reply["error"] and reply["code"][0] == "E", (data[:80], line)
     return answer
 
 
@@ -57,6 +58,7 @@ BAD = [
     b'{"op":1}\n', b'{"op":"nosuch"}\n', b'{"op":"stat"}\n', b'{"op":"stat","vm":1}\n',
     b'{"op":"stat","vm":"\\u0000"}\n', b'{"op":"stat","op":"list"}\n',
     b'{"op":"stat","vm":"' + NAME.encode() + b'","more":1}\n',
+    b'{"op":"list","x":1}\n', b'{"op":"stop-all","x":1}\n', b'{"op":"hello","vm":"x"}\n', b'{"op":"stat"',
     b'{"op":"fork","vm":"' + NAME.encode() + b'","count":0}\n',
     b'{"op":"fork","vm":"' + NAME.encode() + b'","count":-1}\n',
     b'{"op":"fork","vm":"' + NAME.encode() + b'","count":1000000}\n',
@@ -68,6 +70,7 @@ BAD = [
     b'{"op":"read","vm":"' + NAME.encode() + b'","gpa":9223372036854775807,"size":4096}\n',
     b'{"op":"wait","vm":"' + NAME.encode() + b'","event":"doom"}\n',
     b'{"op":"wait","vm":"' + NAME.encode() + b'","event":"stopped","timeout_ms":0}\n',
+    b'{"op":"wait","vm":"' + NAME.encode() + b'","event":"heartbeats","value":-1}\n',
     b"[" * 4000 + b"\n",
     b'{"op":' * 600 + b"\n",
     b"x" * 5000, b"x" * (1 << 20) + b"\n",
@@ -86,11 +89,53 @@ for _ in range(300):
     talk(bytes(data), close_early=rng.random() < 0.3)
 serves()
 
-# As many clients as there is room for, silent; then more. Room again once they have left.
+# Said by name.
+for bad, says in [
+    (b'{"op":"list","x":1}', "'list' has no field 'x'"),
+    (b'{"op":"stat","vm":1}', "'vm' must be a string"),
+    (b'{"op":"read","vm":"x","gpa":-1,"size":1}', "'gpa' must be"),
+    (b'{"op":"stat","op":"list"}', "the same key twice"),
+    (b'{"op":"fork","vm":"x","count":99999999999999999999}', "a number that is too large"),
+]:
+    assert says in json.loads(refused(bad))["error"], bad
+
+
+# More silent clients than there is room for: what is brief gets through, and those who are sent away are told.
+def reply_of(request):
+    with connect() as s:
+        try:
+            s.sendall(json.dumps(request).encode() + b"\n")
+        except BrokenPipeError:
+            pass
+        return json.loads(s.makefile().readline())
+
+
 silent = [connect() for _ in range(80)]
+for _ in range(200):
+    reply = reply_of({"op": "list"})
+    if reply["ok"]:
+        break
+    assert reply["code"] == "EAGAIN" and reply["busy"], reply
+    time.sleep(0.1)
+assert reply["ok"], reply
 for s in silent:
     s.close()
+for _ in range(200):
+    reply = reply_of({"op": "hello"})
+    if reply["ok"]:
+        break
+    time.sleep(0.1)
+assert reply["protocol"] == 1 and reply["ended"] is None, reply
 serves()
+
+# A client that has said its last word is still answered, however far its deadline; one without newline, too.
+beats = json.loads(talk(good))["vm"]["heartbeats"]
+for timeout in 18446744073710, 9223372036854775807, -1:
+    wait = {"op": "wait", "vm": NAME, "event": "heartbeats", "value": beats + 20, "timeout_ms": timeout}
+    reply = json.loads(talk(json.dumps(wait).encode()))
+    assert reply["ok"] and reply["vm"]["heartbeats"] >= beats + 20, reply
+    assert reply["vm"]["private_bytes"] is None and reply["vm"]["exit_status"] is None, reply
+    beats = reply["vm"]["heartbeats"]
 
 # Several requests in one packet, and one in many.
 many = talk(good * 20)
