@@ -13,9 +13,9 @@
 #include "vmm/host.h"
 #include "vmm/rundir.h"
 
-#define RETRY_MS 50 /* when a client cannot be accepted for want of something */
-#define GRACE_S	 2  /* for clients to be told the end */
-#define CUT_S	 60 /* for what they have asked for to be done, once they have been cut off */
+#define RETRY_MS 50  /* when a client cannot be accepted for want of something */
+#define GRACE_S	 2u  /* for clients to be told the end */
+#define CUT_S	 60u /* for what they have asked for to be done, once they have been cut off */
 
 static void spares_top_up(struct host *host)
 {

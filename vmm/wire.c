@@ -194,16 +194,19 @@ static int line_add(const char *text, size_t len, void *arg)
 {
 	struct line *l = arg;
 
-	if (l->len + len > l->cap && !l->failed) {
+	if (l->failed)
+		return -1;
+	if (l->len + len > l->cap) {
 		size_t cap = 2 * (l->len + len) + 256;
 		char *p = realloc(l->text, cap);
 
-		l->failed = !p;
-		l->text = p ? p : l->text;
-		l->cap = p ? cap : l->cap;
+		if (!p) {
+			l->failed = true;
+			return -1;
+		}
+		l->text = p;
+		l->cap = cap;
 	}
-	if (l->failed)
-		return -1;
 	memcpy(l->text + l->len, text, len);
 	l->len += len;
 	return 0;
