@@ -2,7 +2,7 @@
 /* count: heartbeats with a counter, for ever or until it ends itself. */
 #include "guest/lib/guest.h"
 
-const char *const guest_keys[] = { "rate", "beats", "status", NULL };
+GUEST_KEYS(count);
 
 void guest_main(const struct guest_machine *m, unsigned cpu)
 {

@@ -4,7 +4,7 @@
 
 #define PERIOD_US 1000 /* how finely the rate is kept */
 
-const char *const guest_keys[] = { "dirty", "fill", "rate", "span", NULL };
+GUEST_KEYS(dirty);
 
 struct work {
 	const struct guest_machine *m;
@@ -51,8 +51,11 @@ void guest_main(const struct guest_machine *m, unsigned cpu)
 	w.pages = UINT64_MAX;
 	if (!arg_is(m, "dirty", "all"))
 		w.pages = arg_number(m, "dirty", 1 << 20) / GUEST_PAGE;
-	if (w.pages > free_pages(m))
+	if (w.pages > free_pages(m)) {
+		if (w.pages != UINT64_MAX)
+			print_hex("dirty: this is all that is free: ", free_pages(m) * GUEST_PAGE);
 		w.pages = free_pages(m);
+	}
 	rate = arg_is(m, "rate", "max") ? UINT64_MAX : arg_number(m, "rate", 1000);
 
 	for (uint64_t i = 0; i < w.pages; i++)

@@ -9,7 +9,7 @@
 #define ROUND	   100	    /* steps in a round */
 #define TICK_LIMIT 10000000 /* us slept without a tick: the timer has stopped */
 
-const char *const guest_keys[] = { "sleep", "tick", NULL };
+GUEST_KEYS(smp);
 
 static struct {
 	uint32_t lock;

@@ -25,7 +25,7 @@
 #define XCR0_AVX512 0xe0u /* mask registers, upper halves, upper sixteen */
 #define NS_PER_S    1000000000
 
-const char *const guest_keys[] = { "bare", "watch", NULL };
+GUEST_KEYS(state);
 
 /* ID, TPR, LDR, DFR, SVR, LVTs (timer, thermal, counter, LINT0, LINT1, error), divider. */
 static const uint16_t apic_regs[] = { 0x20, 0x80, 0xd0, 0xe0, 0xf0, 0x320, 0x330, 0x340, 0x350,

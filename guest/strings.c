@@ -26,7 +26,7 @@
 #define FLAGS	  0x3202u /* IOPL 3, interrupts */
 #define BEATS_MAX 50u
 
-const char *const guest_keys[] = { NULL };
+GUEST_KEYS(strings);
 
 static struct strings s;
 static uint8_t buf[BUF] __attribute__((aligned(64)));

@@ -21,7 +21,7 @@
 #define MEMORY_MAX  (256ull << 20)   /* unless asked for more */
 #define PER_PAGE    (GUEST_PAGE / 8) /* words */
 
-const char *const guest_keys[] = { "memory", "pause", NULL };
+GUEST_KEYS(verify);
 
 static struct {
 	const struct guest_machine *m;
@@ -161,8 +161,11 @@ void guest_main(const struct guest_machine *m, unsigned cpu)
 	v.pause = arg_number(m, "pause", 0);
 	v.pages = bytes / GUEST_PAGE;
 	available = free_pages(m) * PER_PAGE / (PER_PAGE + 1) - 1;
-	if (v.pages > available)
+	if (v.pages > available) {
+		if (arg_string(m, "memory"))
+			print_hex("verify: this is all that is free: ", available * GUEST_PAGE);
 		v.pages = available;
+	}
 	if (!v.pages)
 		v.pages = 1;
 	v.key_pages = (v.pages + PER_PAGE - 1) / PER_PAGE;

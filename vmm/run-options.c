@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "guest/guests.h"
 #include "vmm/command.h"
 #include "vmm/rundir.h"
 
@@ -31,7 +32,9 @@ static const struct argp_option options[] = {
 	{ "detach", 'd', NULL, 0,
 		"Return when the VM runs, printing its name; it goes on in the background", 0 },
 	{ "paused", OPT_PAUSED, NULL, 0, "Leave it paused, until 'ramet resume'", 0 },
-	{ "limit", OPT_LIMIT, "SIZE", 0, "Most guest memory that the family may hold in all", 0 },
+	{ "limit", OPT_LIMIT, "SIZE", 0,
+		"Most guest memory that the family may hold in all; at least one VM's (no limit)",
+		0 },
 	{ "pit", OPT_PIT, NULL, 0,
 		"Give it an i8254 timer, for guests that insist on one; VMs are slower to make "
 		"then",
@@ -42,15 +45,15 @@ static const struct argp_option options[] = {
 		0 },
 	{ "no-sandbox", OPT_NO_SANDBOX, NULL, 0,
 		"Keep the right to start programs, open sockets and so on, which the process gives "
-		"up before the guest runs",
+		"up before the guest runs; and let it be debugged, and leave a core file",
 		0 },
 	{ "reseed", OPT_RESEED, "WHEN", 0,
 		"auto: a clone fails that does not reseed its random numbers within 30 s although "
 		"its guest can (the default); require: and a guest that cannot is not forked; off",
 		0 },
 	{ NULL, 0, NULL, 0, "What to run:", 1 },
-	{ "guest", OPT_GUEST, "NAME", 0, "A built-in guest, see below", 1 },
-	{ "args", OPT_ARGS, "STRING", 0, "Arguments for the built-in guest", 1 },
+	{ "guest", OPT_GUEST, "NAME", 0, "A built-in guest, one of those below", 1 },
+	{ "args", OPT_ARGS, "STRING", 0, "KEY=VALUE words for the built-in guest", 1 },
 	{ "kernel", OPT_KERNEL, "FILE", 0, "A Linux kernel: bzImage or ELF with a PVH entry", 1 },
 	{ "initrd", OPT_INITRD, "FILE", 0, "Its initial RAM disk", 1 },
 	{ "cmdline", OPT_CMDLINE, "STRING", 0,
@@ -85,12 +88,14 @@ static enum ramet_reseed parse_reseed(struct argp_state *state, const char *arg)
 	return RAMET_RESEED_AUTO;
 }
 
-static bool is_guest(const char *name)
+/* Refuses arguments that the guest does not understand; with NULL, guests that there are not. */
+static void check_guest(struct argp_state *state, const char *guest, const char *args)
 {
-	for (unsigned i = 0; ramet_guest_name(i); i++)
-		if (!strcmp(ramet_guest_name(i), name))
-			return true;
-	return false;
+	char why[320];
+
+	/* How much memory it has is not known yet; the library looks at that. */
+	if (guest_args_check(guest, args, UINT64_MAX, why, sizeof(why)))
+		argp_error(state, "%s: %s", args ? "--args" : "--guest", why);
 }
 
 /* What only makes sense together. */
@@ -102,6 +107,8 @@ static void check_together(struct argp_state *state, struct ramet_config *cfg, c
 		argp_error(state, "--initrd, --cmdline and --disk go with --kernel");
 	if (cfg->kernel && cfg->args)
 		argp_error(state, "--args goes with --guest; a kernel takes --cmdline");
+	if (cfg->guest && cfg->args)
+		check_guest(state, cfg->guest, cfg->args);
 	if (cfg->memory % (2u << 20))
 		argp_error(state, "--memory: must be a multiple of 2M");
 	if (cmdline)
@@ -153,8 +160,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		cfg->reseed = parse_reseed(state, arg);
 		return 0;
 	case OPT_GUEST:
-		if (!is_guest(arg))
-			argp_error(state, "--guest: there is no built-in guest '%s'", arg);
+		check_guest(state, arg, NULL);
 		cfg->guest = arg;
 		return 0;
 	case OPT_ARGS:
@@ -200,13 +206,19 @@ static const struct argp argp = {
 	options,
 	parse,
 	NULL,
-	"Launches a VM. Its serial console is this terminal, Ctrl-C or Ctrl-] stops it, and its "
-	"exit "
-	"status becomes this command's. The process lives until the last clone has stopped.\v"
+	"Launches a VM. Its serial console is this terminal, and its exit status becomes this "
+	"command's.\n\n"
+	"Ctrl-C stops it. If clones of it still run when it stops, the command waits for them; a "
+	"second Ctrl-C stops them, too. All other keys are the guest's. SIGTERM and SIGHUP stop "
+	"all. "
+	"A guest that needs Ctrl-C gets it from 'ramet console'.\v"
 	"Examples:\n"
 	"  ramet run --guest count\n"
-	"  ramet run --name web --memory 1G --cpus 2 --guest dirty --args 'dirty=512M' --detach\n"
-	"  ramet run --memory 512M --kernel vmlinuz --initrd initrd.img --cmdline console=ttyS0",
+	"  ramet run --name web --memory 1G --guest dirty --args dirty=512M --detach\n"
+	"  ramet run --kernel vmlinuz --initrd initrd.img --cmdline console=ttyS0\n\n"
+	"Exit status: the guest's; 1 if the VM failed or could not be launched; 2 for bad usage; "
+	"130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP; 141 if nobody reads its output any "
+	"more. With --detach it is 0 once the VM runs, otherwise the reason is on stderr.",
 	NULL,
 	help_filter,
 	NULL,

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "guest/keys.h"
 #include "guest/lib/layout.h"
 #include "ramet/abi.h"
 
@@ -28,7 +29,8 @@ struct guest_machine {
 	const char *args; /* KEY=VALUE words; never NULL */
 };
 
-/* The argument keys this guest knows, ended by NULL; another key ends it with status 2. */
+/* The argument keys this guest knows (GUEST_KEYS), ended by NULL; another key ends it with status
+ * 2. */
 extern const char *const guest_keys[];
 /* Called on every vCPU, 0-based, on a stack of its own. It need not return. */
 void guest_main(const struct guest_machine *m, unsigned cpu);
