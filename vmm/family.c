@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include "guest/guests.h"
 #include "vmm/doorbell.h"
 #include "vmm/futex.h"
 #include "vmm/hurry.h"
@@ -28,6 +29,14 @@ static bool name_ok(const char *name)
 
 	/* No dot: it parts a family's name from a clone's number. Room for that is left. */
 	return n && !name[n] && n <= RAMET_NAME_MAX - 22 && name[0] != '-';
+}
+
+static int check_guest(const struct ramet_config *c, struct ramet_err *err)
+{
+	char why[sizeof(err->msg)];
+	int r = guest_args_check(c->guest, c->args, c->memory, why, sizeof(why));
+
+	return r ? err_set(err, r, "%s", why) : 0;
 }
 
 static int check_config(const struct ramet_config *c, struct ramet_err *err)
@@ -56,9 +65,12 @@ static int check_config(const struct ramet_config *c, struct ramet_err *err)
 	if (c->reseed > RAMET_RESEED_OFF)
 		return err_set(err, -EINVAL, "unknown way to reseed %d", (int)c->reseed);
 	if (c->max_pool && c->max_pool < c->memory)
-		return err_set(
-			err, -EINVAL, "the family's memory limit is less than one VM's memory");
-	return 0;
+		return err_set(err, -EINVAL,
+			"the family's memory limit of %llu MiB is less than one VM's memory, %llu "
+			"MiB",
+			(unsigned long long)(c->max_pool >> 20),
+			(unsigned long long)(c->memory >> 20));
+	return c->guest ? check_guest(c, err) : 0;
 }
 
 static void free_config(struct ramet_config *c)

@@ -222,9 +222,9 @@ load common.bash
 	run bash -c "timeout -s INT 3 '$RAMET' run --guest count --memory 16M </dev/null"
 	[ "$status" -eq 124 ] || [ "$status" -eq 130 ]
 	nothing_left
-	run bash -c "'$RAMET' run --guest dirty --memory 16M --args bogus=1 </dev/null"
-	[ "$status" -eq 2 ]
-	[ "$output" = "unknown argument bogus=1" ]
+	run bash -c "'$RAMET' run --guest count --memory 16M --args 'beats=3 status=7' </dev/null"
+	[ "$status" -eq 7 ]
+	[ "$output" = "count: hello" ]
 	nothing_left
 	run bash -c "timeout 3 '$RAMET' run --guest dirty --memory 16M </dev/null"
 	echo "$output"

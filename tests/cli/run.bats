@@ -4,22 +4,38 @@
 
 load common.bash
 
-# A launch that hangs, as on a file server that does not answer. A shell's background job ignores
-# SIGINT; env makes it as it was.
+# A command in the background, as a terminal's: a script's would ignore SIGINT. Its pid is $pid.
+background()
+{
+	set -m
+	"$@" 3>&- &
+	pid=$!
+	set +m
+}
+
+# Its exit status must be this.
+ended()
+{
+	local status=0
+	wait "$pid" || status=$?
+	echo "status $status"
+	[ "$status" -eq "$1" ]
+}
+
+# A launch that hangs, as on a file server that does not answer.
 launch_hanging()
 {
 	! ldd "$RAMET" | grep -q libasan || skip "AddressSanitizer wants to be loaded first"
 	[ -r "${HANG:-}" ] || skip "HANG is not set"
-	env --default-signal=INT LD_PRELOAD="$HANG" RAMET_KVM_DEVICE=/nowhere.hangs \
-		"$RAMET" run --name slow --guest count "$@" 2>"$BATS_TEST_TMPDIR/err" &
-	pid=$!
+	LD_PRELOAD="$HANG" RAMET_KVM_DEVICE=/nowhere.hangs \
+		background "$RAMET" run --name slow --guest count "$@" 2>"$BATS_TEST_TMPDIR/err"
 	until_there "$RAMET_RUNTIME_DIR/slow.sock"
 }
 
 until_there()
 {
 	local i
-	for ((i = 0; i < 100; i++)); do
+	for ((i = 0; i < 300; i++)); do
 		[ ! -e "$1" ] || return 0
 		sleep 0.1
 	done
@@ -31,10 +47,8 @@ until_there()
 		for how in "" --detach; do
 			launch_hanging $how
 			kill -"${sig%:*}" "$pid"
-			status=0
-			wait "$pid" || status=$?
+			ended "${sig#*:}"
 			cat "$BATS_TEST_TMPDIR/err"
-			[ "$status" -eq "${sig#*:}" ]
 			grep -q "'slow' was not launched: interrupted" "$BATS_TEST_TMPDIR/err"
 			nothing_left
 		done
@@ -50,9 +64,8 @@ until_there()
 
 @test "foreground: Ctrl-C stops the VM of this terminal, its clones go on; a second one stops them" {
 	need_kvm
-	env --default-signal=INT "$RAMET" run --name fg --memory 16M --guest count --args rate=20 </dev/null \
-		>/dev/null 2>"$BATS_TEST_TMPDIR/err" &
-	pid=$!
+	background "$RAMET" run --name fg --memory 16M --guest count --args rate=20 </dev/null \
+		>/dev/null 2>"$BATS_TEST_TMPDIR/err"
 	until_there "$RAMET_RUNTIME_DIR/fg.sock"
 	ramet wait fg --timeout 20
 	ramet fork fg --count 2
@@ -61,25 +74,19 @@ until_there()
 	ramet wait fg.1 --heartbeats 5 --timeout 20
 	fails 1 "no VM 'fg'|stopped" ramet fork fg
 	kill -INT "$pid"
-	status=0
-	wait "$pid" || status=$?
-	[ "$status" -eq 130 ]
+	ended 130
 	nothing_left
 }
 
 @test "foreground: SIGTERM ends all; without clones Ctrl-C is enough" {
 	need_kvm
 	for sig in TERM:143 INT:130; do
-		env --default-signal=INT "$RAMET" run --name fg --memory 16M --guest count --args rate=20 </dev/null \
-			>/dev/null &
-		pid=$!
+		background "$RAMET" run --name fg --memory 16M --guest count --args rate=20 </dev/null >/dev/null
 		until_there "$RAMET_RUNTIME_DIR/fg.sock"
 		ramet wait fg --timeout 20
 		[ "$sig" = INT:130 ] || ramet fork fg --count 2
 		kill -"${sig%:*}" "$pid"
-		status=0
-		wait "$pid" || status=$?
-		[ "$status" -eq "${sig#*:}" ]
+		ended "${sig#*:}"
 		nothing_left
 	done
 }
@@ -88,22 +95,18 @@ until_there()
 	need_kvm
 	mkfifo "$BATS_TEST_TMPDIR/out"
 	exec 4<>"$BATS_TEST_TMPDIR/out"
-	# count beats without a word; verify talks. Its pipe is full at some time.
-	(yes | env --default-signal=INT "$RAMET" run --name deaf --memory 16M --guest count --args rate=20 >/dev/null) 3>&- 4>&- &
+	background "$RAMET" run --name deaf --memory 16M --guest count --args rate=20 < <(yes) >/dev/null
 	until_there "$RAMET_RUNTIME_DIR/deaf.sock"
 	ramet wait deaf --timeout 20
 	sleep 1
-	kill -INT "$(processes_serving deaf)"
-	nothing_left
+	kill -INT "$pid"
+	ended 130
 	head -c 65536 /dev/zero >&4
-	"$RAMET" run --name mute --memory 16M --guest count --args rate=20 </dev/null >"$BATS_TEST_TMPDIR/out" 3>&- 4>&- &
-	pid=$!
+	background "$RAMET" run --name mute --memory 16M --guest count --args rate=20 </dev/null >"$BATS_TEST_TMPDIR/out"
 	until_there "$RAMET_RUNTIME_DIR/mute.sock"
 	ramet wait mute --timeout 20
 	ramet stop --all mute
-	status=0
-	wait "$pid" || status=$?
-	[ "$status" -eq 0 ]
+	ended 0
 	nothing_left
 	exec 4>&-
 }
@@ -130,4 +133,21 @@ until_there()
 	fi
 	rmdir "$BATS_TEST_TMPDIR/there"
 	ramet fork web --memory
+}
+
+@test "run --detach fails with a guest that ends at once, and says what it said" {
+	need_kvm
+	fails 7 "VM 'brief' ended at once with status 7" ramet run --name brief --guest count --args 'beats=1 status=7' --detach
+	grep -q "count: hello" <<<"$output"
+	nothing_left
+	run ramet run --name brief --guest count --args 'beats=1' --detach
+	[ "$status" -eq 0 ]
+	[ "$output" = brief ]
+	nothing_left
+	fails 1 "dirty=2G is more than its memory, 64 MiB" ramet run --guest dirty --args dirty=2G --detach
+	fails 1 "limit of 1 MiB is less than one VM's memory, 64 MiB" ramet run --guest count --limit 1M
+	nothing_left
+	run bash -c "timeout 10 '$RAMET' run --guest dirty --memory 16M --args 'dirty=16M' </dev/null"
+	grep -q "this is all that is free: 0000" <<<"$output"
+	nothing_left
 }

@@ -36,12 +36,15 @@ static void test_bad_config(void **state)
 		{ { .guest = "count", .memory = MEMORY, .name = ".." }, -EINVAL },
 		{ { .guest = "count", .memory = MEMORY, .name = long_name }, -EINVAL },
 		{ { .guest = "count", .memory = MEMORY, .args = long_args }, -ENOSPC },
+		{ { .guest = "count", .memory = MEMORY, .args = "bogus=1" }, -EINVAL },
+		{ { .guest = "count", .memory = MEMORY, .args = "rate=-1" }, -EINVAL },
+		{ { .guest = "dirty", .memory = MEMORY, .args = "dirty=2G" }, -EINVAL },
 		{ { .guest = "count", .kernel = "/dev/null", .memory = MEMORY }, -EINVAL },
 		{ { .guest = "count", .initrd = "/dev/null", .memory = MEMORY }, -EINVAL },
 		{ { .guest = "count", .disks = { { "/dev/null", true } }, .n_disks = 1 }, -EINVAL },
 	};
 
-	memset(long_args, 'x', sizeof(long_args) - 1);
+	memset(long_args, ' ', sizeof(long_args) - 1);
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		struct resources before = resources_now();
 		struct ramet_family *family = (void *)1;

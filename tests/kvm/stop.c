@@ -133,7 +133,9 @@ static void test_stopped(void **state)
 /* The guest stops itself: its status is seen, its relatives are not touched. */
 static void test_exit_status(void **state)
 {
-	struct ramet_config cfg = { .guest = "count", .args = "nonsense", .memory = MEMORY };
+	struct ramet_config cfg = {
+		.guest = "count", .args = "beats=1 status=2", .memory = MEMORY
+	};
 	struct ramet_family *family;
 	struct ramet_vm *vm;
 	struct ramet_stat st;
@@ -142,7 +144,7 @@ static void test_exit_status(void **state)
 	assert_ok(ramet_wait(vm, RAMET_EV_STOPPED, 0, WAIT_MS), NULL);
 	ramet_vm_stat(vm, &st);
 	assert_int_equal(st.state, RAMET_STOPPED);
-	assert_int_equal(st.exit_status, RAMET_EXIT_USAGE);
+	assert_int_equal(st.exit_status, 2);
 	ramet_vm_put(vm);
 	ramet_family_destroy(family);
 }
