@@ -190,14 +190,18 @@ static void read_amd(struct kvm_host *host)
 	host->de_cfg = host->amd ? one.entry.data : 0;
 }
 
-static int open_device(struct ramet_err *err)
+static const char *device_path(void)
 {
 	const char *path = getenv("RAMET_KVM_DEVICE");
-	int fd;
 
-	if (!path || !*path)
-		path = "/dev/kvm";
-	fd = open(path, O_RDWR | O_CLOEXEC);
+	return path && *path ? path : "/dev/kvm";
+}
+
+static int open_device(struct ramet_err *err)
+{
+	const char *path = device_path();
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+
 	if (fd >= 0)
 		return fd;
 	if (errno == EACCES || errno == EPERM)
@@ -252,6 +256,10 @@ int kvm_host_open(struct kvm_host *host, struct ramet_err *err)
 	if (h.fd < 0)
 		return h.fd;
 	r = ioctl(h.fd, KVM_GET_API_VERSION, 0);
+	if (r < 0) {
+		r = err_set(err, -ENOTTY, "%s is not a KVM device", device_path());
+		goto fail;
+	}
 	if (r != KVM_API_VERSION) {
 		r = err_set(err, -ENOTSUP,
 			"this is not the KVM we know: API version %d, expected %d", r,
