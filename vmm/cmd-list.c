@@ -174,7 +174,10 @@ int cmd_list(int argc, char **argv)
 		json_print(l.all);
 		return l.status;
 	}
-	table_print(l.table);
+	if (json_array_size(l.all))
+		table_print(l.table);
+	else if (!l.status)
+		fputs("no VMs\n", stderr);
 	print_failures(l.all);
 	json_decref(l.all);
 	return l.status;

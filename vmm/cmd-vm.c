@@ -6,6 +6,7 @@
 #include "include/ramet/abi.h"
 #include "vmm/client.h"
 #include "vmm/command.h"
+#include "vmm/size.h"
 
 struct vm_args {
 	char **names;
@@ -131,9 +132,11 @@ int cmd_stop(int argc, char **argv)
 	return a.all ? stop_all(&a) : for_each(&a, "stop");
 }
 
+#define TIMEOUT_MS_MAX 1000000000u
+
 struct wait_args {
 	const char *name, *event;
-	uint64_t value, timeout_s;
+	uint64_t value, timeout_ms;
 	bool timed;
 };
 
@@ -161,7 +164,12 @@ static error_t parse_wait(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 't':
 		a->timed = true;
-		a->timeout_s = opt_number(state, "--timeout", arg, 0, 1000000);
+		if (seconds_parse(arg, TIMEOUT_MS_MAX, &a->timeout_ms))
+			argp_error(state,
+				"--timeout: '%s' is no number of seconds from 0 to 1000000; write "
+				"it like "
+				"30 or 0.5",
+				arg);
 		return 0;
 	}
 	return arg_vm(key, arg, state, &a->name);
@@ -171,18 +179,25 @@ int cmd_wait(int argc, char **argv)
 {
 	static const struct argp_option options[] = {
 		{ "phase", 'p', "PHASE", 0,
-			"Until a built-in guest has done its set-up: ready (the default)", 0 },
+			"Until the guest says that it has done its set-up: ready (the default)",
+			0 },
 		{ "running", 'r', NULL, 0, "Until its first instruction has been seen", 0 },
 		{ "stopped", 's', NULL, 0, "Until it has stopped", 0 },
 		{ "heartbeats", 'b', "N", 0, "Until it has beaten N times since its birth", 0 },
-		{ "timeout", 't', "SECONDS", 0, "Give up after so long (exit status 1)", 0 },
+		{ "timeout", 't', "SECONDS", 0,
+			"Give up after that, such as 30 or 0.5 (exit status 1)", 0 },
 		{ 0 },
 	};
 	static const struct argp argp = {
 		options,
 		parse_wait,
 		"NAME",
-		"Waits for something to happen to a VM.\v"
+		"Waits for something to happen to a VM.\n\n"
+		"Built-in guests say by themselves that they are ready. A Linux guest has to be "
+		"made to: "
+		"'devmem 0xd000000c 32 1', run in it as root when its set-up is done, says so; "
+		"without "
+		"that, --phase waits until the VM stops. --running needs nothing of the guest.\v"
 		"Examples:\n  ramet wait web --phase ready --timeout 30\n  ramet wait web.1 "
 		"--stopped",
 		NULL,
@@ -196,7 +211,7 @@ int cmd_wait(int argc, char **argv)
 	reply = client_ask(
 		a.name, json_pack("{s:s, s:s, s:s, s:I, s:I}", "op", "wait", "vm", a.name, "event",
 				a.event, "value", (json_int_t)a.value, "timeout_ms",
-				a.timed ? (json_int_t)a.timeout_s * 1000 : (json_int_t)-1));
+				a.timed ? (json_int_t)a.timeout_ms : (json_int_t)-1));
 	json_decref(reply);
 	return reply ? EXIT_OK : EXIT_TROUBLE;
 }

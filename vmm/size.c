@@ -129,6 +129,32 @@ int number_parse(const char *s, uint64_t min, uint64_t max, uint64_t *out)
 	return 0;
 }
 
+int seconds_parse(const char *s, uint64_t max, uint64_t *ms)
+{
+	uint64_t v, fraction = 0;
+	int err;
+	const char *point, *end = digits(s, 10, &v, &err);
+
+	if (!end)
+		return err;
+	if (*end == '.') {
+		static const unsigned scale[] = { 0, 100, 10, 1 };
+
+		point = end;
+		end = digits(point + 1, 10, &fraction, &err);
+		if (!end || end - point > 4)
+			return -EINVAL;
+		fraction *= scale[end - point - 1];
+	}
+	if (*end)
+		return -EINVAL;
+	if (__builtin_mul_overflow(v, 1000, &v) || __builtin_add_overflow(v, fraction, &v) ||
+		v > max)
+		return -ERANGE;
+	*ms = v;
+	return 0;
+}
+
 char *size_format(uint64_t bytes, char buf[SIZE_TEXT])
 {
 	static const char units[] = " KMGT";

@@ -23,6 +23,9 @@ int gpa_parse(const char *s, uint64_t *out);
 /* A decimal number in [min, max]. */
 int number_parse(const char *s, uint64_t min, uint64_t max, uint64_t *out);
 
+/* Seconds, with up to three digits after a point, as milliseconds; at most `max` of these. */
+int seconds_parse(const char *s, uint64_t max, uint64_t *ms);
+
 /* "0", "64M", "1.5G": exact where it can be, else one digit after the point. Returns buf. */
 char *size_format(uint64_t bytes, char buf[SIZE_TEXT]);
 /* "870 ns", "12.3 us", "4.56 ms", "1.2 s", "3 min", "5 h". Returns buf. */

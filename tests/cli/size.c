@@ -122,9 +122,32 @@ static void texts(void **state)
 	assert_string_equal(time_format(UINT64_MAX, buf), "5124096 h");
 }
 
+static void test_seconds(void **state)
+{
+	static const char *const bad[] = { "", ".", ".5", "5.", "-1", "1.2345", "1,5", "1e3", "1 ",
+		"0x1", "1..2", "inf" };
+	uint64_t ms = 7;
+
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_int_equal(seconds_parse(bad[i], UINT64_MAX, &ms), -EINVAL);
+	assert_int_equal(seconds_parse("18446744073709551616", UINT64_MAX, &ms), -ERANGE);
+	assert_int_equal(seconds_parse("18446744073709551.616", UINT64_MAX, &ms), -ERANGE);
+	assert_int_equal(seconds_parse("10.001", 10000, &ms), -ERANGE);
+	assert_int_equal(ms, 7);
+	assert_int_equal(seconds_parse("10", 10000, &ms), 0);
+	assert_int_equal(ms, 10000);
+	assert_int_equal(seconds_parse("0.5", 10000, &ms), 0);
+	assert_int_equal(ms, 500);
+	assert_int_equal(seconds_parse("0.050", 10000, &ms), 0);
+	assert_int_equal(ms, 50);
+	assert_int_equal(seconds_parse("3.25", 10000, &ms), 0);
+	assert_int_equal(ms, 3250);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_seconds),
 		cmocka_unit_test(sizes),
 		cmocka_unit_test(bad_sizes),
 		cmocka_unit_test(lists),

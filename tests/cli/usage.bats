@@ -66,7 +66,9 @@ load common.bash
 	fails 1 "nokvm" ramet run --guest count --detach
 	fails 1 "nokvm" ramet bench clone --memory 16M --dirty 1M
 	: >"$BATS_TEST_TMPDIR/nokvm"
-	fails 1 "KVM" ramet run --guest count
+	fails 1 "nokvm is not a KVM device" ramet run --guest count
+	export RAMET_KVM_DEVICE=/dev/null
+	fails 1 "/dev/null is not a KVM device" ramet run --guest count
 }
 
 @test "without permission for /dev/kvm: says so" {
@@ -106,6 +108,10 @@ load common.bash
 	fails 1 "no family 'ghost'" ramet stop --all ghost
 	fails 1 "no family 'ghost'" ramet dump ghost --size 1
 	[ "$(ramet list --json)" = "[]" ]
+	[ -z "$(ramet list 2>/dev/null)" ]
+	[ "$(ramet list 2>&1)" = "no VMs" ]
+	fails 2 "timeout: '1,5' is no number of seconds" "$RAMET" wait ghost --timeout 1,5
+	fails 1 "no family 'ghost'" "$RAMET" wait ghost --timeout 0.5
 }
 
 @test "output that cannot be written is a failure, and a reader that leaves is none" {
