@@ -76,6 +76,16 @@ int cmd_stat(int argc, char **argv)
 		"NAME",
 		"Shows one VM in full, and the accounts of its family: what all its VMs hold "
 		"together.\v"
+		"Of a VM: births counts its boot or fork and its resets, age and ready are "
+		"times from the last of them. Its guest told counter (with its last heartbeat), "
+		"phase (1: ready) and exit status (-1: it has not ended itself). Memory is "
+		"private, "
+		"shared (and looked at), or deferred (shared, not looked at since its birth).\n\n"
+		"Of a family: a span is 2 MiB of guest memory; resolved spans are those whose "
+		"frames "
+		"were settled after a fork, taken back those that a VM took over as it had left "
+		"them. "
+		"ramet-stat(1) explains each line.\n\n"
 		"Example:\n  ramet stat web.1 --json | jq .vm.private_bytes",
 		NULL,
 		NULL,
