@@ -13,6 +13,8 @@ void guest_main(const struct guest_machine *m, unsigned cpu)
 	rate = arg_number(m, "rate", 0);
 	beats = arg_number(m, "beats", UINT64_MAX);
 	print("count: hello\n");
+	if (!beats)
+		guest_exit((int)arg_number(m, "status", 0));
 	db_write(RAMET_DB_PHASE, RAMET_PHASE_READY);
 	for (uint32_t n = 1;; n++) {
 		if (n > beats)

@@ -13,7 +13,7 @@
 /* clang-format off */
 #define KEYS_count(K) \
 	K(rate, "N", "heartbeats a second (default: as many as it can)") \
-	K(beats, "N", "ends itself after this many (default: never)") \
+	K(beats, "N", "ends itself after this many (default: never; 0: at once)") \
 	K(status, "N", "the exit status it ends with then (default 0)")
 #define KEYS_dirty(K) \
 	K(dirty, "SIZE|all", "memory it writes to before it is ready (default 1M)") \

@@ -6,6 +6,8 @@ setup()
 {
 	export RAMET_RUNTIME_DIR=$BATS_TEST_TMPDIR/run
 	export TMPDIR=$BATS_TEST_TMPDIR
+	# A daemon has no stderr for what a sanitizer finds in it, leaks at its end among that.
+	export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}log_path=$BATS_TEST_TMPDIR/sanitizer
 }
 
 teardown()
@@ -17,6 +19,7 @@ teardown()
 		timeout $((20 * slower)) "$RAMET" stop --all "$family" || true
 	done
 	nothing_left
+	no_reports
 	[ ! -d "${group:-}" ] || rmdir "$group" # a control group, of a test that failed
 }
 
@@ -24,6 +27,17 @@ teardown()
 # another one, and is made longer here.
 slower=${RAMET_EMULATED:+10}
 slower=${slower:-1}
+
+# What AddressSanitizer, LeakSanitizer included, has reported of any process of this test.
+no_reports()
+{
+	local file
+	for file in "$BATS_TEST_TMPDIR"/sanitizer.*; do
+		[ -e "$file" ] || continue
+		cat "$file"
+		return 1
+	done
+}
 
 ramet()
 {

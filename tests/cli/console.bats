@@ -10,6 +10,7 @@ teardown()
 {
 	rm -f "$RAMET_RUNTIME_DIR/fake.sock"
 	nothing_left
+	no_reports
 }
 
 @test "console: a reader that goes is noticed although the guest is quiet" { terminal quiet_guest; }

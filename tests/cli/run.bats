@@ -35,7 +35,7 @@ launch_hanging()
 until_there()
 {
 	local i
-	for ((i = 0; i < 300; i++)); do
+	for ((i = 0; i < 300 * slower; i++)); do
 		[ ! -e "$1" ] || return 0
 		sleep 0.1
 	done
@@ -137,17 +137,47 @@ until_there()
 
 @test "run --detach fails with a guest that ends at once, and says what it said" {
 	need_kvm
-	fails 7 "VM 'brief' ended at once with status 7" ramet run --name brief --guest count --args 'beats=1 status=7' --detach
+	fails 7 "VM 'brief' ended at once with status 7" ramet run --name brief --guest count --args 'beats=0 status=7' --detach
 	grep -q "count: hello" <<<"$output"
 	nothing_left
-	run ramet run --name brief --guest count --args 'beats=1' --detach
+	run ramet run --name brief --guest count --args 'beats=0' --detach
 	[ "$status" -eq 0 ]
 	[ "$output" = brief ]
 	nothing_left
 	fails 1 "dirty=2G is more than its memory, 64 MiB" ramet run --guest dirty --args dirty=2G --detach
 	fails 1 "limit of 1 MiB is less than one VM's memory, 64 MiB" ramet run --guest count --limit 1M
 	nothing_left
-	run bash -c "timeout 10 '$RAMET' run --guest dirty --memory 16M --args 'dirty=16M' </dev/null"
+	run bash -c "timeout $((10 * slower)) '$RAMET' run --guest dirty --memory 16M --args 'dirty=16M' </dev/null"
 	grep -q "this is all that is free: 0000" <<<"$output"
 	nothing_left
+}
+
+@test "foreground, a terminal: Ctrl-C stops the VM, no other key does" {
+	need_kvm
+	timeout $((100 * slower)) python3 "$BATS_TEST_DIRNAME/terminal.py" run_keys
+	nothing_left
+}
+
+# Not elsewhere: it changes who may do what on this machine.
+@test "an ordinary user's family, which nobody may look into" {
+	[ -n "${RAMET_EMULATED-}" ] || skip "not an emulated machine"
+	need_kvm
+	! ldd "$RAMET" | grep -q libasan || skip "it can be looked into, for the leak checker"
+	dir=/tmp/ordinary
+	mkdir "$dir" && chown 65534 "$dir"
+	cp "$RAMET" "$dir/ramet"
+	chmod 755 / /tmp "$dir"
+	chmod 666 /dev/kvm
+	echo 1 >/proc/sys/vm/unprivileged_userfaultfd
+	as() { TMPDIR=$dir RAMET_RUNTIME_DIR=$dir/run setpriv --reuid=65534 --clear-groups "$dir/ramet" "$@"; }
+	as run --name his --memory 16M --guest dirty --detach
+	[ "$(stat -c %u "/proc/$(pidof ramet)/mem")" -eq 0 ]
+	as wait his --timeout 100
+	as fork his --count 2 --memory
+	as reset his.1
+	as stat his.2
+	as fork his.1
+	as list
+	as stop --all his
+	rm -r "$dir"
 }

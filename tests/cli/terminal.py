@@ -75,7 +75,7 @@ class Terminal:
     """A pseudo terminal whose session has a leader that does nothing, as a shell that waits, and a
     console in a process group of its own, which is in the foreground only if asked for."""
 
-    def __init__(self, foreground):
+    def __init__(self, foreground, command=("console", "fake")):
         self.master, self.slave = os.openpty()
         self.cooked = termios.tcgetattr(self.slave)
         self.seen = b""
@@ -93,7 +93,7 @@ class Terminal:
                 signal.signal(signal.SIGTTOU, signal.SIG_DFL)
                 for fd in (0, 1, 2):
                     os.dup2(self.slave, fd)
-                os.execv(RAMET, [RAMET, "console", "fake"])
+                os.execv(RAMET, [RAMET, *command])
             signal.signal(signal.SIGUSR1, lambda *_: os.tcsetpgrp(self.slave, child))
             os.write(answer, b"%d\n" % child)
             stopped = True
@@ -235,7 +235,20 @@ def background():
     t.close()
 
 
-TESTS = [quiet_guest, deaf_guest, deaf_guest_terminal, all_typed, full_disk, background]
+def run_keys():
+    """In ramet run Ctrl-C stops the VM; all other keys are the guest's. Needs KVM."""
+    t = Terminal(True, ("run", "--name", "keys", "--memory", "16M", "--guest", "count", "--args", "rate=20"))
+    until("hello", lambda: b"count: hello" in t.read(), 90)
+    assert t.raw()
+    t.type(b"a\x1d\x1ab")
+    assert t.event(2) is None
+    t.type(b"\x03")
+    assert t.event(90) == "exited 130"
+    assert termios.tcgetattr(t.slave) == t.cooked
+    t.close()
+
+
+TESTS = [quiet_guest, deaf_guest, deaf_guest_terminal, all_typed, full_disk, background, run_keys]
 
 if __name__ == "__main__":
     {t.__name__: t for t in TESTS}[sys.argv[1]]()
