@@ -126,7 +126,7 @@ until_there()
 	(cd "$BATS_TEST_TMPDIR/there" && exec 7<"$BATS_TEST_DIRNAME" && counter web)
 	pid=$(processes_serving web)
 	[ "$(readlink "/proc/$pid/cwd")" = / ]
-	! ls -l "/proc/$pid/fd" | grep -F "$BATS_TEST_DIRNAME"
+	[ -z "$(ls -l "/proc/$pid/fd" | grep -F "$BATS_TEST_DIRNAME")" ]
 	[ "$(readlink "/proc/$pid/fd/2")" = /dev/null ]
 	if ! ldd "$RAMET" | grep -q libasan; then
 		grep -qE '^Max core file size +0 +0' "/proc/$pid/limits"
