@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A family's process without VMs (fake-ramet.h), and clients of it. Clients assert that what they
+ * wait for comes. */
+#ifndef RAMET_TESTS_UNIT_HOST_COMMON_H
+#define RAMET_TESTS_UNIT_HOST_COMMON_H
+
+#include "fake-ramet.h"
+#include "vmm/host.h"
+
+#define SOON_MS 20000 /* for what must happen, however loaded the machine is */
+
+extern struct host host;
+extern struct ramet_family family;
+extern struct ramet_vm *booted;
+
+int setup(void **state);
+int teardown(void **state); /* fails if references to VMs are left */
+
+int join(void);
+int join_refused(void);
+void say(int fd, const char *line);
+bool readable(int fd, int ms);
+const char *hear(int fd);
+json_t *parse(const char *line);
+json_t *ask(int fd, const char *line);
+json_t *ask_alone(const char *line);
+const json_t *get(const json_t *obj, const char *key);
+void assert_ok(json_t *reply);
+bool is_over(int ms);
+void sleep_ms(int ms);
+void await_clients(unsigned n);
+void await_members(size_t n);
+void await_room(void);
+
+/* run() with a runtime directory of its own. */
+int run_with_runtime_dir(int (*run)(void));
+
+#endif
