@@ -55,14 +55,23 @@ ends_helpers()
 	done
 }
 
+# Not all machines have a setpriv that can do it.
+as_nobody()
+{
+	python3 -c 'import os, sys
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+os.execv(sys.argv[1], sys.argv[1:])' "$@"
+}
+
 @test "somebody else cannot talk to a family" {
 	[ "$(id -u)" -eq 0 ] || skip "needs root, to become somebody else"
 	counter web
-	fails 1 "." env RAMET_RUNTIME_DIR="$RAMET_RUNTIME_DIR" setpriv --reuid=65534 --regid=65534 \
-		--clear-groups "$RAMET" stat web
+	fails 1 "." as_nobody "$RAMET" stat web
 	# Even when the directory lets them in.
 	chmod 755 "$RAMET_RUNTIME_DIR" && chmod 777 "$RAMET_RUNTIME_DIR/web.sock"
-	run setpriv --reuid=65534 --regid=65534 --clear-groups /usr/bin/python3 -c '
+	run as_nobody /usr/bin/python3 -c '
 import os, socket, sys
 s = socket.socket(socket.AF_UNIX)
 s.settimeout(10)
