@@ -157,7 +157,7 @@ int cmd_list(int argc, char **argv)
 		NULL,
 		NULL,
 	};
-	struct listing l = { .all = json_array() };
+	struct listing l = { 0 };
 	struct ramet_err err;
 	bool json = false;
 	int dir;
@@ -166,6 +166,7 @@ int cmd_list(int argc, char **argv)
 	dir = rundir_open(&err);
 	if (dir < 0)
 		return complain("%s", err.msg);
+	l.all = json_array();
 	if (!json)
 		l.table = table_new(columns);
 	rundir_each(dir, list_family, &l);
@@ -174,10 +175,13 @@ int cmd_list(int argc, char **argv)
 		json_print(l.all);
 		return l.status;
 	}
-	if (json_array_size(l.all))
+	if (json_array_size(l.all)) {
 		table_print(l.table);
-	else if (!l.status)
-		fputs("no VMs\n", stderr);
+	} else {
+		scols_unref_table(l.table);
+		if (!l.status)
+			fputs("no VMs\n", stderr);
+	}
 	print_failures(l.all);
 	json_decref(l.all);
 	return l.status;
