@@ -169,7 +169,15 @@ until_there()
 	chmod 755 / /tmp "$dir"
 	chmod 666 /dev/kvm
 	echo 1 >/proc/sys/vm/unprivileged_userfaultfd
-	as() { TMPDIR=$dir RAMET_RUNTIME_DIR=$dir/run setpriv --reuid=65534 --clear-groups "$dir/ramet" "$@"; }
+	mkdir -m 700 "$dir/run" && chown 65534 "$dir/run"
+	as()
+	{
+		TMPDIR=$dir RAMET_RUNTIME_DIR=$dir/run python3 -c 'import os, sys
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+os.execv(sys.argv[1], sys.argv[1:])' "$dir/ramet" "$@"
+	}
 	as run --name his --memory 16M --guest dirty --detach
 	[ "$(stat -c %u "/proc/$(pidof ramet)/mem")" -eq 0 ]
 	as wait his --timeout 100
