@@ -156,7 +156,7 @@ load common.bash
 		run ramet fork box -n 2
 		[ "$status" -eq 0 ] || ! grep "the control group '.*ramet-bats-.*' ha[sd] .* MiB of its 80 MiB left" <<<"$output" || break
 	done
-	[ "$i" -lt 100 ]
+	[ "$i" -lt 100 ] || { echo "last: $output"; false; }
 	ramet list >/dev/null
 	ramet stop --all box || true # if even the last has failed
 	for ((i = 0; i < 100; i++)); do
