@@ -76,8 +76,15 @@ static void test_refused(void **state)
 		"guest 'dirty': dirty=2G is more than its memory, 64 MiB");
 	refuses("verify", "memory=65537K", -EINVAL,
 		"guest 'verify': memory=65537K is more than its memory, 64 MiB");
-	refuses("counter", NULL, -ENOENT,
-		"there is no built-in guest 'counter'; take count, dirty, verify, smp or state");
+	{
+		char why[320] = "";
+
+		/* All that there are are named. */
+		assert_int_equal(
+			guest_args_check("counter", NULL, MEMORY, why, sizeof(why)), -ENOENT);
+		for (unsigned i = 0; ramet_guest_name(i); i++)
+			assert_non_null(strstr(why, ramet_guest_name(i)));
+	}
 }
 
 int main(void)
