@@ -83,6 +83,7 @@ class Terminal:
         self.leader = os.fork()
         if self.leader == 0:
             os.setsid()
+            signal.alarm(600) # its end hangs up on what a failed test leaves
             fcntl.ioctl(self.slave, termios.TIOCSCTTY, 0)
             signal.signal(signal.SIGTTOU, signal.SIG_IGN)
             child = os.fork()
