@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,13 +113,18 @@ void await_beats(struct ramet_vm *vm, uint64_t n)
 
 uint64_t rnd(uint64_t below)
 {
-	static uint64_t x;
+	static atomic_uint threads;
+	static __thread uint64_t x;
 
 	if (!x) {
 		const char *seed = getenv("RAMET_SEED");
+		unsigned n;
 
 		x = seed ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL) * 1000003;
-		print_message("RAMET_SEED=%lu\n", x);
+		n = atomic_fetch_add(&threads, 1);
+		if (!n)
+			print_message("RAMET_SEED=%lu\n", x);
+		x += n * 0x9e3779b97f4a7c15ull;
 		x = x ? x : 1;
 	}
 	x ^= x << 13; /* Marsaglia, "Xorshift RNGs", 2003 */

@@ -47,7 +47,7 @@ void await_failure(struct ramet_vm *vm, struct ramet_stat *st);
 /* Waits until the VM has beaten n times more than now. */
 void await_beats(struct ramet_vm *vm, uint64_t n);
 
-/* The seed is RAMET_SEED or the time; it is printed once. */
+/* The seed is RAMET_SEED or the time; it is printed once. Each thread has numbers of its own. */
 uint64_t rnd(uint64_t below);
 /* Sleeps a random time below max_us. */
 void rnd_sleep(unsigned max_us);
