@@ -48,7 +48,7 @@ static void test_long_timeouts(void **state)
 	}
 	for (unsigned i = 0; i < 6; i++)
 		assert_false(readable(fd[i], 100));
-	booted->st.phase = 1;
+	fake_phase(booted, 1);
 	for (unsigned i = 0; i < 6; i++) {
 		assert_ok(parse(hear(fd[i])));
 		close(fd[i]);
@@ -66,7 +66,7 @@ static void test_half_closed_is_alive(void **state)
 	close(gone);
 	await_clients(1);
 	assert_false(readable(fd, 400));
-	booted->st.phase = 1;
+	fake_phase(booted, 1);
 	assert_ok(parse(hear(fd)));
 	assert_string_equal(hear(fd), "");
 	close(fd);

@@ -67,6 +67,13 @@ void fake_end(struct ramet_vm *vm, enum ramet_state state, int status, const cha
 	unlock(vm->family);
 }
 
+void fake_phase(struct ramet_vm *vm, uint32_t phase)
+{
+	lock(vm->family);
+	vm->st.phase = phase;
+	unlock(vm->family);
+}
+
 /* ---- the library ---- */
 
 struct ramet_vm *ramet_vm_get(struct ramet_vm *vm)

@@ -31,5 +31,6 @@ struct ramet_family {
 struct ramet_vm *fake_boot(struct ramet_family *f, const char *name);
 /* As if its guest had done it: `status` of a stopped one, the reason of a failed one. */
 void fake_end(struct ramet_vm *vm, enum ramet_state state, int status, const char *failure);
+void fake_phase(struct ramet_vm *vm, uint32_t phase);
 
 #endif
