@@ -52,8 +52,10 @@
 #define RAMET_SLEEP_MAX 1000000u
 
 /*
- * Read-only. GENERATION counts the births (boot, fork, reset) this VM went through: it changes
- * exactly when the VM has become another one.
+ * Read-only. GENERATION counts the births (boot, fork, reset) this VM went through. It changes in a
+ * new clone and after a reset, and also in the parent of a fork, which goes on from the same
+ * moment: a guest that finds it unchanged has not been forked or reset since. CLONE_ID and GENID
+ * tell whether it is another VM now.
  */
 #define RAMET_DB_CLONE_ID   0x20u /* 0 in a VM that booted; unique in its family in a clone */
 #define RAMET_DB_GENERATION 0x24u
