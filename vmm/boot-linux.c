@@ -180,7 +180,7 @@ int boot_linux_load(
 	const struct ramet_config *cfg, const struct boot_memory *mem, struct ramet_err *err)
 {
 	struct linux_params params = { 0 };
-	struct linux_image image;
+	struct linux_image image = { 0 };
 	void *fdt = boot_mem(mem, RAMET_GPA_FDT, RAMET_FDT_MAX);
 	int ret;
 

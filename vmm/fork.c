@@ -88,11 +88,14 @@ static int prepare_child(struct fork *k, struct ramet_vm **out)
 
 static void discard_children(struct fork *k)
 {
+	/* All of them first: vm_discard() takes the lock of one again, and their order is that of
+	 * prepare(). */
 	for (unsigned i = 0; i < k->n; i++)
-		if (k->child[i]) {
+		if (k->child[i])
 			pthread_mutex_unlock(&k->child[i]->op);
+	for (unsigned i = 0; i < k->n; i++)
+		if (k->child[i])
 			vm_discard(k->child[i]);
-		}
 }
 
 static int prepare(struct fork *k)

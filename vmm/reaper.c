@@ -15,7 +15,7 @@ struct reaper {
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
-	STAILQ_HEAD(, ramet_vm) ended;
+	STAILQ_HEAD(ended_vms, ramet_vm) ended;
 	atomic_uint queued, done; /* VMs ever */
 	bool quit;
 };
