@@ -127,7 +127,7 @@ static int client_idle(void *arg, unsigned quiet_ms, bool sending)
 
 /* ---- requests ---- */
 
-/* May take any time, or take it from the user, who waits for that. */
+/* False for requests that may take long by nature, or that the user expects to wait for. */
 static bool is_brief(const json_t *req)
 {
 	static const char *const lasting[] = { "fork", "wait", "read", "console", "stop",

@@ -123,8 +123,9 @@ static int stay(struct host *host, struct run_options *o, bool stay_paused, int 
 
 /* ---- the process that the user started ---- */
 
-/* A signal for this process is one for the one that launches, which is in a session of its own; the
- * second one does not wait for it. Returns the first one's number, or 0: ready, or ended. */
+/* Passes signals on to the process that launches, which is in a session of its own and does not get
+ * them: the first as SIGTERM, a second as SIGKILL. Returns the number of the first one, or 0: the
+ * process is ready, or has ended. */
 static int await(pid_t pid, int ready, int signals, char *ok)
 {
 	struct pollfd fds[] = {

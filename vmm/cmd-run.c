@@ -26,8 +26,8 @@ static int no_name(const char *name, int ret, const struct ramet_err *err)
 
 	if (ret == -EADDRINUSE && client_kept(name, why, sizeof(why)))
 		return complain(
-			"the name '%s' is taken, so that you can see this: %s; 'ramet stop --all "
-			"%s' lets it go",
+			"the name '%s' is taken: its process has stayed so that you can see what "
+			"went wrong (%s); 'ramet stop --all %s' frees the name",
 			name, why, name);
 	return complain("%s", err->msg);
 }

@@ -161,7 +161,7 @@ static int resolve_busy(struct generation *g, uint64_t span, uint8_t *state)
 	const uint8_t *src = overlay->base + (span << SPAN_SHIFT);
 	struct memory *m = &g->family->memory;
 	uint64_t bitmap[SPAN_PAGES / 64];
-	bool moved_all = false, touched, copies;
+	bool moved_all, touched, copies;
 	int n, r = generation_inherit(g, span);
 
 	if (r)
@@ -170,6 +170,7 @@ static int resolve_busy(struct generation *g, uint64_t span, uint8_t *state)
 	/* What a fault thread may still add from here on are copies of what base has. */
 	generation_lock_overlay(overlay);
 	touched = view_state(overlay, span) != VIEW_ABSENT;
+	moved_all = view_state(overlay, span) != VIEW_POISONED; /* the rest of it can be read */
 	copies = overlay->flags[span] & VIEW_COPIES;
 	pthread_mutex_unlock(&overlay->lock);
 	/* A span it never touched has nothing to add. */

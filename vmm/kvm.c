@@ -317,12 +317,12 @@ int kvm_setup_vm(const struct kvm_host *host, int vm_fd)
 {
 	/* Nobody can take back what a guest writes to VM_CR (its SVMDIS sticks) or, once a vCPU has
 	 * run, to DE_CFG. Only AMD's KVM knows them; a bit that is clear denies an MSR. */
-	static uint8_t none;
+	static uint8_t none[8]; /* KVM reads bitmaps by whole longs */
 	struct kvm_msr_filter filter = {
 		.flags = KVM_MSR_FILTER_DEFAULT_ALLOW,
 		.ranges = {
-			{ KVM_MSR_FILTER_WRITE, 1, MSR_VM_CR, &none },
-			{ KVM_MSR_FILTER_WRITE, 1, MSR_AMD64_DE_CFG, &none },
+			{ KVM_MSR_FILTER_WRITE, 1, MSR_VM_CR, none },
+			{ KVM_MSR_FILTER_WRITE, 1, MSR_AMD64_DE_CFG, none },
 		},
 	};
 	int r = 0;

@@ -371,7 +371,7 @@ int memory_store_span(struct memory *m, struct mmu_root *root, uint64_t span,
 
 	for (unsigned i = 0; i < 8; i++)
 		n += (unsigned)__builtin_popcountll(bitmap[i]);
-	all = n > PIECES_WORTH && n < MMU_SLOTS;
+	all = *moved_all && n > PIECES_WORTH && n < MMU_SLOTS;
 	if (all) {
 		bitmap = every;
 		n = MMU_SLOTS;

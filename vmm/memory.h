@@ -71,9 +71,9 @@ int memory_share_span(struct memory *m, struct mmu_root *dst, struct mmu_root *s
 
 /*
  * Puts the pages of a span that bitmap names, found at page * 4096 from src, into frames of their
- * own, and publishes the table that has them. *moved_all: the other pages were copied to new frames
- * as well, since the span had come into too many pieces; nothing that maps the old frames may rely
- * on them any more.
+ * own, and publishes the table that has them. *moved_all: in: the other pages can be read at src,
+ * too, and may be copied; out: they were, since the span had come into too many pieces, so that
+ * nothing that maps the old frames may rely on them any more.
  */
 int memory_store_span(struct memory *m, struct mmu_root *root, uint64_t span,
 	const uint64_t bitmap[8], const uint8_t *src, bool *moved_all);

@@ -73,6 +73,14 @@ static int complete_io(struct vcpu *vcpu, bool runnable)
 	return -ELOOP;
 }
 
+void vcpu_ordinary(struct vcpu *vcpu, uint64_t slice_ns)
+{
+	hurry_slice(slice_ns);
+	/* The thread that stops it may have made it real-time just before. */
+	if (atomic_load(&vcpu->shell->stop))
+		hurry_thread(0, true);
+}
+
 static int run_until_stopped(struct vcpu *vcpu)
 {
 	struct shell *sh = vcpu->shell;
@@ -80,7 +88,7 @@ static int run_until_stopped(struct vcpu *vcpu)
 	/* KVM_RUN has yet to take in what was loaded, or to finish what an exit began. */
 	bool unfinished = true;
 
-	hurry_slice(NEWBORN_SLICE_NS);
+	vcpu_ordinary(vcpu, NEWBORN_SLICE_NS);
 	while (!atomic_load(&sh->stop)) {
 		if (!runnable) {
 			futex_wait(&sh->stop, 0, 0);
@@ -100,13 +108,19 @@ static int run_until_stopped(struct vcpu *vcpu)
 	return unfinished ? complete_io(vcpu, runnable) : 0;
 }
 
-/* Returns when all vCPUs of the shell have come here. */
-static void meet(struct shell *sh, atomic_uint *met)
+/* Returns when all vCPUs of the shell have come here. Stays awake for so long: see AWAKE_NS. */
+static void meet(struct shell *sh, atomic_uint *met, uint64_t awake_ns)
 {
 	unsigned n = atomic_fetch_add(met, 1) + 1;
+	uint64_t asleep;
 
-	if (n == sh->machine->cpus)
+	if (n == sh->machine->cpus) {
 		futex_wake_all(met);
+		return;
+	}
+	asleep = now_ns() + awake_ns;
+	while (awake_ns && (n = atomic_load(met)) < sh->machine->cpus && now_ns() < asleep)
+		sched_yield();
 	while (n < sh->machine->cpus) {
 		futex_wait(met, n, 0);
 		n = atomic_load(met);
@@ -139,7 +153,7 @@ static void finish_stop(struct vcpu *vcpu, int unfinished)
 		atomic_store(&sh->broken, true);
 	/* No vCPU is saved while another one runs: it could still send an interrupt, which would be
 	 * lost. */
-	meet(sh, &sh->stopped);
+	meet(sh, &sh->stopped, 0);
 	if (!sh->save)
 		return;
 	note_error(sh, save(vcpu));
@@ -148,6 +162,17 @@ static void finish_stop(struct vcpu *vcpu, int unfinished)
 	note_error(sh, machine_save(&sh->machine->host, sh->vm_fd, sh->save));
 	if (sh->then && !atomic_load(&sh->error))
 		sh->then(sh->then_arg);
+}
+
+/* What was loaded is for no KVM_RUN: the registers, too, must not be there for the shell's next VM.
+ */
+static void wait_unloaded(struct vcpu *vcpu)
+{
+	struct shell *sh = vcpu->shell;
+
+	vcpu->run->kvm_dirty_regs = 0;
+	while (!atomic_load(&sh->stop))
+		futex_wait(&sh->stop, 0, 0);
 }
 
 /*
@@ -163,17 +188,17 @@ static void run(struct vcpu *vcpu, bool loads)
 	if (loads) {
 		if (!atomic_load(&sh->error))
 			note_error(sh, load(vcpu));
-		meet(sh, &sh->loaded);
+		meet(sh, &sh->loaded, AWAKE_NS); /* in somebody's pause */
 		r = atomic_load(&sh->error);
 	}
-	/* Here, not when stopping: the stopper may still be about to set it. */
+	/* Cleared when a run begins, not when it ends: the thread that stops this vCPU may set it
+	 * just after the vCPU has stopped. */
 	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 	acknowledge(sh, r);
 	if (!r)
 		unfinished = run_until_stopped(vcpu);
 	else
-		while (!atomic_load(&sh->stop))
-			futex_wait(&sh->stop, 0, 0);
+		wait_unloaded(vcpu);
 	finish_stop(vcpu, unfinished);
 }
 

@@ -110,6 +110,10 @@ void shell_rehearse(struct shell *sh, struct machine_state *scratch);
  * instruction, even if they are just about to. */
 void shell_interrupt(struct shell *sh);
 
+/* The calling vCPU's thread becomes ordinary, with slices of that length (0: the kernel's default),
+ * unless it is being stopped. */
+void vcpu_ordinary(struct vcpu *vcpu, uint64_t slice_ns);
+
 /* Installs the (empty) handler of the signal that interrupts KVM_RUN. */
 int shell_signal_init(void);
 

@@ -11,10 +11,10 @@
 
 /* A used shell is dropped for good when this many are ready beyond what is wanted. */
 #define SHELLS_SPARE 64u
-/* And one of every so many that are given back, if all the while more than are wanted were ready.
- */
+/* Also, of every SHELLS_LOOK shells that come back one is freed, if more than are wanted were ready
+ * all that time. */
 #define SHELLS_LOOK 64u
-/* When this many wait to be blanked, who needs a shell blanks one. */
+/* When more than this many wait to be blanked, a thread that needs a shell blanks one itself. */
 #define SHELLS_BEHIND 64u
 /* When no shell has been taken or given back for IDLE_NS, those beyond what is wanted are freed,
  * one every FREE_NS: a fork that was refused, or a burst that is over, leaves none for good. */
@@ -91,13 +91,15 @@ static struct shell *refill(
 static bool wait_idle(struct ramet_family *f, uint64_t ns)
 {
 	struct timespec until = timespec_of(now_ns() + ns);
+	unsigned taken = f->n_taken;
 
 	/* What is wanted stays: no need to look again. */
 	if (f->n_shells <= f->want_shells) {
 		pthread_cond_wait(&f->shells_cond, &f->shells_lock);
 		return false;
 	}
-	return pthread_cond_timedwait(&f->shells_cond, &f->shells_lock, &until) == ETIMEDOUT;
+	return pthread_cond_timedwait(&f->shells_cond, &f->shells_lock, &until) == ETIMEDOUT &&
+	       f->n_taken == taken;
 }
 
 /* The lock is held on entry and exit. */
@@ -207,9 +209,7 @@ int shells_take(struct ramet_family *f, struct shell **out)
 	if (guard_tight(f))
 		return -ENOMEM;
 	pthread_mutex_lock(&f->shells_lock);
-	/* The maker's time of idleness begins anew. */
-	if (f->n_shells > f->want_shells)
-		pthread_cond_signal(&f->shells_cond);
+	f->n_taken++; /* the maker sees it when it wakes up: it must not make shells now */
 	if (!f->cfg.cold) {
 		sh = pop(&f->shells);
 		f->n_shells -= sh != NULL;

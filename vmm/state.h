@@ -48,9 +48,10 @@ int vcpu_save(const struct kvm_host *host, int vcpu_fd, struct kvm_run *run, str
 /* All of that but the registers, so without KVM_RUN, which wants the vCPU's own thread. */
 int vcpu_save_idle(const struct kvm_host *host, int vcpu_fd, struct vcpu_state *s);
 /*
- * Gives a vCPU what s has but it has not: `has` is what it was preloaded with and has not run
- * since; NULL: anything, and its TLB may hold what is no longer true. The registers may be left in
- * kvm_run, where the next KVM_RUN finds them; vcpu_flush() makes one that runs no instruction.
+ * Loads what differs between s and `has`, the state that the vCPU was preloaded with and has not
+ * run since. NULL: nothing is known of the vCPU, and its TLB may be stale, so everything is loaded.
+ * The registers may be left in kvm_run, where the next KVM_RUN finds them; vcpu_flush() makes one
+ * that runs no instruction.
  */
 int vcpu_load(const struct kvm_host *host, int vcpu_fd, struct kvm_run *run,
 	const struct vcpu_state *s, const struct vcpu_state *has);

@@ -11,13 +11,14 @@
 
 /* Its first exit after a birth: the guest has executed something, and somebody outside has seen it.
  */
-static void note_ready(struct ramet_vm *vm)
+static void note_ready(struct vcpu *vcpu)
 {
+	struct ramet_vm *vm = vcpu->shell->vm;
 	uint64_t none = 0;
 
 	if (!atomic_load_explicit(&vm->ready_ns, memory_order_relaxed) &&
 		atomic_compare_exchange_strong(&vm->ready_ns, &none, now_ns())) {
-		hurry_slice(0);
+		vcpu_ordinary(vcpu, 0);
 		vm_event(vm);
 	}
 }
@@ -52,11 +53,11 @@ bool vcpu_exit(struct vcpu *vcpu)
 
 	switch (run->exit_reason) {
 	case KVM_EXIT_IO:
-		note_ready(vm);
+		note_ready(vcpu);
 		port_io(vcpu);
 		break;
 	case KVM_EXIT_MMIO:
-		note_ready(vm);
+		note_ready(vcpu);
 		device_io(vm, vcpu, SPACE_MMIO, run->mmio.phys_addr, run->mmio.is_write,
 			run->mmio.data, run->mmio.len);
 		break;
@@ -92,8 +93,8 @@ bool vcpu_wanted(const struct vcpu *vcpu)
 
 bool vcpu_may_begin(const struct vcpu *vcpu)
 {
-	/* Linux is told that it stood still, for its watchdogs: jiffies, which go on, look as if a
-	 * CPU had hung. EINVAL: there is no kvmclock (yet). */
+	/* Tell Linux that it was paused. Otherwise its watchdogs see that jiffies have gone on, and
+	 * report a CPU that hangs. EINVAL: there is no kvmclock (yet). */
 	if (vcpu->shell->vm->family->cfg.kernel)
 		ioctl(vcpu->fd, KVM_KVMCLOCK_CTRL, 0);
 	if (atomic_load(&vcpu->shell->view->poisoned))

@@ -34,7 +34,8 @@ struct scan_arg {
 #define EMPTY_BYTES   (16u << 20)
 #define EMPTY_NS      400000u
 
-/* Last, when all that it says of the span is so: it is read without the lock, too. */
+/* To be set last, when everything that it says of the span is true: others read it without the
+ * lock. */
 static void set_state(struct view *view, uint64_t span, enum view_span state)
 {
 	atomic_store_explicit(&view->span[span], (uint8_t)state, memory_order_release);
@@ -343,7 +344,8 @@ bool view_can_take(const struct view *from, uint64_t span)
 	       (!(from->flags[span] & VIEW_SPLIT) || from->arena->moves_pieces);
 }
 
-/* A move that fails leaves a hole: what touches it there must wait again, or fail. */
+/* A move that failed has left the span unmapped. Maps it again, so that a touch of it waits as
+ * before; if that fails, the span is poisoned. */
 static void reopen(struct view *view, uint64_t span)
 {
 	uint8_t *base = view->base + (span << SPAN_SHIFT);

@@ -88,6 +88,7 @@ struct ramet_family {
 	struct shell *shells, *used_shells; /* used: to be blanked, by the maker */
 	struct machine_state *pattern;	    /* what they are preloaded with, or NULL */
 	unsigned n_shells, want_shells, n_used;
+	unsigned n_taken;		   /* ever */
 	unsigned n_returned, least_shells; /* since the maker looked whether there are too many */
 	bool shells_quit;
 	pthread_t maker;

@@ -131,7 +131,8 @@ int wire_recv(struct wire *w, size_t max, json_t **out)
 	if ((size_t)len >= max)
 		return -EMSGSIZE;
 	obj = json_loadb(w->buf, (size_t)len, JSON_REJECT_DUPLICATES, &e);
-	/* It does not always say so itself, but all else has a name. */
+	/* jansson does not always say that memory ran out; but every other error has a code of its
+	 * own. */
 	if (!obj && json_error_code(&e) <= json_error_out_of_memory)
 		return -ENOMEM;
 	consume(w, (size_t)len + ((size_t)len < w->have));

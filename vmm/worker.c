@@ -74,6 +74,7 @@ static void settle_one(struct ramet_family *f, struct worker *w, struct generati
 	r = generation_settle(g, hurry);
 	pthread_mutex_lock(&w->lock);
 	if (r > 0) {
+		w->stuck = false;
 		g->settle_ns = now_ns() + LOOK_NS;
 		return;
 	}
@@ -81,9 +82,10 @@ static void settle_one(struct ramet_family *f, struct worker *w, struct generati
 	if (!r && atomic_load(&g->settled))
 		drop_from_queue(w, g);
 	/* An attempt counts as stuck only if nothing gave memory back, and no drain was asked for,
-	 * while it ran. */
+	 * while it ran. While the checker drains, the reaper gives none back: it waits for the
+	 * checker, and so must not be waited for. */
 	idle = idle && reaper_idle(f, &queued) && queued == queued_then;
-	w->stuck = r && idle && !w->dead && w->drains == drains;
+	w->stuck = r && (idle || w->draining) && !w->dead && w->drains == drains;
 	if (w->stuck)
 		pthread_cond_broadcast(&w->idle);
 	if (r && !w->dead)
@@ -102,6 +104,7 @@ static bool step(struct ramet_family *f, struct worker *w)
 		pthread_mutex_unlock(&w->lock);
 		generation_free(g);
 		pthread_mutex_lock(&w->lock);
+		w->stuck = false; /* that gave memory back */
 		return true;
 	}
 	g = w->settle;
