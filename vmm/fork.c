@@ -345,8 +345,8 @@ static int explain(struct ramet_err *err, const struct ramet_vm *vm, unsigned n,
 
 /*
  * Locks the VM, alive, with a place among the unsettled generations if the fork will make one.
- * There may be none: then the thread waits for it without the lock, since those that settle
- * generations may need memory that a VM gives back only when the reaper has locked it.
+ * If there is no place, the thread waits for one without the lock. Otherwise the worker might wait
+ * for memory that a VM gives back only after the reaper has taken that lock.
  */
 static int lock_to_fork(struct fork *k, struct ramet_err *err)
 {

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "vmm/clock.h"
 #include "vmm/host.h"
 #include "vmm/rundir.h"
 
@@ -43,12 +43,7 @@ static bool spares_use_one(struct host *host)
 
 void host_clients_init(struct host *host)
 {
-	pthread_condattr_t attr;
-
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&host->left, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init(&host->left);
 	memset(host->client_fd, -1, sizeof(host->client_fd));
 	memset(host->spare, -1, sizeof(host->spare));
 	spares_top_up(host);
@@ -179,10 +174,8 @@ static void shut_all(struct host *host, int how)
 /* Until none is left, for so long. With the lock held. */
 static void wait_for_clients(struct host *host, unsigned seconds)
 {
-	struct timespec until;
+	struct timespec until = timespec_of(now_ns() + seconds * 1000000000ull);
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += seconds;
 	while (atomic_load(&host->n_clients) &&
 		pthread_cond_timedwait(&host->left, &host->lock, &until) == 0)
 		;

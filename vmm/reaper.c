@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The reaper: stops VMs whose guests have ended them, or which have failed. It is a thread of its
- * own since it takes the locks of VMs, and somebody may wait for the worker while he holds one.
+ * own, apart from the worker, since it takes the locks of VMs: a thread that holds such a lock may
+ * wait for the worker.
  * Nobody waits for the reaper but ramet_family_destroy().
  */
 #include <errno.h>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The worker: settles deferred generations and frees those that nobody needs. One thread, so that a
- * generation is never freed while it is being settled. It takes no lock of a VM: a caller may wait
- * for it while he holds one.
+ * generation is never freed while it is being settled. The worker takes no lock of a VM, so that a
+ * thread that holds one may wait for the worker.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -258,7 +258,7 @@ int worker_await_room(struct ramet_family *f)
 	int r = 0;
 
 	pthread_mutex_lock(&w->lock);
-	/* The forks that have reserved places end, too, so that this wait does. */
+	/* This wait ends: a fork gives its reserved place up when it ends. */
 	while (full(w) && !(w->stuck && w->n_settle >= UNSETTLED_MAX))
 		pthread_cond_wait(&w->idle, &w->lock);
 	if (full(w))
