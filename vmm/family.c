@@ -194,11 +194,14 @@ static int start_family(struct ramet_family *f, struct ramet_err *err)
 
 static void stop_family(struct ramet_family *f)
 {
-	/* Before the worker and the shells: both give back what these get. */
+	/* The reaper gives work to the worker, and both give shells back. The worker asks what the
+	 * reaper has done until it ends. */
 	if (f->stage >= REAPER)
 		reaper_stop(f);
 	if (f->stage >= WORKER)
 		worker_stop(f);
+	if (f->stage >= REAPER)
+		reaper_free(f);
 	if (f->stage >= SHELLS)
 		shells_stop(f);
 	if (f->stage >= FAULTS)

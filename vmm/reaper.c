@@ -85,6 +85,12 @@ void reaper_stop(struct ramet_family *f)
 	pthread_cond_signal(&r->cond);
 	pthread_mutex_unlock(&r->lock);
 	pthread_join(r->thread, NULL);
+}
+
+void reaper_free(struct ramet_family *f)
+{
+	struct reaper *r = f->reaper;
+
 	pthread_mutex_destroy(&r->lock);
 	pthread_cond_destroy(&r->cond);
 	free(r);

@@ -226,6 +226,34 @@ static void test_reset_forgets(void **state)
 	finish(&f);
 }
 
+/* The family ends while its worker settles what a fork has left. */
+static void test_destroy_while_settling(void **state)
+{
+	struct resources before = resources_now();
+
+	for (unsigned i = many_or_few(60, 20); i; i--) {
+		struct ramet_config cfg = { .guest = "dirty",
+			.args = i % 2 ? "dirty=8M rate=0" : "dirty=8M rate=max",
+			.memory = MEMORY,
+			.shells = 2 };
+		struct ramet_err err = { "" };
+		struct ramet_vm *child;
+		struct family f;
+
+		assert_ok(ramet_launch(&cfg, &f.family, &f.root, &err), &err);
+		assert_ok(ramet_wait(f.root, RAMET_EV_PHASE, RAMET_PHASE_READY, WAIT_MS), NULL);
+		for (unsigned k = 0; k < 3; k++) {
+			assert_ok(ramet_fork(f.root, 1, 0, &child, NULL, &err), &err);
+			assert_ok(ramet_wait(child, RAMET_EV_READY, 0, WAIT_MS), NULL);
+			ramet_stop(child, NULL);
+			ramet_vm_put(child);
+		}
+		ramet_vm_put(f.root);
+		ramet_family_destroy(f.family);
+	}
+	assert_no_leak(before);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -235,6 +263,7 @@ int main(void)
 		cmocka_unit_test(test_end_while_forks_wait),
 		cmocka_unit_test(test_counter_is_of_the_moment),
 		cmocka_unit_test(test_reset_forgets),
+		cmocka_unit_test(test_destroy_while_settling),
 	};
 
 	return kvm_run_tests(tests);
