@@ -15,6 +15,7 @@
 #include "include/ramet/abi.h"
 #include "vmm/cmd-run.h"
 #include "vmm/command.h"
+#include "vmm/limits.h"
 
 #define LIVES_MS 1000 /* at most, for a sign that the VM lives on */
 #define BEGUN_MS 250  /* after its first sign of life: many of those that fail do so by then */
@@ -178,7 +179,8 @@ int run_detached(struct host *host, struct run_options *o, bool stay_paused)
 	sigprocmask(SIG_BLOCK, NULL, &before);
 	signals = ending_signals();
 	if (signals < 0)
-		return complain("cannot make a signalfd: %s", strerror(errno));
+		return complain(
+			"cannot make a signalfd: %s%s", strerror(errno), limit_hint(-errno));
 	pid = fork();
 	if (pid < 0)
 		return complain("cannot start a process: %s", strerror(errno));

@@ -18,6 +18,7 @@
 #include "vmm/command.h"
 #include "vmm/console-relay.h"
 #include "vmm/launch-watch.h"
+#include "vmm/limits.h"
 #include "vmm/sandbox.h"
 
 static int no_name(const char *name, int ret, const struct ramet_err *err)
@@ -52,7 +53,8 @@ int run_start(struct host *host, struct run_options *o, int caller, int *signals
 	*signals = ending_signals();
 	if (*signals < 0) {
 		host_close(host);
-		return complain("cannot make a signalfd: %s", strerror(errno));
+		return complain(
+			"cannot make a signalfd: %s%s", strerror(errno), limit_hint(-errno));
 	}
 	if ((!o->no_sandbox && sandbox_enter(&err)) ||
 		launch_watch_start(&watch, host, *signals, caller, &err)) {

@@ -5,13 +5,13 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 
 #include "guest/guests.h"
 #include "vmm/doorbell.h"
 #include "vmm/futex.h"
 #include "vmm/hurry.h"
 #include "vmm/kvm-kind.h"
+#include "vmm/limits.h"
 #include "vmm/linux-devices.h"
 #include "vmm/serial.h"
 #include "vmm/vm.h"
@@ -298,7 +298,8 @@ static int boot(struct ramet_family *f, struct ramet_vm *vm, struct ramet_err *e
 	int r = shell_new(&f->machine, &sh);
 
 	if (r)
-		return err_set(err, r, "cannot make a KVM virtual machine: %s", strerror(-r));
+		return err_set(err, r, "cannot make a KVM virtual machine: %s%s", strerror(-r),
+			limit_hint(r));
 	vm->shell = sh;
 	r = memory_new_root(&f->memory, &root, &frame);
 	if (r)
@@ -347,23 +348,6 @@ static int new_family(
 	f->want_shells = f->cfg.cold ? 0 : f->cfg.shells;
 	*out = f;
 	return 0;
-}
-
-/* A limit of the process that may be why, and what to do about it; or "". */
-static const char *limit_hint(int error)
-{
-	struct rlimit l;
-
-	if (error == -ENOMEM && !getrlimit(RLIMIT_AS, &l) && l.rlim_cur != RLIM_INFINITY)
-		return "; the address space of this process is limited (ulimit -v): a family "
-		       "reserves some TiB of it";
-	if (error == -EFBIG && !getrlimit(RLIMIT_FSIZE, &l) && l.rlim_cur != RLIM_INFINITY)
-		return "; the size of files is limited (ulimit -f): guest memory is in one";
-	if (error == -EMFILE)
-		return "; raise the limit of open files (ulimit -n)";
-	if (error == -EAGAIN)
-		return "; the limit of threads is reached (ulimit -u)";
-	return "";
 }
 
 int ramet_launch(const struct ramet_config *cfg, struct ramet_family **family,

@@ -15,6 +15,7 @@
 
 #include "vmm/futex.h"
 #include "vmm/hurry.h"
+#include "vmm/limits.h"
 #include "vmm/vm.h"
 
 struct fork {
@@ -331,14 +332,12 @@ static int fork_locked(struct fork *k, bool run)
 static int explain(struct ramet_err *err, const struct ramet_vm *vm, unsigned n, int r)
 {
 	char why[GUARD_HINT];
-	const char *hint = r == -EMFILE || r == -ENFILE ? "; raise the limit of open files (ulimit "
-							  "-n): a VM takes one and one per vCPU"
-			   : r == -ENOMEM ? "; stop some clones, or give it more memory"
-			   : r == -EAGAIN ? "; the limit of threads is reached (ulimit -u)"
-					  : "";
+	const char *hint = limit_hint(r);
 
 	if (r == -ESRCH)
 		return err_set(err, r, "cannot fork '%s': it has just ended", vm->name);
+	if (r == -ENOMEM && !*hint)
+		hint = "; stop some clones, or give it more memory";
 	return err_set(err, r, "cannot fork '%s' into %u: %s%s%s; it goes on as before", vm->name,
 		n, strerror(-r), guard_hint(vm->family, why), hint);
 }

@@ -189,3 +189,13 @@ os.execv(sys.argv[1], sys.argv[1:])' "$dir/ramet" "$@"
 	as stop --all his
 	rm -r "$dir"
 }
+
+@test "limits of the process: an error names the one that was too low, and nothing is left" {
+	need_kvm
+	limited() { bash -c "ulimit $1 && exec '$RAMET' run --guest count --memory 64M" </dev/null; }
+	fails 1 "size of files is limited \(ulimit -f\)" limited "-f 1000"
+	fails 1 "raise the limit of open files \(ulimit -n\)" limited "-n 24"
+	ldd "$RAMET" | grep -qE 'lib[at]san' || # they want more themselves
+		fails 1 "address space of this process is limited \(ulimit -v\)" limited "-v 1000000"
+	nothing_left
+}
