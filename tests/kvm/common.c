@@ -60,8 +60,15 @@ void finish(struct family *f)
 void fork_many(struct ramet_vm *vm, unsigned n, struct ramet_vm **children)
 {
 	struct ramet_err err = { "" };
+	int r = ramet_fork(vm, n, 0, children, NULL, &err);
+	struct ramet_stat st;
 
-	assert_ok(ramet_fork(vm, n, 0, children, NULL, &err), &err);
+	if (r) {
+		ramet_vm_stat_quick(vm, &st);
+		print_message(
+			"its exit status: %d, its failure: '%s'\n", st.exit_status, st.failure);
+	}
+	assert_ok(r, &err);
 }
 
 struct ramet_vm *fork_one(struct ramet_vm *vm)
