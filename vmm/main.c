@@ -64,10 +64,10 @@ static int help_on(int argc, char **argv)
 static void close_stdout(void)
 {
 	bool failed = ferror(stdout);
+	int error = fclose(stdout) ? errno : 0;
 
-	errno = 0;
-	if (fclose(stdout) || failed) {
-		complain("writing to stdout: %s", errno ? strerror(errno) : "it failed");
+	if (error || failed) {
+		complain("writing to stdout: %s", error ? strerror(error) : "it failed");
 		_exit(EXIT_TROUBLE);
 	}
 }
