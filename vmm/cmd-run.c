@@ -52,9 +52,9 @@ int run_start(struct host *host, struct run_options *o, int caller, int *signals
 	/* The name is ours and its socket open. No signal kills the process from here on. */
 	*signals = ending_signals();
 	if (*signals < 0) {
+		complain("cannot make a signalfd: %s%s", strerror(errno), limit_hint(-errno));
 		host_close(host);
-		return complain(
-			"cannot make a signalfd: %s%s", strerror(errno), limit_hint(-errno));
+		return EXIT_TROUBLE;
 	}
 	if ((!o->no_sandbox && sandbox_enter(&err)) ||
 		launch_watch_start(&watch, host, *signals, caller, &err)) {

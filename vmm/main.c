@@ -64,9 +64,13 @@ static int help_on(int argc, char **argv)
 static void close_stdout(void)
 {
 	bool failed = ferror(stdout);
-	int error = fclose(stdout) ? errno : 0;
+	int error = 0;
 
-	if (error || failed) {
+	if (fclose(stdout)) {
+		failed = true;
+		error = errno;
+	}
+	if (failed) {
 		complain("writing to stdout: %s", error ? strerror(error) : "it failed");
 		_exit(EXIT_TROUBLE);
 	}
