@@ -418,7 +418,7 @@ static void test_wrong_files(void **state)
 	refused("/none", NULL, NULL, 256 * mib, "kernel '/none': No such file");
 	refused("/tmp", NULL, NULL, 256 * mib, "kernel '/tmp': not a regular file");
 	refused(initrd, NULL, NULL, 256 * mib, "neither a bzImage nor an ELF file");
-	refused(kernel, NULL, NULL, 16 * mib, "--memory");
+	refused(kernel, NULL, NULL, 16 * mib, "it needs --memory ");
 	refused(kernel, "/none", NULL, 256 * mib, "initrd '/none': No such file");
 	refused(kernel, initrd, "/none", 256 * mib, "disk '/none': No such file");
 	refused(kernel, initrd, "/tmp", 256 * mib, "disk '/tmp': not a regular file");
