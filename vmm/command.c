@@ -106,7 +106,7 @@ static const struct command *find_or_alias(const struct command *table, const ch
 int command_run(const struct command *table, const char *prog, int argc, char **argv)
 {
 	const struct command *cmd = find_or_alias(table, argv[1]);
-	static char name[64]; /* argv keeps it */
+	static char name[64]; /* argv[1] still points to it afterwards */
 
 	if (!cmd)
 		return no_command(table, prog, argv[1]);

@@ -194,8 +194,8 @@ static int start_family(struct ramet_family *f, struct ramet_err *err)
 
 static void stop_family(struct ramet_family *f)
 {
-	/* The reaper gives work to the worker, and both give shells back. The worker asks what the
-	 * reaper has done until it ends. */
+	/* The reaper gives work to the worker, and both give shells back. Until the
+	 * worker ends, it asks what the reaper has done. */
 	if (f->stage >= REAPER)
 		reaper_stop(f);
 	if (f->stage >= WORKER)

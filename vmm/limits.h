@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The limits that the kernel sets a process: which of them may be why a call has failed. */
+/* Limits of the process (setrlimit(2)) that may be why a call has failed. */
 #ifndef RAMET_VMM_LIMITS_H
 #define RAMET_VMM_LIMITS_H
 
-/* What to do about it, to be put behind the text of that error: "; raise the limit of ...". "" if
- * no limit explains it. `error` is a negative errno value. */
+/* Which limit of the process may be the cause of `error` (a negative errno value), and what the
+ * user can do about it. A message ends with this text, which begins with "; ". "": no limit
+ * explains the error. */
 const char *limit_hint(int error);
 
 #endif

@@ -181,7 +181,7 @@ int worker_drain(struct ramet_family *f);
 /* reaper.c */
 int reaper_start(struct ramet_family *f);
 void reaper_stop(struct ramet_family *f); /* after it has stopped those that wait for it */
-void reaper_free(struct ramet_family *f); /* when the worker has ended, which asks reaper_idle() */
+void reaper_free(struct ramet_family *f); /* after worker_stop(): the worker asks reaper_idle() */
 /* Stops a VM that its guest has ended, or that has failed; takes over a reference. Any lock may be
  * held. */
 void reaper_ended(struct ramet_vm *vm);

@@ -195,7 +195,7 @@ os.execv(sys.argv[1], sys.argv[1:])' "$dir/ramet" "$@"
 	limited() { bash -c "ulimit $1 && exec '$RAMET' run --guest count --memory 64M" </dev/null; }
 	fails 1 "size of files is limited \(ulimit -f\)" limited "-f 1000"
 	fails 1 "raise the limit of open files \(ulimit -n\)" limited "-n 24"
-	ldd "$RAMET" | grep -qE 'lib[at]san' || # they want more themselves
+	ldd "$RAMET" | grep -qE 'lib[at]san' || # a sanitizer's own reservations would fail first
 		fails 1 "address space of this process is limited \(ulimit -v\)" limited "-v 1000000"
 	nothing_left
 }

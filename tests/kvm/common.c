@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <errno.h>
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -63,7 +63,7 @@ void fork_many(struct ramet_vm *vm, unsigned n, struct ramet_vm **children)
 	struct ramet_err err = { "" };
 	int r = ramet_fork(vm, n, 0, children, NULL, &err);
 
-	/* It may have ended: then that is what went wrong. */
+	/* The VM may have ended. Then assert_healthy() says why. */
 	if (r == -ESRCH && !ramet_wait(vm, RAMET_EV_STOPPED, 0, WAIT_MS))
 		assert_healthy(vm);
 	assert_ok(r, &err);
