@@ -32,18 +32,37 @@
  */
 enum { HURRY_PRIORITY = 1, FILL_PRIORITY = 2, GUARD_PRIORITY = 3 };
 
+/*
+ * Under a sanitizer no thread is real-time. The locks of its run-time library spin: a real-time
+ * thread that waits for one of them would yield its CPU for ever, if the holder is of a lower
+ * priority and there is no other CPU.
+ */
+#if defined(__has_feature) /* clang */
+#define HURRY_SANITIZED (__has_feature(thread_sanitizer) || __has_feature(address_sanitizer))
+#elif defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define HURRY_SANITIZED 1
+#else
+#define HURRY_SANITIZED 0
+#endif
+
 struct hurry {
 	int policy;
 	struct sched_param param;
 	bool raised; /* or lowered: end() has something to do */
 };
 
+static inline void hurry_set(pid_t tid, int policy, int priority)
+{
+	struct sched_param p = { .sched_priority = priority };
+
+	if (!HURRY_SANITIZED)
+		sched_setscheduler(tid, policy, &p);
+}
+
 /* A thread of ours (0: the caller), which is else of the ordinary policy. */
 static inline void hurry_thread(pid_t tid, bool on)
 {
-	struct sched_param p = { .sched_priority = on ? HURRY_PRIORITY : 0 };
-
-	sched_setscheduler(tid, on ? SCHED_FIFO : SCHED_OTHER, &p);
+	hurry_set(tid, on ? SCHED_FIFO : SCHED_OTHER, on ? HURRY_PRIORITY : 0);
 }
 
 /* Makes the caller ordinary, as nice as it was, with slices of that length (0: the kernel's
@@ -68,14 +87,13 @@ static inline void hurry_slice(uint64_t ns)
 /* The caller, whatever it is, has at least that priority; end() makes it what it was. */
 static inline struct hurry hurry_begin_at(int priority)
 {
-	struct sched_param p = { .sched_priority = priority };
 	struct hurry h = { .policy = sched_getscheduler(0) };
 
 	sched_getparam(0, &h.param);
 	h.raised = h.policy == SCHED_OTHER ||
 		   (h.policy == SCHED_FIFO && h.param.sched_priority < priority);
 	if (h.raised)
-		sched_setscheduler(0, SCHED_FIFO, &p);
+		hurry_set(0, SCHED_FIFO, priority);
 	return h;
 }
 
@@ -87,20 +105,19 @@ static inline struct hurry hurry_begin(void)
 /* The opposite: the caller is ordinary until end(), for what may take long. */
 static inline struct hurry hurry_pause(void)
 {
-	struct sched_param p = { .sched_priority = 0 };
 	struct hurry h = { .policy = sched_getscheduler(0) };
 
 	sched_getparam(0, &h.param);
 	h.raised = h.policy == SCHED_FIFO;
 	if (h.raised)
-		sched_setscheduler(0, SCHED_OTHER, &p);
+		hurry_set(0, SCHED_OTHER, 0);
 	return h;
 }
 
 static inline void hurry_end(const struct hurry *h)
 {
 	if (h->raised)
-		sched_setscheduler(0, h->policy, &h->param);
+		hurry_set(0, h->policy, h->param.sched_priority);
 }
 
 /* A lock that somebody who fills a span may wait for. */
