@@ -23,6 +23,7 @@ static struct {
 	atomic_uint seconds; /* 0: not started */
 	atomic_ulong moves;
 	atomic_int printed; /* a thread that was asked has printed its stack */
+	DIR *threads;
 } dog;
 
 static void print_own_stack(int sig)
@@ -71,21 +72,27 @@ static void print_thread(const char *tid)
 		dprintf(STDERR_FILENO, "  it does not answer\n");
 }
 
-void watchdog_print_stacks(void)
+/* Takes memory and locks: long before anything hangs, since what hangs may hold them. */
+static void prepare(void)
 {
 	struct sigaction action = { .sa_handler = print_own_stack, .sa_flags = SA_RESTART };
-	struct dirent *entry;
 	void *frame[1];
-	DIR *dir;
 
-	backtrace(frame, 1); /* loads what it needs: not in the handler */
+	backtrace(frame, 1); /* loads what it needs */
 	sigaction(STACK_SIGNAL, &action, NULL);
-	dir = opendir("/proc/self/task");
-	while (dir && (entry = readdir(dir)))
+	dog.threads = opendir("/proc/self/task");
+}
+
+void watchdog_print_stacks(void)
+{
+	struct dirent *entry;
+
+	if (!dog.threads)
+		return;
+	rewinddir(dog.threads);
+	while ((entry = readdir(dog.threads)))
 		if (entry->d_name[0] != '.')
 			print_thread(entry->d_name);
-	if (dir)
-		closedir(dir);
 }
 
 static _Noreturn void bark(void)
@@ -130,6 +137,7 @@ void watchdog_start(unsigned seconds)
 	seconds *= getenv("RAMET_EMULATED") ? 10 : 1;
 	if (atomic_exchange(&dog.seconds, seconds))
 		return;
+	prepare();
 	sigfillset(&all);
 	pthread_sigmask(
 		SIG_SETMASK, &all, &old); /* signals are for the program's own threads ... */
