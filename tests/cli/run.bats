@@ -128,7 +128,7 @@ until_there()
 	[ "$(readlink "/proc/$pid/cwd")" = / ]
 	[ -z "$(ls -l "/proc/$pid/fd" | grep -F "$BATS_TEST_DIRNAME")" ]
 	[ "$(readlink "/proc/$pid/fd/2")" = /dev/null ]
-	if ! ldd "$RAMET" | grep -q libasan; then
+	if ! grep -q libasan "/proc/$pid/maps"; then
 		grep -qE '^Max core file size +0 +0' "/proc/$pid/limits"
 	fi
 	rmdir "$BATS_TEST_TMPDIR/there"
