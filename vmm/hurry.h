@@ -51,6 +51,7 @@ struct hurry {
 	bool raised; /* or lowered: end() has something to do */
 };
 
+/* Every change of a policy goes through here. */
 static inline void hurry_set(pid_t tid, int policy, int priority)
 {
 	struct sched_param p = { .sched_priority = priority };

@@ -80,8 +80,8 @@ static bool write_file(const char *dir, const char *name, const char *text)
 	return fclose(f) == 0 && ok;
 }
 
-/* What the address sanitizer takes for itself: Debian 13's left too little of 48 MiB for the first
- * VM. */
+/* MiB that the address sanitizer uses itself. In Debian 13 it left too little of 48 MiB for the
+ * first VM. */
 #if defined(__SANITIZE_ADDRESS__)
 #define SANITIZER_OWN 48u
 #else

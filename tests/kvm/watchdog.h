@@ -15,7 +15,7 @@
 void watchdog_start(unsigned seconds);
 void watchdog_alive(void);
 
-/* The stacks of all threads, now. */
+/* The stacks of all threads, now; nothing before watchdog_start(). */
 void watchdog_print_stacks(void);
 
 #endif
