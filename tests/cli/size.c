@@ -8,7 +8,7 @@
 #include <cmocka.h>
 #include <errno.h>
 
-#include "vmm/size.h"
+#include "vmm/cli/size.h"
 
 #define UNTOUCHED 0x5a5a5a5a5a5a5a5aull
 

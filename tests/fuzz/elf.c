@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "include/ramet/abi.h"
-#include "vmm/elf.h"
+#include "vmm/boot/elf.h"
 
 #define RAM_SIZE (4u << 20)
 

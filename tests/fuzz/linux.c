@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/linux.h"
+#include "vmm/boot/linux.h"
 
 #define RAM_SIZE (4u << 20)
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #include "tests/unit/recorder.h"
-#include "vmm/serial.h"
+#include "vmm/devices/serial.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

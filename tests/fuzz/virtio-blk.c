@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "tests/fuzz/virtio.h"
-#include "vmm/disk.h"
+#include "vmm/devices/disk.h"
 
 #define BYTES 0x6e00u /* not whole clusters */
 

@@ -13,7 +13,7 @@
 #define AVAIL(q) (QUEUE(q) + 0x1000u)
 #define USED(q)	 (QUEUE(q) + 0x2000u)
 
-/* Offsets into the BAR: vmm/virtio.c has a page for each structure, in this order. */
+/* Offsets into the BAR: vmm/devices/virtio.c has a page for each structure, in this order. */
 enum { COMMON = 0, NOTIFY = 0x3000, MSIX = 0x4000 };
 
 struct ramet_vm {
@@ -32,7 +32,7 @@ struct program {
 	uint16_t posted[VIRTIO_QUEUES_MAX];
 };
 
-/* vmm/device.h */
+/* vmm/devices/device.h */
 
 void *vm_mem(struct ramet_vm *vm, uint64_t gpa, uint64_t len)
 {

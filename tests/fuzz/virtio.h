@@ -25,7 +25,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vmm/virtio-devices.h"
+#include "vmm/devices/virtio-devices.h"
 
 #define FUZZ_RAM 0x10000u
 

@@ -2,7 +2,7 @@
 /*
  * The boot loader, the devices and the guests, on the real /dev/kvm but without the rest of the
  * VMM: a VM of one memslot per RAM range and one thread per vCPU. What devices may use of a VM
- * (vmm/device.h) is implemented here, in the plainest way.
+ * (vmm/devices/device.h) is implemented here, in the plainest way.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,9 +21,9 @@
 #include <cmocka.h>
 
 #include "include/ramet/abi.h"
-#include "vmm/doorbell.h"
-#include "vmm/machine.h"
-#include "vmm/serial.h"
+#include "vmm/devices/doorbell.h"
+#include "vmm/boot/machine.h"
+#include "vmm/devices/serial.h"
 
 struct vcpu {
 	struct ramet_vm *vm;
@@ -50,7 +50,7 @@ struct ramet_vm {
 	size_t console_len;
 };
 
-/* vmm/device.h */
+/* vmm/devices/device.h */
 int vm_irq_line(struct ramet_vm *vm, unsigned gsi, bool level)
 {
 	struct kvm_irq_level l = { .irq = gsi, .level = level };

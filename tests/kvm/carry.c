@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What vmm/state.c carries from one vCPU to another and no guest can hold for long, or at all:
+ * What vmm/kvm/state.c carries from one vCPU to another and no guest can hold for long, or at all:
  * events that are under way, PAE paging's pointers, the TLB. And KVMs that are not what we expect.
  */
 #include <errno.h>
@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "tests/kvm/common.h"
-#include "vmm/state.h"
+#include "vmm/kvm/state.h"
 
 #define MEMORY_BYTES 0x10000u
 #define CODE	     0x8000u

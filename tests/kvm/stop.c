@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "tests/kvm/common.h"
-#include "vmm/vm.h" /* vm_fail(), view_poison() */
+#include "vmm/vm/vm.h" /* vm_fail(), view_poison() */
 
 #define CHAIN	   16
 #define FULL_CHECK 1000 /* see verify-tree.c */
@@ -211,8 +211,8 @@ static void test_race(void **state)
 
 /*
  * vCPUs that are told to stop while the kernel itself waits for their pages, more of them than
- * there are CPUs: they spin, real-time, until these come (vmm/hurry.h). A clone's first accesses
- * are such; it is stopped by being forked again at once.
+ * there are CPUs: they spin, real-time, until these come (vmm/base/priority.h). A clone's first
+ * accesses are such; it is stopped by being forked again at once.
  */
 static void test_newborns(void **state)
 {

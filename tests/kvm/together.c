@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "tests/kvm/common.h"
-#include "vmm/vm.h" /* vm_exit(), vm_fail() */
+#include "vmm/vm/vm.h" /* vm_exit(), vm_fail() */
 
 #define MEMORY (16 * MIB)
 

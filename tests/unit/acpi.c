@@ -6,8 +6,8 @@
 #include <cmocka.h>
 
 #include "tests/unit/recorder.h"
-#include "vmm/acpi-device.h"
-#include "vmm/linux.h"
+#include "vmm/devices/acpi-device.h"
+#include "vmm/boot/linux.h"
 
 static struct ramet_vm vm;
 static struct device *dev;

@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 #include "host-common.h"
-#include "vmm/clock.h"
+#include "vmm/base/clock.h"
 
 static void test_ready_has_one_deadline(void **state)
 {

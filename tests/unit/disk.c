@@ -12,7 +12,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "vmm/disk.h"
+#include "vmm/devices/disk.h"
 
 #define SIZE  (300u * DISK_CLUSTER + 3 * DISK_SECTOR) /* the last cluster is not whole */
 #define DISKS 6u

@@ -7,7 +7,7 @@
 
 #include "include/ramet/abi.h"
 #include "tests/unit/recorder.h"
-#include "vmm/doorbell.h"
+#include "vmm/devices/doorbell.h"
 
 static struct ramet_vm vm = {
 	.id = 7, .births = 3, .genid = "0123456789abcdef", .exit_status = -1

@@ -11,7 +11,7 @@
 
 #include "guest/guests.h"
 #include "include/ramet/abi.h"
-#include "vmm/elf.h"
+#include "vmm/boot/elf.h"
 
 #define RAM_SIZE (4u << 20)
 

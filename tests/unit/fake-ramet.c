@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/clock.h"
-#include "vmm/machine.h"
+#include "vmm/base/clock.h"
+#include "vmm/boot/machine.h"
 
 static void lock(struct ramet_family *f)
 {

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "guest/lib/guest.h"
-#include "vmm/machine.h"
+#include "vmm/boot/machine.h"
 
 const char *const guest_keys[] = { "rate", "memory", NULL };
 

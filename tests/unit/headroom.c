@@ -12,7 +12,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "vmm/headroom.h"
+#include "vmm/base/headroom.h"
 
 #define MIB (1ull << 20)
 

@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "vmm/clock.h"
+#include "vmm/base/clock.h"
 
 struct host host;
 struct ramet_family family;

@@ -5,7 +5,7 @@
 #define RAMET_TESTS_UNIT_HOST_COMMON_H
 
 #include "fake-ramet.h"
-#include "vmm/host.h"
+#include "vmm/control/host.h"
 
 #define SOON_MS 20000 /* for what must happen, however loaded the machine is */
 

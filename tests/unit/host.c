@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 #include "host-common.h"
-#include "vmm/clock.h"
+#include "vmm/base/clock.h"
 
 static void end_the_parent(struct ramet_family *f)
 {

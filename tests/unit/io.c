@@ -16,7 +16,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "vmm/io.h"
+#include "vmm/base/io.h"
 
 #define LEN (1u << 20) /* more than a pipe holds */
 

@@ -11,7 +11,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "vmm/kvm-kind.h"
+#include "vmm/kvm/kvm-kind.h"
 
 static char root[64];
 

@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <cmocka.h>
 
-#include "vmm/linux.h"
+#include "vmm/boot/linux.h"
 
 #define MIB	 (1ull << 20)
 #define RAM_MAX	 (128 * MIB)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A VM for device tests: vmm/device.h implemented by writing down what a device does. */
+/* A VM for device tests: vmm/devices/device.h implemented by writing down what a device does. */
 #ifndef TESTS_UNIT_RECORDER_H
 #define TESTS_UNIT_RECORDER_H
 
-#include "vmm/device.h"
+#include "vmm/devices/device.h"
 
 struct ramet_vm {
 	uint64_t id, births;

@@ -12,7 +12,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "vmm/sandbox.h"
+#include "vmm/cmd/sandbox.h"
 
 static void *thread(void *arg)
 {

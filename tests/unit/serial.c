@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "tests/unit/recorder.h"
-#include "vmm/serial.h"
+#include "vmm/devices/serial.h"
 
 enum { DATA, IER, IIR, LCR, MCR, LSR, MSR, SCR, FCR = IIR };
 

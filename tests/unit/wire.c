@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "vmm/wire.h"
+#include "vmm/control/wire.h"
 
 struct pair {
 	struct wire wire;

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Being real-time for a moment: who stops, saves, loads or fills for a VM gets a CPU at once,
+ * however many guests spin on them (a wake-up would otherwise wait for the end of a time slice:
+ * milliseconds). What is done meanwhile is bounded. Without the right to (CAP_SYS_NICE or an rtprio
+ * limit) one waits for one's turn like everybody.
+ *
+ * A guest that has just been born is not real-time, since nothing bounds what it does, but asks for
+ * short slices: of threads of equal merit the kernel (Linux 6.12 or later) prefers the one with the
+ * nearer end of its slice.
+ */
+#ifndef RAMET_VMM_BASE_PRIORITY_H
+#define RAMET_VMM_BASE_PRIORITY_H
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#define NEWBORN_SLICE_NS 200000u
+
+/*
+ * Who fills spans is above those that wait for it, since they may not sleep: a vCPU that has been
+ * sent a signal to stop, and then touches an absent span from inside the kernel, faults again and
+ * again until it is filled (handle_userfault() does not sleep with a signal pending, and such
+ * faults are only given up for a fatal one). The locks on the way inherit priorities. Above
+ * them is who sees that they use all memory up.
+ */
+enum { HURRY_PRIORITY = 1, FILL_PRIORITY = 2, GUARD_PRIORITY = 3 };
+
+/*
+ * Under a sanitizer no thread is real-time. The locks of its run-time library spin: a real-time
+ * thread that waits for one of them would yield its CPU for ever, if the holder is of a lower
+ * priority and there is no other CPU.
+ */
+#if defined(__has_feature) /* clang */
+#define HURRY_SANITIZED (__has_feature(thread_sanitizer) || __has_feature(address_sanitizer))
+#elif defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define HURRY_SANITIZED 1
+#else
+#define HURRY_SANITIZED 0
+#endif
+
+struct hurry {
+	int policy;
+	struct sched_param param;
+	bool raised; /* or lowered: end() has something to do */
+};
+
+/* Every change of a policy goes through here. */
+static inline void hurry_set(pid_t tid, int policy, int priority)
+{
+	struct sched_param p = { .sched_priority = priority };
+
+	if (!HURRY_SANITIZED)
+		sched_setscheduler(tid, policy, &p);
+}
+
+/* A thread of ours (0: the caller), which is else of the ordinary policy. */
+static inline void hurry_thread(pid_t tid, bool on)
+{
+	hurry_set(tid, on ? SCHED_FIFO : SCHED_OTHER, on ? HURRY_PRIORITY : 0);
+}
+
+/* Makes the caller ordinary, as nice as it was, with slices of that length (0: the kernel's
+ * default). */
+static inline void hurry_slice(uint64_t ns)
+{
+	/* struct sched_attr, sched_setattr(2), in its first version. */
+	struct {
+		uint32_t size, policy;
+		uint64_t flags;
+		int32_t nice;
+		uint32_t priority;
+		uint64_t runtime, deadline, period;
+	} attr = { .size = sizeof(attr),
+		.policy = SCHED_OTHER,
+		.nice = getpriority(PRIO_PROCESS, 0),
+		.runtime = ns };
+
+	syscall(SYS_sched_setattr, 0, &attr, 0);
+}
+
+/* The caller, whatever it is, has at least that priority; end() makes it what it was. */
+static inline struct hurry hurry_begin_at(int priority)
+{
+	struct hurry h = { .policy = sched_getscheduler(0) };
+
+	sched_getparam(0, &h.param);
+	h.raised = h.policy == SCHED_OTHER ||
+		   (h.policy == SCHED_FIFO && h.param.sched_priority < priority);
+	if (h.raised)
+		hurry_set(0, SCHED_FIFO, priority);
+	return h;
+}
+
+static inline struct hurry hurry_begin(void)
+{
+	return hurry_begin_at(HURRY_PRIORITY);
+}
+
+/* The opposite: the caller is ordinary until end(), for what may take long. */
+static inline struct hurry hurry_pause(void)
+{
+	struct hurry h = { .policy = sched_getscheduler(0) };
+
+	sched_getparam(0, &h.param);
+	h.raised = h.policy == SCHED_FIFO;
+	if (h.raised)
+		hurry_set(0, SCHED_OTHER, 0);
+	return h;
+}
+
+static inline void hurry_end(const struct hurry *h)
+{
+	if (h->raised)
+		hurry_set(0, h->policy, h->param.sched_priority);
+}
+
+/* A lock that somebody who fills a span may wait for. */
+static inline void hurry_mutex_init(pthread_mutex_t *lock)
+{
+	pthread_mutexattr_t attr;
+
+	pthread_mutexattr_init(&attr);
+	pthread_mutexattr_setprotocol(&attr, PTHREAD_PRIO_INHERIT);
+	pthread_mutex_init(lock, &attr);
+	pthread_mutexattr_destroy(&attr);
+}
+
+#endif

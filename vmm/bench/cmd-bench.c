@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ramet bench: a table of benchmarks. */
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/cli/command.h"
+
+static const struct command benches[] = {
+	{ "clone", cmd_bench_clone, "forks of a VM, next to fork(2) and a copy" },
+	{ "reset", cmd_bench_reset, "putting a clone back to its birth" },
+	{ "recover", cmd_bench_recover, "how fast both sides of a fork are back at work" },
+	{ "churn", cmd_bench_churn, "clones made and stopped without end" },
+	{ "tables", cmd_bench_tables, "the table library alone, at each level of sharing" },
+	{ 0 },
+};
+
+int cmd_bench(int argc, char **argv)
+{
+	bool help = argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"));
+
+	if (argc > 1 && !help)
+		return command_run(benches, "ramet bench", argc, argv);
+	puts("Usage: ramet bench WHAT [OPTION...]\n"
+	     "Measures, and prints a table, JSON, CSV or a plot.\n");
+	command_list(benches);
+	puts("\n'ramet bench WHAT --help' explains one.");
+	return argc > 1 ? EXIT_OK : EXIT_USAGE;
+}

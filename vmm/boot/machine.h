@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The machine: what RAM it has, its description as a flattened device tree, what is loaded into it
+ * and where its vCPUs start. Everything here happens once, before the VM that boots first runs.
+ */
+#ifndef RAMET_VMM_BOOT_MACHINE_H
+#define RAMET_VMM_BOOT_MACHINE_H
+
+#include <linux/kvm.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "include/ramet/ramet.h"
+
+/* RAM as guest-physical ranges; [1] is empty below 3 GiB (see ramet/abi.h). */
+struct ram_range {
+	uint64_t gpa, len;
+};
+struct ram_layout {
+	struct ram_range r[2];
+	unsigned n;
+	uint64_t size;
+};
+void ram_layout_init(struct ram_layout *ram, uint64_t size);
+
+/* Guest memory while it is being filled: host[i] is where ram->r[i] is mapped. */
+struct boot_memory {
+	const struct ram_layout *ram;
+	uint8_t *host[2];
+};
+/* A pointer to [gpa, gpa + len), or NULL unless all of it is in one RAM range. */
+void *boot_mem(const struct boot_memory *mem, uint64_t gpa, uint64_t len);
+
+/* An identity map of all RAM at RAMET_GPA_TABLES. 0 or -EINVAL: too little memory. */
+int boot_tables(const struct boot_memory *mem);
+
+/* How one vCPU starts. */
+struct boot_vcpu {
+	struct kvm_regs regs;
+	struct kvm_sregs sregs; /* in: as KVM_GET_SREGS gave them; out: to set */
+	bool wait_for_sipi;	/* an application processor that waits for INIT/SIPI */
+};
+
+/* A present, flat segment of 32 bits. */
+struct kvm_segment boot_segment(uint16_t selector, uint8_t type);
+
+/* Fills memory for a built-in guest and says how vCPU `index` starts. */
+int boot_guest_load(
+	const struct ramet_config *cfg, const struct boot_memory *mem, struct ramet_err *err);
+void boot_guest_vcpu(const struct ramet_config *cfg, unsigned index, struct boot_vcpu *vcpu);
+
+/* The same for a Linux kernel (vmm/boot/load-linux.c). */
+int boot_linux_load(
+	const struct ramet_config *cfg, const struct boot_memory *mem, struct ramet_err *err);
+int boot_linux_vcpu(const struct ramet_config *cfg, const struct boot_memory *mem, unsigned index,
+	struct boot_vcpu *vcpu);
+
+/* The device tree of the machine cfg describes, into fdt[size]. 0 or -ENOSPC. */
+int machine_fdt(
+	const struct ramet_config *cfg, const struct ram_layout *ram, void *fdt, size_t size);
+
+/* Fills err (if any) like printf; returns code. */
+int err_set(struct ramet_err *err, int code, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+#endif

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ramet run: the life of a family's process. Take the name, launch, serve until the last VM has
+ * stopped or somebody ends it, give everything back.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "vmm/cmd/run.h"
+#include "vmm/cli/command.h"
+#include "vmm/cli/console-relay.h"
+#include "vmm/cmd/launch-watch.h"
+#include "vmm/base/limits.h"
+#include "vmm/cmd/sandbox.h"
+
+static int no_name(const char *name, int ret, const struct ramet_err *err)
+{
+	char why[320];
+
+	if (ret == -EADDRINUSE && client_kept(name, why, sizeof(why)))
+		return complain(
+			"the name '%s' is taken: its process has stayed so that you can see what "
+			"went wrong (%s); 'ramet stop --all %s' frees the name",
+			name, why, name);
+	return complain("%s", err->msg);
+}
+
+int run_start(struct host *host, struct run_options *o, int caller, int *signals)
+{
+	struct launch_watch watch;
+	struct ramet_family *family;
+	struct ramet_err err = { "" };
+	struct ramet_vm *vm;
+	int ret;
+
+	o->cfg.console = host_console;
+	o->cfg.console_arg = host;
+	/* Nobody hears a VM before run_live(). */
+	o->cfg.paused = true;
+	ret = host_init(host, o->cfg.name, &err);
+	if (ret)
+		return no_name(o->cfg.name, ret, &err);
+	host->keep = caller >= 0; /* a terminal is told what went wrong at once */
+	/* The name is ours and its socket open. No signal kills the process from here on. */
+	*signals = ending_signals();
+	if (*signals < 0) {
+		complain("cannot make a signalfd: %s%s", strerror(errno), limit_hint(-errno));
+		host_close(host);
+		return EXIT_TROUBLE;
+	}
+	if ((!o->no_sandbox && sandbox_enter(&err)) ||
+		launch_watch_start(&watch, host, *signals, caller, &err)) {
+		host_close(host);
+		return complain("%s", err.msg);
+	}
+	if (ramet_launch(&o->cfg, &family, &vm, &err) || host_start(host, family, vm, &err)) {
+		launch_watch_stop(&watch);
+		host_close(host);
+		return complain("%s", err.msg);
+	}
+	launch_watch_stop(&watch);
+	if (!o->no_sandbox)
+		sandbox_no_core();
+	return EXIT_OK;
+}
+
+int run_serve(struct host *host, int signals)
+{
+	struct pollfd fds[] = {
+		{ .fd = signals, .events = POLLIN },
+		{ .fd = host->done, .events = POLLIN },
+	};
+
+	while (poll(fds, 2, -1) < 0)
+		;
+	return ending_signal(signals);
+}
+
+/* The foreground's console is a client like any other, connected from within. */
+static int attach(struct host *host, struct client *c)
+{
+	int sv[2];
+	json_t *reply;
+
+	strcpy(c->family, host->name);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv))
+		return complain("cannot make a socket pair: %s", strerror(errno));
+	wire_init(&c->wire, sv[0]);
+	if (host_serve(host, sv[1]))
+		return complain("cannot start the console");
+	reply = client_call(c, json_pack("{s:s, s:s}", "op", "console", "vm", host->name));
+	json_decref(reply);
+	return reply ? EXIT_OK : EXIT_TROUBLE;
+}
+
+/* A descriptor that is readable when one of two is; it is closed with the process. -1: errno. */
+static int either(int a, int b)
+{
+	int fd = epoll_create1(EPOLL_CLOEXEC), err;
+	struct epoll_event ev = { .events = EPOLLIN };
+
+	if (fd < 0 ||
+		(!epoll_ctl(fd, EPOLL_CTL_ADD, a, &ev) && !epoll_ctl(fd, EPOLL_CTL_ADD, b, &ev)))
+		return fd;
+	err = errno;
+	close(fd);
+	errno = err;
+	return -1;
+}
+
+/* The VM of this terminal has stopped: until its clones have, too, or a signal. */
+static int outlive(struct host *host, int signals)
+{
+	struct ramet_family_stat fs;
+
+	ramet_family_stat_quick(host->family, &fs);
+	if (fs.vms)
+		fprintf(stderr,
+			"ramet: '%s' has stopped; %llu of its clones go on, until they stop or "
+			"Ctrl-C stops them\n",
+			host->name, (unsigned long long)fs.vms);
+	return run_serve(host, signals);
+}
+
+/*
+ * From the end of the relay to that of the family. Returns the signal that ended the VM, its clones
+ * or both, or 0. Ctrl-C stops what the terminal is about, the VM; clones may be other people's.
+ * SIGTERM and SIGHUP mean the process.
+ */
+static int wind_up(struct host *host, int signals, enum relay_end end)
+{
+	int sig = end == RELAY_WOKEN ? ending_signal(signals) : 0, later;
+
+	if (end == RELAY_WOKEN && sig != SIGINT)
+		return sig;
+	if (end != RELAY_STOPPED)
+		ramet_stop(host->booted, NULL);
+	later = outlive(host, signals);
+	return later ? later : sig;
+}
+
+/* The exit status; prints why, where the user would not know. */
+static int verdict(const struct ramet_stat *st, enum relay_end end, int relay_errno, int sig)
+{
+	if (st->state == RAMET_FAILED)
+		return complain("VM '%s' failed: %s", st->name, st->failure);
+	if (end == RELAY_NO_OUTPUT)
+		return relay_no_output(relay_errno);
+	if (sig)
+		return 128 + sig;
+	return st->exit_status < 0 ? EXIT_OK : st->exit_status;
+}
+
+/* The VM has been launched paused, lest it says something, or ends, before anybody listens. */
+static int run_foreground(struct host *host, int signals, bool stay_paused)
+{
+	struct client console = { .wire = { .fd = -1 } };
+	int wake = either(signals, host->ending), relay_errno, sig, status = EXIT_TROUBLE;
+	struct ramet_vm *vm = ramet_vm_get(host->booted);
+	struct ramet_err err = { "" };
+	struct ramet_stat st;
+	enum relay_end end;
+
+	if (wake < 0) {
+		complain("cannot make an epoll descriptor: %s", strerror(errno));
+	} else if (!attach(host, &console)) {
+		if (!stay_paused && ramet_resume(vm, &err)) {
+			complain("%s", err.msg);
+		} else {
+			end = console_relay(&console, wake, RELAY_KEYS_SIGNAL);
+			relay_errno = errno;
+			/* Its session may be waiting for us to take output. */
+			shutdown(console.wire.fd, SHUT_RDWR);
+			sig = wind_up(host, signals, end);
+			ramet_vm_stat_quick(vm, &st);
+			status = verdict(&st, end, relay_errno, sig);
+		}
+	}
+	ramet_vm_put(vm);
+	if (console.wire.fd >= 0)
+		client_close(&console);
+	return status;
+}
+
+int cmd_run(int argc, char **argv)
+{
+	static struct host host;
+	struct run_options o;
+	bool stay_paused;
+	int signals, status;
+
+	run_options_parse(&o, argc, argv);
+	raise_fd_limit();
+	stay_paused = o.cfg.paused;
+	if (o.detach)
+		return run_detached(&host, &o, stay_paused);
+	status = run_start(&host, &o, -1, &signals);
+	if (status)
+		return status;
+	status = run_foreground(&host, signals, stay_paused);
+	host_close(&host);
+	return status;
+}

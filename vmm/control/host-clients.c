@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The clients of a family's process: who gets a place, and how they are sent away. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "vmm/base/clock.h"
+#include "vmm/control/host.h"
+#include "vmm/control/rundir.h"
+
+#define RETRY_MS 50  /* when a client cannot be accepted for want of something */
+#define GRACE_S	 2u  /* for clients to be told the end */
+#define CUT_S	 60u /* for what they have asked for to be done, once they have been cut off */
+
+static void spares_top_up(struct host *host)
+{
+	for (unsigned i = 0; i < HOST_SPARE_FDS; i++)
+		if (host->spare[i] < 0)
+			host->spare[i] = fcntl(host->rundir, F_DUPFD_CLOEXEC, 0);
+}
+
+/* Gives one held-back descriptor to the system. */
+static bool spares_use_one(struct host *host)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&host->lock);
+	for (unsigned i = 0; i < HOST_SPARE_FDS && !found; i++) {
+		found = host->spare[i] >= 0;
+		if (found) {
+			close(host->spare[i]);
+			host->spare[i] = -1;
+		}
+	}
+	pthread_mutex_unlock(&host->lock);
+	return found;
+}
+
+void host_clients_init(struct host *host)
+{
+	cond_init(&host->left);
+	memset(host->client_fd, -1, sizeof(host->client_fd));
+	memset(host->spare, -1, sizeof(host->spare));
+	spares_top_up(host);
+}
+
+void host_clients_free(struct host *host)
+{
+	for (unsigned i = 0; i < HOST_SPARE_FDS; i++)
+		if (host->spare[i] >= 0)
+			close(host->spare[i]);
+	pthread_cond_destroy(&host->left);
+}
+
+bool host_crowded(struct host *host)
+{
+	return atomic_load(&host->n_clients) >= HOST_CLIENTS_MAX - HOST_CLIENTS_RESERVED;
+}
+
+/* ---- places ---- */
+
+struct client {
+	struct host *host;
+	unsigned slot;
+	bool reserved; /* a place for those who are brief */
+	struct wire wire;
+};
+
+static void *client_main(void *arg)
+{
+	struct client *c = arg;
+	struct host *host = c->host;
+
+	control_session(host, &c->wire, c->reserved);
+	pthread_mutex_lock(&host->lock);
+	close(c->wire.fd);
+	host->client_fd[c->slot] = -1;
+	atomic_fetch_sub(&host->n_clients, 1);
+	spares_top_up(host);
+	pthread_cond_broadcast(&host->left);
+	pthread_mutex_unlock(&host->lock);
+	wire_free(&c->wire);
+	free(c);
+	return NULL;
+}
+
+/* Runs the client's thread in a free slot; with the lock held. */
+static int client_start(struct host *host, struct client *c)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+	int err;
+
+	for (c->slot = 0; c->slot < HOST_CLIENTS_MAX; c->slot++)
+		if (host->client_fd[c->slot] < 0)
+			break;
+	if (c->slot == HOST_CLIENTS_MAX)
+		return -EAGAIN;
+	c->reserved = host_crowded(host);
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	err = pthread_create(&thread, &attr, client_main, c);
+	pthread_attr_destroy(&attr);
+	if (err)
+		return err == EAGAIN ? -ENOMEM : -err; /* -EAGAIN: no place */
+	host->client_fd[c->slot] = c->wire.fd;
+	atomic_fetch_add(&host->n_clients, 1);
+	return 0;
+}
+
+/* One line instead of service; if the client does not take it at once, not even that. */
+static void turn_away(int fd, int err)
+{
+	char line[160];
+	int len = snprintf(line, sizeof(line),
+		"{\"ok\":false,\"errno\":%d,\"code\":\"%s\",\"error\":\"%s\",\"busy\":true}\n",
+		-err, err == -EAGAIN ? "EAGAIN" : "ENOMEM",
+		err == -EAGAIN ? "too many clients"
+			       : "no memory, or no thread, for another client");
+
+	send(fd, line, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+int host_serve(struct host *host, int fd)
+{
+	struct client *c = calloc(1, sizeof(*c));
+	int err = -ENOMEM;
+
+	if (c) {
+		c->host = host;
+		wire_init(&c->wire, fd);
+		pthread_mutex_lock(&host->lock);
+		err = client_start(host, c);
+		pthread_mutex_unlock(&host->lock);
+	}
+	if (err) {
+		turn_away(fd, err);
+		close(fd);
+		free(c);
+	}
+	return err;
+}
+
+void host_accept(struct host *host)
+{
+	int fd = accept4(host->listener, NULL, NULL, SOCK_CLOEXEC);
+
+	if (fd < 0) {
+		/* The client is still in the queue. */
+		if ((errno != EMFILE && errno != ENFILE) || !spares_use_one(host))
+			poll(NULL, 0, RETRY_MS);
+		return;
+	}
+	if (peer_ok(fd))
+		host_serve(host, fd);
+	else
+		close(fd);
+}
+
+/* ---- the end ---- */
+
+static void shut_all(struct host *host, int how)
+{
+	for (unsigned i = 0; i < HOST_CLIENTS_MAX; i++)
+		if (host->client_fd[i] >= 0)
+			shutdown(host->client_fd[i], how);
+}
+
+/* Until none is left, for so long. With the lock held. */
+static void wait_for_clients(struct host *host, unsigned seconds)
+{
+	struct timespec until = timespec_of(now_ns() + seconds * 1000000000ull);
+
+	while (atomic_load(&host->n_clients) &&
+		pthread_cond_timedwait(&host->left, &host->lock, &until) == 0)
+		;
+}
+
+void host_end_clients(struct host *host)
+{
+	pthread_mutex_lock(&host->lock);
+	shut_all(host, SHUT_RD);
+	wait_for_clients(host, GRACE_S);
+	shut_all(host, SHUT_RDWR);
+	wait_for_clients(host, CUT_S);
+	if (atomic_load(&host->n_clients)) {
+		/* What they hang in cannot be taken apart; the kernel can. */
+		fprintf(stderr,
+			"ramet: %u requests to '%s' have not ended %u s after its VMs; leaving "
+			"without them\n",
+			atomic_load(&host->n_clients), host->name, CUT_S);
+		_exit(EXIT_FAILURE);
+	}
+	pthread_mutex_unlock(&host->lock);
+}

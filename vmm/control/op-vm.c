@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Operations that look at VMs, and those that do one thing to one of them. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/control/session-console.h"
+#include "vmm/control/session.h"
+
+static int append_stat(void *arg, const struct ramet_stat *st)
+{
+	json_append(arg, stat_json(st, true));
+	return 0;
+}
+
+static void append_ended(void *arg, const struct ramet_stat *st)
+{
+	json_append(arg, stat_json(st, false));
+}
+
+json_t *op_list(struct session *s, json_t *req)
+{
+	static const struct request_field none[] = { { 0 } };
+	json_t *vms, *reply;
+	struct ramet_family_stat fs;
+
+	if (!request_take(req, none, &reply))
+		return reply;
+	vms = json_array();
+	reply = ok_json();
+	ramet_family_each(s->host->family, append_stat, &vms);
+	host_each_ended(s->host, append_ended, &vms);
+	ramet_family_stat(s->host->family, &fs);
+	json_put(&reply, "vms", vms);
+	json_put(&reply, "family", family_json(&fs));
+	return reply;
+}
+
+static bool only_name(json_t *req, const char **name, json_t **refusal)
+{
+	const struct request_field fields[] = {
+		{ "vm", REQUEST_STRING, .out = name },
+		{ 0 },
+	};
+
+	return request_take(req, fields, refusal);
+}
+
+/* For a request about one VM: a reference to it, or NULL with the refusal. */
+static struct ramet_vm *only_vm(struct session *s, json_t *req, json_t **refusal)
+{
+	const char *name = NULL;
+
+	return only_name(req, &name, refusal) ? session_find(s, name, refusal) : NULL;
+}
+
+json_t *op_stat(struct session *s, json_t *req)
+{
+	const char *name = NULL;
+	struct ramet_family_stat fs;
+	struct ramet_stat st;
+	struct ramet_vm *vm;
+	json_t *refusal, *reply;
+	bool counted;
+
+	if (!only_name(req, &name, &refusal))
+		return refusal;
+	vm = session_find(s, name, &refusal);
+	counted = vm;
+	if (!vm && !host_ended(s->host, name, &st))
+		return refusal;
+	json_decref(refusal);
+	if (vm)
+		ramet_vm_stat(vm, &st);
+	ramet_vm_put(vm);
+	ramet_family_stat(s->host->family, &fs);
+	reply = ok_json();
+	json_put(&reply, "vm", stat_json(&st, counted));
+	json_put(&reply, "family", family_json(&fs));
+	return reply;
+}
+
+static json_t *call(
+	struct session *s, json_t *req, int (*fn)(struct ramet_vm *vm, struct ramet_err *err))
+{
+	struct ramet_err err = { "" };
+	json_t *reply;
+	struct ramet_vm *vm = only_vm(s, req, &reply);
+	int ret;
+
+	if (!vm)
+		return reply;
+	ret = fn(vm, &err);
+	ramet_vm_put(vm);
+	return ret ? error_json(ret, "%s", err.msg[0] ? err.msg : strerror(-ret)) : ok_json();
+}
+
+json_t *op_pause(struct session *s, json_t *req)
+{
+	return call(s, req, ramet_pause);
+}
+
+json_t *op_resume(struct session *s, json_t *req)
+{
+	return call(s, req, ramet_resume);
+}
+
+json_t *op_reset(struct session *s, json_t *req)
+{
+	return call(s, req, ramet_reset);
+}
+
+json_t *op_stop(struct session *s, json_t *req)
+{
+	const char *name = NULL;
+	json_t *reply;
+
+	if (only_name(req, &name, &reply) && host_forget(s->host, name))
+		return ok_json();
+	json_decref(reply);
+	return call(s, req, ramet_stop);
+}
+
+static bool all_zero(const char *buf, size_t len)
+{
+	return !len || (!buf[0] && !memcmp(buf, buf + 1, len - 1));
+}
+
+static json_t *read_chunk(struct session *s, struct ramet_vm *vm, uint64_t gpa, size_t size)
+{
+	char *buf = malloc(size);
+	int ret = buf ? ramet_read(vm, gpa, buf, size) : -ENOMEM;
+	bool zero = !ret && all_zero(buf, size);
+	json_t *reply = ret == -EFAULT ? error_json(ret, "not all of that is guest RAM")
+			: ret ? error_json(ret, "cannot read guest memory: %s", strerror(-ret))
+			      : json_pack("{s:b, s:b}", "ok", 1, "zero", zero);
+
+	if (reply && !ret && !zero) {
+		int err = wire_send(s->wire, reply);
+
+		reply = NULL;
+		s->answered = err != -ENOMEM;
+		s->over = s->answered && (err || wire_send_raw(s->wire, buf, size));
+	}
+	free(buf);
+	return reply;
+}
+
+json_t *op_read(struct session *s, json_t *req)
+{
+	const char *name = NULL;
+	int64_t gpa = 0, size = 0;
+	const struct request_field fields[] = {
+		{ "vm", REQUEST_STRING, .out = &name },
+		{ "gpa", REQUEST_INTEGER, .min = 0, .max = INT64_MAX, .out = &gpa },
+		{ "size", REQUEST_INTEGER, .min = 1, .max = WIRE_CHUNK_MAX, .out = &size },
+		{ 0 },
+	};
+	struct ramet_vm *vm;
+	json_t *reply;
+
+	if (!request_take(req, fields, &reply))
+		return reply;
+	vm = session_find(s, name, &reply);
+	if (!vm)
+		return reply;
+	reply = read_chunk(s, vm, (uint64_t)gpa, (size_t)size);
+	ramet_vm_put(vm);
+	return reply;
+}
+
+json_t *op_console(struct session *s, json_t *req)
+{
+	const char *name = NULL;
+	struct ramet_stat st;
+	struct ramet_vm *vm;
+	json_t *refusal;
+	int err;
+
+	if (!only_name(req, &name, &refusal))
+		return refusal;
+	vm = session_find(s, name, &refusal);
+	if (!vm && !host_ended(s->host, name, &st))
+		return refusal;
+	json_decref(refusal);
+	err = wire_send(s->wire, ok_json());
+	s->answered = err != -ENOMEM;
+	s->over = s->answered;
+	if (!err && vm)
+		control_console(s->host, s->wire->fd, vm);
+	else if (!err)
+		control_console_ended(s->host, s->wire->fd, st.id);
+	ramet_vm_put(vm);
+	return NULL;
+}

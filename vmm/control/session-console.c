@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/control/session-console.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define RETRY_MS	  2	/* for a guest that does not take its input yet */
+#define UNREAD_CROWDED_MS 10000 /* that output may lie unread while others find no place */
+
+struct pump {
+	struct host *host;
+	struct wire out; /* for its send loop only */
+	struct ramet_vm *vm;
+	struct console_reader *reader;
+	char in[256]; /* typed, not taken yet */
+	size_t in_len;
+	bool in_closed;
+};
+
+/* A pager may take as long as it likes, unless it is in the way of others. */
+static int pump_idle(void *arg, unsigned quiet_ms, bool sending)
+{
+	struct pump *p = arg;
+
+	return quiet_ms >= UNREAD_CROWDED_MS && host_crowded(p->host) ? -ETIMEDOUT : 0;
+}
+
+/* False: the end, of the log or of the client. */
+static bool pump_output(struct pump *p, bool last)
+{
+	char buf[4096], note[64];
+	uint64_t lost;
+	bool end;
+	size_t n;
+
+	do {
+		n = console_read(p->reader, buf, sizeof(buf), &lost, &end);
+		if (lost) {
+			int len = snprintf(note, sizeof(note),
+				"\r\n[ramet: %" PRIu64 " bytes of output lost]\r\n", lost);
+
+			if (wire_send_raw(&p->out, note, (size_t)len))
+				return false;
+		}
+		if (n && wire_send_raw(&p->out, buf, n))
+			return false;
+	} while (last && n);
+	return !end;
+}
+
+static void pump_input(struct pump *p, bool readable)
+{
+	ssize_t n;
+
+	if (readable) {
+		n = recv(p->out.fd, p->in + p->in_len, sizeof(p->in) - p->in_len, MSG_DONTWAIT);
+		if (n > 0)
+			p->in_len += (size_t)n;
+		else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+			p->in_closed = true;
+	}
+	if (p->in_len) {
+		size_t taken = ramet_console_input(p->vm, p->in, p->in_len);
+
+		p->in_len -= taken;
+		memmove(p->in, p->in + taken, p->in_len);
+	}
+}
+
+static bool stopped(struct ramet_vm *vm)
+{
+	struct ramet_stat st;
+
+	ramet_vm_stat_quick(vm, &st);
+	return st.state != RAMET_RUNNING && st.state != RAMET_PAUSED;
+}
+
+static void pump_run(struct pump *p)
+{
+	bool going = true;
+
+	while (going) {
+		struct pollfd fds[] = {
+			{ .fd = console_reader_fd(p->reader), .events = POLLIN },
+			{ .fd = p->out.fd, .events = 0 },
+		};
+
+		if (!p->in_closed && p->in_len < sizeof(p->in))
+			fds[1].events = POLLIN;
+		if (poll(fds, 2, p->in_len ? RETRY_MS : -1) < 0 && errno != EINTR)
+			return;
+		if (fds[1].revents & (POLLHUP | POLLERR))
+			return;
+		if (fds[0].revents)
+			going = pump_output(p, false);
+		pump_input(p, fds[1].revents & POLLIN);
+	}
+}
+
+static bool pump_open(struct pump *p, struct host *host, int fd, uint64_t id)
+{
+	*p = (struct pump){ .host = host, .out = { .fd = fd, .idle = pump_idle } };
+	p->out.idle_arg = p;
+	p->reader = console_reader_open(&host->consoles, id);
+	return p->reader;
+}
+
+/* The log may have been closed before it was opened here: it would never end, or stay for ever. */
+static void pump_rest(struct pump *p, uint64_t id)
+{
+	console_log_close(&p->host->consoles, id, false);
+	pump_output(p, true);
+}
+
+void control_console(struct host *host, int fd, struct ramet_vm *vm)
+{
+	struct ramet_stat st;
+	struct pump p;
+
+	ramet_vm_stat_quick(vm, &st);
+	if (!pump_open(&p, host, fd, st.id))
+		return;
+	p.vm = vm;
+	if (stopped(vm))
+		pump_rest(&p, st.id);
+	else
+		pump_run(&p);
+	console_reader_close(p.reader);
+}
+
+void control_console_ended(struct host *host, int fd, uint64_t id)
+{
+	struct pump p;
+
+	if (!pump_open(&p, host, fd, id))
+		return;
+	pump_rest(&p, id);
+	console_reader_close(p.reader);
+}

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sources: ACPI Specification 6.4, 4.8.3.7 (sleep control and status), 4.8.3.6 (reset), 5.6.9
+ * (generic event device); "Virtual Machine Generation ID", Microsoft 2012: the id is changed first,
+ * then the device is notified.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/devices/acpi-device.h"
+#include "vmm/boot/linux.h"
+
+enum { SLEEP_ENABLE = 1 << 5, SLEEP_TYPE_SHIFT = 2, SLEEP_TYPE_MASK = 7 };
+
+enum { WIN_ACPI, WIN_KBD };
+
+static void acpi_write(struct ramet_vm *vm, uint64_t port, uint8_t value)
+{
+	unsigned type = value >> SLEEP_TYPE_SHIFT & SLEEP_TYPE_MASK;
+
+	if (port == ACPI_PORT_SLEEP && (value & SLEEP_ENABLE) && type == ACPI_SLEEP_OFF)
+		vm_exit(vm, 0);
+	if (port == ACPI_PORT_RESET && value == ACPI_RESET_VALUE)
+		vm_exit(vm, ACPI_EXIT_RESET);
+}
+
+static void acpi_io(struct device *dev, struct vcpu *vcpu, unsigned win, uint64_t addr, bool write,
+	void *data, unsigned size)
+{
+	/* ACPI: no sleep is pending, none has been woken from; keyboard: ready for a command. */
+	if (!write)
+		memset(data, 0, size);
+	else if (size == 1 && win == WIN_KBD && *(uint8_t *)data == KBD_PULSE_RESET)
+		vm_exit(dev->vm, ACPI_EXIT_RESET);
+	else if (size == 1 && win == WIN_ACPI)
+		acpi_write(dev->vm, ACPI_PORTS + addr, *(uint8_t *)data);
+}
+
+static int acpi_clone(const struct device *dev, struct ramet_vm *vm, struct device **out)
+{
+	return acpi_device_new(vm, out);
+}
+
+/* A new id, before the clone's first instruction ... */
+static int acpi_born(struct device *dev)
+{
+	void *id = vm_mem(dev->vm, LINUX_GPA_GENID, 16);
+
+	/* With its parent's id, the guest would not reseed for the event. */
+	if (!id)
+		return -ENOMEM;
+	memcpy(id, vm_genid(dev->vm), 16);
+	return 0;
+}
+
+/* ... and the event: the guest reseeds its random numbers. */
+static void acpi_loaded(struct device *dev)
+{
+	vm_irq_line(dev->vm, ACPI_GED_GSI, true);
+	vm_irq_line(dev->vm, ACPI_GED_GSI, false);
+}
+
+static void acpi_free(struct device *dev)
+{
+	free(dev);
+}
+
+static const struct device_ops acpi_ops = {
+	.name = "acpi",
+	.io = acpi_io,
+	.clone = acpi_clone,
+	.born = acpi_born,
+	.loaded = acpi_loaded,
+	.free = acpi_free,
+};
+
+int acpi_device_new(struct ramet_vm *vm, struct device **out)
+{
+	struct device *dev = calloc(1, sizeof(*dev));
+
+	if (!dev)
+		return -ENOMEM;
+	dev->ops = &acpi_ops;
+	dev->vm = vm;
+	dev->win[WIN_ACPI] = (struct device_window){ SPACE_PIO, ACPI_PORTS, ACPI_PORTS_LEN };
+	dev->win[WIN_KBD] = (struct device_window){ SPACE_PIO, KBD_PORT, 1 };
+	*out = dev;
+	return 0;
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What ACPI's tables promise: power-off and reset registers, and the VM generation id with its
+ * event; and the reset line of a PC's keyboard controller. A guest that powers off stops with
+ * status 0. A reset stops it with status ACPI_EXIT_RESET: a VM does not boot twice.
+ */
+#ifndef RAMET_VMM_DEVICES_ACPI_DEVICE_H
+#define RAMET_VMM_DEVICES_ACPI_DEVICE_H
+
+#include "vmm/devices/device.h"
+
+#define ACPI_EXIT_RESET 64
+
+/* 0 or -ENOMEM. */
+int acpi_device_new(struct ramet_vm *vm, struct device **out);
+
+#endif

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/devices/device.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "vmm/vm/vm.h"
+
+void device_set_free(struct device_set *set)
+{
+	while (set->n) {
+		struct device *d = set->dev[--set->n];
+
+		d->ops->free(d);
+	}
+}
+
+int device_set_clone(const struct device_set *from, struct ramet_vm *vm, struct device_set *out)
+{
+	struct device_set set = { .n = 0 };
+
+	for (unsigned i = 0; i < from->n; i++) {
+		int r = from->dev[i]->ops->clone(from->dev[i], vm, &set.dev[i]);
+
+		if (r) {
+			device_set_free(&set);
+			return r;
+		}
+		set.n++;
+	}
+	*out = set;
+	return 0;
+}
+
+void device_set_quiesce(struct device_set *set)
+{
+	for (unsigned i = 0; i < set->n; i++)
+		if (set->dev[i]->ops->quiesce)
+			set->dev[i]->ops->quiesce(set->dev[i]);
+}
+
+void device_set_unquiesce(struct device_set *set)
+{
+	for (unsigned i = 0; i < set->n; i++)
+		if (set->dev[i]->ops->unquiesce)
+			set->dev[i]->ops->unquiesce(set->dev[i]);
+}
+
+void device_set_attach(struct device_set *set)
+{
+	for (unsigned i = 0; i < set->n; i++)
+		if (set->dev[i]->ops->attach)
+			set->dev[i]->ops->attach(set->dev[i]);
+}
+
+int device_set_born(struct device_set *set)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < set->n && !r; i++)
+		if (set->dev[i]->ops->born)
+			r = set->dev[i]->ops->born(set->dev[i]);
+	return r;
+}
+
+void device_set_loaded(struct device_set *set)
+{
+	for (unsigned i = 0; i < set->n; i++)
+		if (set->dev[i]->ops->loaded)
+			set->dev[i]->ops->loaded(set->dev[i]);
+}
+
+void device_io(struct ramet_vm *vm, struct vcpu *vcpu, enum device_space space, uint64_t addr,
+	bool write, void *data, unsigned size)
+{
+	for (unsigned i = 0; i < vm->devices.n && !vm_reseed_late(vm); i++) {
+		struct device *d = vm->devices.dev[i];
+
+		for (unsigned w = 0; w < DEVICE_WINDOWS_MAX; w++) {
+			const struct device_window *win = &d->win[w];
+
+			if (win->space != space || addr < win->base ||
+				addr - win->base >= win->len ||
+				win->len - (addr - win->base) < size)
+				continue;
+			d->ops->io(d, vcpu, w, addr - win->base, write, data, size);
+			return;
+		}
+	}
+	/* Nobody answers (or may): a bus reads as all ones, as on a PC. */
+	if (!write)
+		memset(data, 0xff, size);
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Disks of a family: a base file that is only ever read, and for each VM a map of the clusters
+ * written since. The map is a tree whose nodes are shared copy-on-write, as second-level tables
+ * are: cloning a disk takes one reference, the first write below a shared node copies that node,
+ * and a node with one reference is changed in place.
+ *
+ *     disk -> node (512 spans) -> node -> node (512 clusters) -> block of the overlay file
+ *
+ * Counts: node.refs counts links from nodes and disks, a block's count the leaf slots that name
+ * it. The overlay file has no name and lies in $TMPDIR (or /var/tmp); blocks no one names are
+ * punched out of it.
+ *
+ * Concurrency: calls on one disk are serialized by its owner; different disks of one base may be
+ * used at once.
+ */
+#ifndef RAMET_VMM_DEVICES_DISK_H
+#define RAMET_VMM_DEVICES_DISK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "include/ramet/ramet.h"
+
+struct disk;
+
+#define DISK_CLUSTER 4096u
+#define DISK_SECTOR  512u
+#define DISK_MAX     ((uint64_t)DISK_CLUSTER << 27) /* 512 GiB: three levels of 512 */
+
+/* Opens a base, a raw image: whole sectors, and not what starts like an image of another format. 0
+ * or -errno. */
+int disk_open(const char *path, bool readonly, struct disk **out, struct ramet_err *err);
+/* Another disk with the same content. 0 or -ENOMEM. */
+int disk_clone(const struct disk *disk, struct disk **out);
+void disk_free(struct disk *disk); /* NULL is fine */
+
+uint64_t disk_size(const struct disk *disk);
+bool disk_readonly(const struct disk *disk);
+/* All of [pos, pos + len), which must be on the disk. 0; -EROFS; -EIO, -ENOSPC, -ENOMEM: some of it
+ * may have been written. */
+int disk_read(struct disk *disk, uint64_t pos, void *buf, uint64_t len);
+int disk_write(struct disk *disk, uint64_t pos, const void *buf, uint64_t len);
+
+/* For tests: recounts what every disk given has and compares it with the base's counts; all disks
+ * of the base must be given. 0 or -EUCLEAN. */
+int disk_check(struct disk *const *disks, unsigned n);
+
+#endif

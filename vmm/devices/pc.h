@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The devices a Linux VM has besides serial port and doorbell. */
+#ifndef RAMET_VMM_DEVICES_PC_H
+#define RAMET_VMM_DEVICES_PC_H
+
+#include "vmm/devices/device.h"
+#include "vmm/boot/machine.h"
+
+#define LINUX_DEVICES 2u
+#define LINUX_FIRST   2u /* their place among a VM's devices, after serial port and doorbell */
+
+/* Makes ACPI's device and the PCI bus: virtio console, entropy, and a block device for each disk of
+ * cfg, in this order. 0 or -errno. */
+int linux_devices_new(struct ramet_vm *vm, const struct ramet_config *cfg,
+	struct device *out[LINUX_DEVICES], struct ramet_err *err);
+
+/* Whether a kernel with this command line (or NULL) has the virtio console as /dev/console. */
+bool linux_console_is_virtio(const char *cmdline);
+/* Input for it; dev are those devices. Returns how much was taken. */
+size_t linux_console_input(struct device *const dev[LINUX_DEVICES], const char *buf, size_t len);
+
+#endif

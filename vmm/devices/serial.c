@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Source: National Semiconductor PC16550D data sheet (1995), 8.0 "Registers" and table II.
+ * Time does not pass here: a transmitted byte is gone at once, the transmitter is always empty.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/devices/serial.h"
+
+#define SERIAL_BASE 0x3f8
+#define SERIAL_LEN  8
+#define SERIAL_GSI  4
+
+enum { RBR_THR_DLL, IER_DLM, IIR_FCR, LCR, MCR, LSR, MSR, SCR };
+
+enum {
+	IER_RX = 0x01,
+	IER_THRE = 0x02,
+	IER_LINE = 0x04,
+	IER_MODEM = 0x08,
+	IIR_NONE = 0x01,
+	IIR_THRE = 0x02,
+	IIR_RX = 0x04,
+	IIR_LINE = 0x06,
+	IIR_MODEM = 0x00,
+	IIR_FIFO = 0xc0,
+	FCR_ENABLE = 0x01,
+	FCR_CLEAR_RX = 0x02,
+	LCR_DLAB = 0x80,
+	MCR_LOOP = 0x10,
+	LSR_DATA = 0x01,
+	LSR_OVERRUN = 0x02,
+	LSR_TX_EMPTY = 0x60,
+	MSR_CONNECTED = 0xb0, /* carrier, data set ready, clear to send */
+	MSR_RI = 0x40,
+};
+
+/* What a copy of the UART has; all under serial.lock. */
+struct uart {
+	uint8_t ier, fcr, lcr, mcr, scr, dll, dlm;
+	uint8_t lsr_errors; /* until LSR is read */
+	uint8_t msr;	    /* as last seen, with deltas until MSR is read */
+	bool thre_pending;  /* the transmitter became empty and IIR has not told so yet */
+	uint8_t rx[64];
+	unsigned rx_head, rx_count;
+};
+
+struct serial {
+	struct device dev;
+	pthread_mutex_t lock;
+	struct uart u;
+	bool quiet, line;
+
+	pthread_mutex_t out_lock; /* taken without `lock`; held over vm_console() to keep order */
+	char out[256];
+	size_t out_len;
+};
+
+static struct serial *serial_of(struct device *dev)
+{
+	return (struct serial *)dev;
+}
+
+static unsigned rx_space(const struct uart *u)
+{
+	unsigned depth = u->fcr & FCR_ENABLE ? sizeof(u->rx) : 1;
+
+	return u->rx_count < depth ? depth - u->rx_count : 0;
+}
+
+static void rx_push(struct uart *u, uint8_t c)
+{
+	if (!rx_space(u)) {
+		u->lsr_errors |= LSR_OVERRUN;
+		return;
+	}
+	u->rx[(u->rx_head + u->rx_count++) % sizeof(u->rx)] = c;
+}
+
+static uint8_t rx_pop(struct uart *u)
+{
+	uint8_t c = u->rx[u->rx_head];
+
+	if (!u->rx_count)
+		return 0;
+	u->rx_head = (u->rx_head + 1) % sizeof(u->rx);
+	u->rx_count--;
+	return c;
+}
+
+/* The highest-priority interrupt, without IIR_FIFO. */
+static uint8_t interrupt(const struct uart *u)
+{
+	if ((u->ier & IER_LINE) && u->lsr_errors)
+		return IIR_LINE;
+	if ((u->ier & IER_RX) && u->rx_count)
+		return IIR_RX;
+	if ((u->ier & IER_THRE) && u->thre_pending)
+		return IIR_THRE;
+	if ((u->ier & IER_MODEM) && (u->msr & 0x0f))
+		return IIR_MODEM;
+	return IIR_NONE;
+}
+
+/* Modem inputs follow the outputs in loop-back, else the other end is always there. */
+static void modem_update(struct uart *u)
+{
+	uint8_t m = u->mcr, now = MSR_CONNECTED, changed;
+
+	if (m & MCR_LOOP) /* DTR, RTS, OUT1, OUT2 -> DSR, CTS, RI, DCD */
+		now = (uint8_t)((m & 1) << 5 | (m & 2) << 3 | (m & 4) << 4 | (m & 8) << 4);
+	changed = (now ^ u->msr) & 0xf0;
+	if (now & MSR_RI) /* its delta tells the trailing edge */
+		changed &= (uint8_t)~MSR_RI;
+	u->msr = (uint8_t)(now | (u->msr & 0x0f) | changed >> 4);
+}
+
+static uint8_t uart_read(struct uart *u, unsigned reg)
+{
+	uint8_t v;
+
+	switch (reg) {
+	case RBR_THR_DLL:
+		return u->lcr & LCR_DLAB ? u->dll : rx_pop(u);
+	case IER_DLM:
+		return u->lcr & LCR_DLAB ? u->dlm : u->ier;
+	case IIR_FCR:
+		v = interrupt(u);
+		if (v == IIR_THRE)
+			u->thre_pending = false;
+		return v | (u->fcr & FCR_ENABLE ? IIR_FIFO : 0);
+	case LCR:
+		return u->lcr;
+	case MCR:
+		return u->mcr;
+	case LSR:
+		v = LSR_TX_EMPTY | u->lsr_errors | (u->rx_count ? LSR_DATA : 0);
+		u->lsr_errors = 0;
+		return v;
+	case MSR:
+		v = u->msr;
+		u->msr &= 0xf0;
+		return v;
+	default:
+		return u->scr;
+	}
+}
+
+static void write_fcr(struct uart *u, uint8_t v)
+{
+	if (((v ^ u->fcr) & FCR_ENABLE) || (v & FCR_CLEAR_RX))
+		u->rx_count = 0;
+	u->fcr = v & FCR_ENABLE;
+}
+
+/* True when `v` is to leave through the line. */
+static bool uart_write(struct uart *u, unsigned reg, uint8_t v)
+{
+	switch (reg) {
+	case RBR_THR_DLL:
+		if (u->lcr & LCR_DLAB) {
+			u->dll = v;
+			break;
+		}
+		u->thre_pending = true;
+		if (!(u->mcr & MCR_LOOP))
+			return true;
+		rx_push(u, v);
+		break;
+	case IER_DLM:
+		if (u->lcr & LCR_DLAB) {
+			u->dlm = v;
+			break;
+		}
+		if (v & ~u->ier & IER_THRE)
+			u->thre_pending = true;
+		u->ier = v & 0x0f;
+		break;
+	case IIR_FCR:
+		write_fcr(u, v);
+		break;
+	case LCR:
+		u->lcr = v;
+		break;
+	case MCR:
+		u->mcr = v & 0x1f;
+		modem_update(u);
+		break;
+	case SCR:
+		u->scr = v;
+		break;
+	}
+	return false;
+}
+
+/* Under lock. */
+static void line_update(struct serial *s)
+{
+	bool level = interrupt(&s->u) != IIR_NONE;
+
+	if (level != s->line)
+		vm_irq_line(s->dev.vm, SERIAL_GSI, level);
+	s->line = level;
+}
+
+static void out_flush(struct serial *s)
+{
+	if (s->out_len)
+		vm_console(s->dev.vm, s->out, s->out_len);
+	s->out_len = 0;
+}
+
+static void out_put(struct serial *s, char c)
+{
+	pthread_mutex_lock(&s->out_lock);
+	s->out[s->out_len++] = c;
+	if (c == '\n' || s->out_len == sizeof(s->out))
+		out_flush(s);
+	pthread_mutex_unlock(&s->out_lock);
+}
+
+static void out_idle(struct serial *s)
+{
+	pthread_mutex_lock(&s->out_lock);
+	out_flush(s);
+	pthread_mutex_unlock(&s->out_lock);
+}
+
+static void serial_byte(struct serial *s, unsigned reg, bool write, uint8_t *data)
+{
+	bool leaves = false, idle;
+
+	pthread_mutex_lock(&s->lock);
+	if (write)
+		leaves = uart_write(&s->u, reg, *data);
+	else
+		*data = uart_read(&s->u, reg);
+	/* The guest waits for input, or its driver has just run out of output. */
+	idle = write ? reg == IER_DLM && !(s->u.ier & IER_THRE) : reg == RBR_THR_DLL;
+	line_update(s);
+	pthread_mutex_unlock(&s->lock);
+
+	if (leaves)
+		out_put(s, (char)*data);
+	else if (idle)
+		out_idle(s);
+}
+
+static void serial_io(struct device *dev, struct vcpu *vcpu, unsigned win, uint64_t addr,
+	bool write, void *data, unsigned size)
+{
+	/* A wider access is one to each register in turn, as the ISA bus splits it. */
+	for (unsigned i = 0; i < size; i++)
+		serial_byte(serial_of(dev), (unsigned)(addr + i) & 7, write, (uint8_t *)data + i);
+}
+
+size_t serial_input(struct device *dev, const char *buf, size_t len)
+{
+	struct serial *s = serial_of(dev);
+	size_t n = 0;
+
+	pthread_mutex_lock(&s->lock);
+	if (!s->quiet) {
+		while (n < len && rx_space(&s->u))
+			rx_push(&s->u, (uint8_t)buf[n++]);
+		line_update(s);
+	}
+	pthread_mutex_unlock(&s->lock);
+	return n;
+}
+
+static void serial_quiesce(struct device *dev)
+{
+	struct serial *s = serial_of(dev);
+
+	pthread_mutex_lock(&s->lock);
+	s->quiet = true;
+	pthread_mutex_unlock(&s->lock);
+	out_idle(s);
+}
+
+/*
+ * The VM may have another irqchip now, restored from a saved state that lacks the levels of its
+ * input lines: tell it ours. An interrupt too many does no harm, one too few would.
+ */
+static void serial_unquiesce(struct device *dev)
+{
+	struct serial *s = serial_of(dev);
+
+	pthread_mutex_lock(&s->lock);
+	s->quiet = false;
+	s->line = interrupt(&s->u) != IIR_NONE;
+	vm_irq_line(s->dev.vm, SERIAL_GSI, s->line);
+	pthread_mutex_unlock(&s->lock);
+}
+
+static int serial_clone(const struct device *dev, struct ramet_vm *vm, struct device **out)
+{
+	/* Collected output stays behind: it was written before the fork, by the other VM. */
+	const struct serial *from = (const struct serial *)dev;
+	struct device *to;
+	int ret = serial_new(vm, &to);
+
+	if (ret)
+		return ret;
+	serial_of(to)->u = from->u;
+	*out = to;
+	return 0;
+}
+
+static void serial_free(struct device *dev)
+{
+	struct serial *s = serial_of(dev);
+
+	if (s->dev.vm)
+		out_flush(s);
+	pthread_mutex_destroy(&s->lock);
+	pthread_mutex_destroy(&s->out_lock);
+	free(s);
+}
+
+static const struct device_ops serial_ops = {
+	.name = "serial",
+	.io = serial_io,
+	.quiesce = serial_quiesce,
+	.unquiesce = serial_unquiesce,
+	.clone = serial_clone,
+	.loaded = serial_unquiesce,
+	.free = serial_free,
+};
+
+int serial_new(struct ramet_vm *vm, struct device **out)
+{
+	struct serial *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return -ENOMEM;
+	s->dev.ops = &serial_ops;
+	s->dev.vm = vm;
+	s->dev.win[0] = (struct device_window){ SPACE_PIO, SERIAL_BASE, SERIAL_LEN };
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_mutex_init(&s->out_lock, NULL);
+	s->u.msr = MSR_CONNECTED;
+	*out = &s->dev;
+	return 0;
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Block device: VIRTIO 1.2, 5.2. */
+#include <errno.h>
+#include <linux/virtio_blk.h>
+#include <linux/virtio_ids.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/devices/disk.h"
+#include "vmm/devices/virtio-devices.h"
+
+#define REQUEST_MAX (32ull << 20)	 /* bytes of data; Linux asks for a few MiB at most */
+#define SEGMENTS    (VIRTQ_SIZE_MAX - 2) /* header and status take two */
+
+struct virtio_blk {
+	struct virtio v;
+	struct disk *disk;
+	bool told; /* this VM's console has been told about an error of the host's */
+};
+
+static struct virtio_blk *blk_of(struct virtio *v)
+{
+	return (struct virtio_blk *)v;
+}
+
+/* Reads or writes len bytes of the disk from `pos` on, between it and the chain's data. */
+static int transfer(struct virtio_blk *blk, const struct virtq_chain *chain, bool read, uint64_t at,
+	uint64_t pos, uint64_t len)
+{
+	while (len) {
+		uint64_t n = len;
+		void *p = virtq_piece(blk->v.fn.vm, chain, read, at, &n);
+		int ret = !p	 ? -EFAULT
+			  : read ? disk_read(blk->disk, pos, p, n)
+				 : disk_write(blk->disk, pos, p, n);
+
+		if (ret)
+			return ret;
+		at += n;
+		pos += n;
+		len -= n;
+	}
+	return 0;
+}
+
+/* The guest sees an I/O error, as of any disk; that it is the host that is full, or has cut a file,
+ * is for its owner, who looks at its console. */
+static void tell(struct virtio_blk *blk, bool read, int error)
+{
+	char line[256];
+	int n;
+
+	if (blk->told || error == -EFAULT || error == -EROFS)
+		return; /* the guest's own faults */
+	blk->told = true;
+	n = snprintf(line, sizeof(line),
+		"\r\nramet: the host cannot %s this VM's disk: %s%s; its guest gets I/O errors\r\n",
+		read ? "read from" : "write to", strerror(-error),
+		error == -ENOSPC ? " (where TMPDIR was, or in /var/tmp)" : "");
+	vm_console(blk->v.fn.vm, line, (size_t)n);
+}
+
+/* Data in or out: `len` bytes at the sector the header names. Returns a status. */
+static uint8_t data_request(struct virtio_blk *blk, const struct virtq_chain *chain, bool read,
+	uint64_t sector, uint64_t len)
+{
+	uint64_t size = disk_size(blk->disk);
+	int ret;
+
+	if (len % DISK_SECTOR || len > REQUEST_MAX || sector > size / DISK_SECTOR ||
+		len > size - sector * DISK_SECTOR)
+		return VIRTIO_BLK_S_IOERR;
+	ret = transfer(blk, chain, read, read ? 0 : sizeof(struct virtio_blk_outhdr),
+		sector * DISK_SECTOR, len);
+	if (ret)
+		tell(blk, read, ret);
+	return ret ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
+}
+
+static int64_t blk_request(struct virtio *v, const struct virtq_chain *chain)
+{
+	struct virtio_blk *blk = blk_of(v);
+	struct virtio_blk_outhdr hdr;
+	uint64_t written = 1; /* the status, last byte of what is writable */
+	uint8_t status = VIRTIO_BLK_S_UNSUPP;
+	char id[VIRTIO_BLK_ID_BYTES] = "ramet";
+
+	if (!chain->write_len || virtq_read(v->fn.vm, chain, 0, &hdr, sizeof(hdr)))
+		return -EPROTO;
+	switch (hdr.type) {
+	case VIRTIO_BLK_T_IN:
+		status = data_request(blk, chain, true, hdr.sector, chain->write_len - 1);
+		if (status == VIRTIO_BLK_S_OK)
+			written = chain->write_len;
+		break;
+	case VIRTIO_BLK_T_OUT:
+		status = data_request(blk, chain, false, hdr.sector, chain->read_len - sizeof(hdr));
+		break;
+	case VIRTIO_BLK_T_FLUSH:
+		/* An overlay lasts as long as its VM, not longer: nothing to wait for. */
+		status = VIRTIO_BLK_S_OK;
+		break;
+	case VIRTIO_BLK_T_GET_ID:
+		if (chain->write_len - 1 == sizeof(id) &&
+			!virtq_write(v->fn.vm, chain, 0, id, sizeof(id))) {
+			status = VIRTIO_BLK_S_OK;
+			written = chain->write_len;
+		}
+		break;
+	}
+	return virtq_write(v->fn.vm, chain, chain->write_len - 1, &status, 1) ? -EPROTO
+									      : (int64_t)written;
+}
+
+static int blk_kick(struct virtio *v, unsigned queue)
+{
+	return virtio_serve(v, queue, blk_request);
+}
+
+static int blk_clone(const struct virtio *v, struct ramet_vm *vm, struct virtio **out)
+{
+	const struct virtio_blk *from = (const struct virtio_blk *)v;
+	struct pci_function *fn;
+	struct disk *disk;
+	int ret = disk_clone(from->disk, &disk);
+
+	if (!ret)
+		ret = virtio_blk_new(vm, disk, &fn);
+	else
+		disk = NULL;
+	if (ret)
+		disk_free(disk);
+	else
+		*out = virtio_of(fn);
+	return ret;
+}
+
+static void blk_free(struct virtio *v)
+{
+	disk_free(blk_of(v)->disk);
+	virtio_destroy(v);
+	free(v);
+}
+
+static const struct virtio_ops blk_ops = {
+	.id = VIRTIO_ID_BLOCK,
+	.class = 0x018000, /* another mass storage controller */
+	.queues = 1,
+	.kick = blk_kick,
+	.clone = blk_clone,
+	.free = blk_free,
+};
+
+int virtio_blk_new(struct ramet_vm *vm, struct disk *disk, struct pci_function **out)
+{
+	struct virtio_blk_config config = {
+		.capacity = disk_size(disk) / DISK_SECTOR,
+		.seg_max = SEGMENTS,
+	};
+	uint64_t features = 1ull << VIRTIO_BLK_F_FLUSH | 1ull << VIRTIO_BLK_F_SEG_MAX |
+			    (disk_readonly(disk) ? 1ull << VIRTIO_BLK_F_RO : 0);
+	struct virtio_blk *blk = calloc(1, sizeof(*blk));
+
+	if (!blk)
+		return -ENOMEM;
+	/* Up to the last field of the features offered. */
+	virtio_init(&blk->v, &blk_ops, vm, features, &config,
+		offsetof(struct virtio_blk_config, geometry));
+	blk->disk = disk;
+	*out = &blk->v.fn;
+	return 0;
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Console: VIRTIO 1.2, 5.3, one port. Output is the VM's console, as the serial port's is. */
+#include <errno.h>
+#include <linux/virtio_ids.h>
+#include <stdlib.h>
+
+#include "vmm/devices/virtio-devices.h"
+
+enum { QUEUE_RECEIVE, QUEUE_TRANSMIT, QUEUES };
+
+#define TRANSMIT_MAX 65536u /* of one request; the rest of a longer one is dropped */
+
+static int64_t console_transmit(struct virtio *v, const struct virtq_chain *chain)
+{
+	uint64_t len = chain->read_len < TRANSMIT_MAX ? chain->read_len : TRANSMIT_MAX, n;
+
+	for (uint64_t at = 0; at < len; at += n) {
+		const void *p;
+
+		n = len - at;
+		p = virtq_piece(v->fn.vm, chain, false, at, &n);
+		if (!p)
+			return -EPROTO;
+		vm_console(v->fn.vm, p, n);
+	}
+	return 0;
+}
+
+static int console_kick(struct virtio *v, unsigned queue)
+{
+	/* Buffers to receive into stay in their queue until there is input. */
+	return queue == QUEUE_TRANSMIT ? virtio_serve(v, queue, console_transmit) : 0;
+}
+
+/* Fills one waiting buffer. Bytes taken, 0: none waits, -EPROTO. */
+static int64_t receive(struct virtio *v, const char *buf, size_t len)
+{
+	struct virtq *q = &v->s.queue[QUEUE_RECEIVE];
+	struct virtq_chain chain;
+	uint64_t n;
+	int ret = virtq_pop(v->fn.vm, q, &chain);
+
+	if (ret <= 0)
+		return ret;
+	n = len < chain.write_len ? len : chain.write_len;
+	if (!n || virtq_write(v->fn.vm, &chain, 0, buf, n) ||
+		virtq_push(v->fn.vm, q, &chain, (uint32_t)n))
+		return -EPROTO;
+	return (int64_t)n;
+}
+
+size_t virtio_console_input(struct pci_function *fn, const char *buf, size_t len)
+{
+	struct virtio *v = virtio_of(fn);
+	size_t done = 0;
+	int64_t n = 1;
+
+	pthread_mutex_lock(&v->lock);
+	while (done < len && n > 0 && !v->quiet && virtio_running(v)) {
+		n = receive(v, buf + done, len - done);
+		if (n > 0)
+			done += (size_t)n;
+		if (n < 0)
+			virtio_broken(v);
+	}
+	if (done)
+		virtio_interrupt(v, QUEUE_RECEIVE);
+	pthread_mutex_unlock(&v->lock);
+	return done;
+}
+
+static int console_clone(const struct virtio *v, struct ramet_vm *vm, struct virtio **out)
+{
+	struct pci_function *fn;
+	int ret = virtio_console_new(vm, &fn);
+
+	if (!ret)
+		*out = virtio_of(fn);
+	return ret;
+}
+
+static void console_free(struct virtio *v)
+{
+	virtio_destroy(v);
+	free(v);
+}
+
+static const struct virtio_ops console_ops = {
+	.id = VIRTIO_ID_CONSOLE,
+	.class = 0x078000, /* another communication controller */
+	.queues = QUEUES,
+	.kick = console_kick,
+	.clone = console_clone,
+	.free = console_free,
+};
+
+int virtio_console_new(struct ramet_vm *vm, struct pci_function **out)
+{
+	struct virtio *v = calloc(1, sizeof(*v));
+
+	if (!v)
+		return -ENOMEM;
+	virtio_init(v, &console_ops, vm, 0, NULL, 0);
+	*out = &v->fn;
+	return 0;
+}

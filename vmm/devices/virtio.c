@@ -1,0 +1,512 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The PCI transport: VIRTIO 1.2, 4.1 (registers: 4.1.4.3; reset and status: 2.1), and MSI-X: PCI
+ * Local Bus Specification 3.0, 6.8.2.
+ */
+#include <errno.h>
+#include <linux/pci_regs.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_pci.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/devices/virtio.h"
+
+#define VENDOR_VIRTIO 0x1af4
+#define DEVICE_VIRTIO 0x1040 /* + the virtio device id */
+
+/* BAR 0, a page for each structure. */
+enum {
+	BAR_COMMON = 0x0000,
+	BAR_ISR = 0x1000,
+	BAR_DEVICE = 0x2000,
+	BAR_NOTIFY = 0x3000,
+	BAR_MSIX = 0x4000,
+	BAR_PBA = 0x5000,
+	BAR_LEN = 0x8000,
+	BAR_PAGE = 0x1000,
+};
+#define NOTIFY_MULTIPLIER 4u
+#define VECTOR_NONE	  VIRTIO_MSI_NO_VECTOR
+#define MSIX_ENTRY	  16u
+
+enum { ISR_QUEUE = 1, ISR_CONFIG = 2 };
+
+struct virtio *virtio_of(struct pci_function *fn)
+{
+	return (struct virtio *)fn;
+}
+
+bool virtio_running(const struct virtio *v)
+{
+	return (v->s.status & (VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_NEEDS_RESET)) ==
+	       VIRTIO_CONFIG_S_DRIVER_OK;
+}
+
+/* MSI-X */
+
+static void msix_fire(struct virtio *v, unsigned vector)
+{
+	uint32_t entry[MSIX_ENTRY / 4];
+
+	memcpy(entry, v->s.msix_table + vector * MSIX_ENTRY, sizeof(entry));
+	if ((v->s.msix_control & PCI_MSIX_FLAGS_MASKALL) ||
+		(entry[3] & PCI_MSIX_ENTRY_CTRL_MASKBIT)) {
+		v->s.msix_pending |= 1u << vector;
+		return;
+	}
+	v->s.msix_pending &= ~(1u << vector);
+	vm_msi(v->fn.vm, (uint64_t)entry[1] << 32 | entry[0], entry[2]);
+}
+
+static void msix_signal(struct virtio *v, uint16_t vector)
+{
+	if (vector < VIRTIO_VECTORS && (v->s.msix_control & PCI_MSIX_FLAGS_ENABLE))
+		msix_fire(v, vector);
+}
+
+/* Masks may have gone. */
+static void msix_retry(struct virtio *v)
+{
+	for (unsigned i = 0; i < VIRTIO_VECTORS; i++)
+		if (v->s.msix_pending & 1u << i)
+			msix_signal(v, (uint16_t)i);
+}
+
+static void msix_access(struct virtio *v, uint64_t at, bool write, void *data, unsigned size)
+{
+	if (at + size > sizeof(v->s.msix_table))
+		return;
+	if (!write) {
+		memcpy(data, v->s.msix_table + at, size);
+	} else {
+		memcpy(v->s.msix_table + at, data, size);
+		msix_retry(v);
+	}
+}
+
+/* Queues */
+
+void virtio_interrupt(struct virtio *v, unsigned queue)
+{
+	if (!virtq_wants_interrupt(v->fn.vm, &v->s.queue[queue]))
+		return;
+	v->s.isr |= ISR_QUEUE;
+	msix_signal(v, v->s.queue[queue].vector);
+}
+
+void virtio_broken(struct virtio *v)
+{
+	v->s.status |= VIRTIO_CONFIG_S_NEEDS_RESET;
+	v->s.isr |= ISR_CONFIG;
+	msix_signal(v, v->s.config_vector);
+}
+
+int virtio_serve(struct virtio *v, unsigned queue,
+	int64_t (*request)(struct virtio *v, const struct virtq_chain *chain))
+{
+	struct virtq *q = &v->s.queue[queue];
+	struct virtq_chain chain;
+	bool pushed = false;
+	int ret = 0;
+
+	/* What is added later comes with a notification of its own. */
+	for (unsigned n = q->size; n; n--) {
+		int64_t written;
+
+		ret = virtq_pop(v->fn.vm, q, &chain);
+		if (ret <= 0)
+			break;
+		written = request(v, &chain);
+		ret = written < 0 ? (int)written
+				  : virtq_push(v->fn.vm, q, &chain, (uint32_t)written);
+		if (ret)
+			break;
+		pushed = true;
+	}
+	if (pushed)
+		virtio_interrupt(v, queue);
+	return ret;
+}
+
+static void notify(struct virtio *v, uint64_t queue)
+{
+	if (queue < v->ops->queues && virtio_running(v) && v->ops->kick(v, (unsigned)queue))
+		virtio_broken(v);
+}
+
+/* The queue the driver has selected, or NULL. */
+static struct virtq *selected(struct virtio *v)
+{
+	return v->s.queue_select < v->ops->queues ? &v->s.queue[v->s.queue_select] : NULL;
+}
+
+static void queue_enable(struct virtio *v, struct virtq *q)
+{
+	/* 2.7: what each part is aligned to. */
+	if (q->desc % 16 || q->avail % 2 || q->used % 4) {
+		virtio_broken(v);
+		return;
+	}
+	q->ready = true;
+}
+
+/* Common configuration */
+
+static void reset(struct virtio *v)
+{
+	uint16_t control = v->s.msix_control;
+	uint8_t table[sizeof(v->s.msix_table)];
+
+	memcpy(table, v->s.msix_table, sizeof(table));
+	v->s = (struct virtio_state){ .config_vector = VECTOR_NONE, .msix_control = control };
+	memcpy(v->s.msix_table, table, sizeof(table));
+	for (unsigned i = 0; i < v->ops->queues; i++) {
+		v->s.queue[i].size = VIRTQ_SIZE_MAX;
+		v->s.queue[i].vector = VECTOR_NONE;
+	}
+}
+
+static void set_status(struct virtio *v, uint8_t status)
+{
+	const uint64_t must = 1ull << VIRTIO_F_VERSION_1;
+
+	if (!status) {
+		reset(v);
+		return;
+	}
+	if ((status & VIRTIO_CONFIG_S_FEATURES_OK) &&
+		((v->s.driver_features & ~v->features) || !(v->s.driver_features & must)))
+		status &= (uint8_t)~VIRTIO_CONFIG_S_FEATURES_OK;
+	/* A driver cannot take back that the device needs a reset, but by one. */
+	v->s.status = status | (v->s.status & VIRTIO_CONFIG_S_NEEDS_RESET);
+}
+
+static uint32_t half(uint64_t value, uint32_t select)
+{
+	return select > 1 ? 0 : (uint32_t)(value >> (32 * select));
+}
+
+static void set_half(uint64_t *value, uint32_t select, uint32_t part)
+{
+	if (select <= 1)
+		*value = (*value & (0xffffffffull << (32 * !select))) | (uint64_t)part
+										<< (32 * select);
+}
+
+static uint64_t queue_read(const struct virtq *q, uint64_t reg, unsigned select)
+{
+	if (!q)
+		return 0;
+	switch (reg) {
+	case VIRTIO_PCI_COMMON_Q_SIZE:
+		return q->size;
+	case VIRTIO_PCI_COMMON_Q_MSIX:
+		return q->vector;
+	case VIRTIO_PCI_COMMON_Q_ENABLE:
+		return q->ready;
+	case VIRTIO_PCI_COMMON_Q_NOFF:
+		return select;
+	case VIRTIO_PCI_COMMON_Q_DESCLO:
+	case VIRTIO_PCI_COMMON_Q_DESCHI:
+		return half(q->desc, reg == VIRTIO_PCI_COMMON_Q_DESCHI);
+	case VIRTIO_PCI_COMMON_Q_AVAILLO:
+	case VIRTIO_PCI_COMMON_Q_AVAILHI:
+		return half(q->avail, reg == VIRTIO_PCI_COMMON_Q_AVAILHI);
+	case VIRTIO_PCI_COMMON_Q_USEDLO:
+	case VIRTIO_PCI_COMMON_Q_USEDHI:
+		return half(q->used, reg == VIRTIO_PCI_COMMON_Q_USEDHI);
+	default:
+		return 0;
+	}
+}
+
+static uint64_t common_read(struct virtio *v, uint64_t reg)
+{
+	switch (reg) {
+	case VIRTIO_PCI_COMMON_DFSELECT:
+		return v->s.device_select;
+	case VIRTIO_PCI_COMMON_DF:
+		return half(v->features, v->s.device_select);
+	case VIRTIO_PCI_COMMON_GFSELECT:
+		return v->s.driver_select;
+	case VIRTIO_PCI_COMMON_GF:
+		return half(v->s.driver_features, v->s.driver_select);
+	case VIRTIO_PCI_COMMON_MSIX:
+		return v->s.config_vector;
+	case VIRTIO_PCI_COMMON_NUMQ:
+		return v->ops->queues;
+	case VIRTIO_PCI_COMMON_STATUS:
+		return v->s.status;
+	case VIRTIO_PCI_COMMON_Q_SELECT:
+		return v->s.queue_select;
+	default:
+		return queue_read(selected(v), reg, v->s.queue_select);
+	}
+}
+
+static uint16_t vector_or_none(uint32_t value)
+{
+	return value < VIRTIO_VECTORS ? (uint16_t)value : VECTOR_NONE;
+}
+
+static void queue_write(struct virtio *v, struct virtq *q, uint64_t reg, uint32_t value)
+{
+	if (!q)
+		return;
+	if (reg == VIRTIO_PCI_COMMON_Q_MSIX)
+		q->vector = vector_or_none(value);
+	if (q->ready) /* the rest may not change under a live queue */
+		return;
+	switch (reg) {
+	case VIRTIO_PCI_COMMON_Q_SIZE:
+		if (value && value <= VIRTQ_SIZE_MAX && !(value & (value - 1)))
+			q->size = (uint16_t)value;
+		break;
+	case VIRTIO_PCI_COMMON_Q_ENABLE:
+		if (value == 1)
+			queue_enable(v, q);
+		break;
+	case VIRTIO_PCI_COMMON_Q_DESCLO:
+	case VIRTIO_PCI_COMMON_Q_DESCHI:
+		set_half(&q->desc, reg == VIRTIO_PCI_COMMON_Q_DESCHI, value);
+		break;
+	case VIRTIO_PCI_COMMON_Q_AVAILLO:
+	case VIRTIO_PCI_COMMON_Q_AVAILHI:
+		set_half(&q->avail, reg == VIRTIO_PCI_COMMON_Q_AVAILHI, value);
+		break;
+	case VIRTIO_PCI_COMMON_Q_USEDLO:
+	case VIRTIO_PCI_COMMON_Q_USEDHI:
+		set_half(&q->used, reg == VIRTIO_PCI_COMMON_Q_USEDHI, value);
+		break;
+	}
+}
+
+static void common_write(struct virtio *v, uint64_t reg, uint32_t value)
+{
+	switch (reg) {
+	case VIRTIO_PCI_COMMON_DFSELECT:
+		v->s.device_select = value;
+		break;
+	case VIRTIO_PCI_COMMON_GFSELECT:
+		v->s.driver_select = value;
+		break;
+	case VIRTIO_PCI_COMMON_GF:
+		if (!(v->s.status & VIRTIO_CONFIG_S_FEATURES_OK))
+			set_half(&v->s.driver_features, v->s.driver_select, value);
+		break;
+	case VIRTIO_PCI_COMMON_MSIX:
+		v->s.config_vector = vector_or_none(value);
+		break;
+	case VIRTIO_PCI_COMMON_STATUS:
+		set_status(v, (uint8_t)value);
+		break;
+	case VIRTIO_PCI_COMMON_Q_SELECT:
+		v->s.queue_select = (uint16_t)value;
+		break;
+	default:
+		queue_write(v, selected(v), reg, value);
+	}
+}
+
+/* BAR 0, under lock. Reads find data zeroed. */
+static void bar_access(struct virtio *v, uint64_t offset, bool write, void *data, unsigned size)
+{
+	uint64_t at = offset % BAR_PAGE, value = 0;
+
+	memcpy(&value, data, size);
+	switch (offset - at) {
+	case BAR_COMMON:
+		if (write)
+			common_write(v, at, (uint32_t)value);
+		else
+			value = common_read(v, at);
+		break;
+	case BAR_ISR:
+		if (!write) { /* reading acknowledges */
+			value = v->s.isr;
+			v->s.isr = 0;
+		}
+		break;
+	case BAR_DEVICE:
+		if (!write && at + size <= v->config_len)
+			memcpy(&value, v->config + at, size);
+		break;
+	case BAR_NOTIFY:
+		if (write)
+			notify(v, at / NOTIFY_MULTIPLIER);
+		break;
+	case BAR_MSIX:
+		msix_access(v, at, write, &value, size);
+		break;
+	case BAR_PBA:
+		if (!write && at < 8)
+			value = (uint64_t)v->s.msix_pending >> (8 * at);
+		break;
+	}
+	if (!write)
+		memcpy(data, &value, size);
+}
+
+static void virtio_bar(struct pci_function *fn, struct vcpu *vcpu, uint64_t offset, bool write,
+	void *data, unsigned size)
+{
+	struct virtio *v = virtio_of(fn);
+
+	if (!write)
+		memset(data, 0, size);
+	pthread_mutex_lock(&v->lock);
+	bar_access(v, offset, write, data, size);
+	pthread_mutex_unlock(&v->lock);
+}
+
+/* The window through which the configuration space reaches the BAR (4.1.4.9). */
+static void window_access(struct virtio *v, bool write)
+{
+	uint32_t offset = pci_get(&v->fn, v->cfg_cap + VIRTIO_PCI_CAP_OFFSET, 4);
+	uint32_t size = pci_get(&v->fn, v->cfg_cap + VIRTIO_PCI_CAP_LENGTH, 4);
+	uint8_t bar = v->fn.config[v->cfg_cap + VIRTIO_PCI_CAP_BAR];
+	uint8_t *data = v->fn.config + v->cfg_cap + sizeof(struct virtio_pci_cap);
+
+	if (bar || (size != 1 && size != 2 && size != 4) || offset % size || offset >= BAR_LEN)
+		return;
+	if (!write)
+		memset(data, 0, 4);
+	bar_access(v, offset, write, data, size);
+}
+
+static void virtio_config(
+	struct pci_function *fn, struct vcpu *vcpu, unsigned offset, bool write, unsigned size)
+{
+	struct virtio *v = virtio_of(fn);
+	unsigned data = v->cfg_cap + sizeof(struct virtio_pci_cap);
+	unsigned msix = v->cfg_cap + sizeof(struct virtio_pci_cfg_cap);
+
+	pthread_mutex_lock(&v->lock);
+	if (offset < data + 4 && offset + size > data)
+		window_access(v, write);
+	if (write && offset < msix + 4 && offset + size > msix) {
+		v->s.msix_control = (uint16_t)pci_get(fn, msix + PCI_MSIX_FLAGS, 2);
+		msix_retry(v);
+	}
+	pthread_mutex_unlock(&v->lock);
+}
+
+/* Life */
+
+static int virtio_clone(
+	const struct pci_function *fn, struct ramet_vm *vm, struct pci_function **out)
+{
+	const struct virtio *from = (const struct virtio *)fn;
+	struct virtio *to;
+	int ret = from->ops->clone(from, vm, &to);
+
+	if (ret)
+		return ret;
+	memcpy(to->fn.config, fn->config, sizeof(fn->config));
+	to->s = from->s;
+	*out = &to->fn;
+	return 0;
+}
+
+static void set_quiet(struct pci_function *fn, bool quiet)
+{
+	struct virtio *v = virtio_of(fn);
+
+	pthread_mutex_lock(&v->lock);
+	v->quiet = quiet;
+	pthread_mutex_unlock(&v->lock);
+}
+
+static void virtio_quiesce(struct pci_function *fn)
+{
+	set_quiet(fn, true);
+}
+
+static void virtio_unquiesce(struct pci_function *fn)
+{
+	set_quiet(fn, false);
+}
+
+static void virtio_free(struct pci_function *fn)
+{
+	struct virtio *v = virtio_of(fn);
+
+	v->ops->free(v);
+}
+
+static const struct pci_function_ops virtio_ops = {
+	.bar = virtio_bar,
+	.config = virtio_config,
+	.clone = virtio_clone,
+	.quiesce = virtio_quiesce,
+	.unquiesce = virtio_unquiesce,
+	.free = virtio_free,
+};
+
+static unsigned add_structure(
+	struct pci_function *fn, uint8_t type, uint32_t offset, uint32_t len, unsigned cap_len)
+{
+	unsigned at = pci_add_capability(fn, PCI_CAP_ID_VNDR, cap_len);
+
+	pci_set(fn, at + VIRTIO_PCI_CAP_LEN, cap_len, 1);
+	pci_set(fn, at + VIRTIO_PCI_CAP_CFG_TYPE, type, 1);
+	pci_set(fn, at + VIRTIO_PCI_CAP_OFFSET, offset, 4);
+	pci_set(fn, at + VIRTIO_PCI_CAP_LENGTH, len, 4);
+	return at;
+}
+
+static void add_capabilities(struct virtio *v)
+{
+	const unsigned len = sizeof(struct virtio_pci_cap);
+	struct pci_function *fn = &v->fn;
+	unsigned at;
+
+	add_structure(fn, VIRTIO_PCI_CAP_COMMON_CFG, BAR_COMMON,
+		sizeof(struct virtio_pci_common_cfg), len);
+	add_structure(fn, VIRTIO_PCI_CAP_ISR_CFG, BAR_ISR, 1, len);
+	if (v->config_len)
+		add_structure(fn, VIRTIO_PCI_CAP_DEVICE_CFG, BAR_DEVICE, v->config_len, len);
+	at = add_structure(fn, VIRTIO_PCI_CAP_NOTIFY_CFG, BAR_NOTIFY,
+		v->ops->queues * NOTIFY_MULTIPLIER, sizeof(struct virtio_pci_notify_cap));
+	pci_set(fn, at + VIRTIO_PCI_NOTIFY_CAP_MULT, NOTIFY_MULTIPLIER, 4);
+
+	v->cfg_cap =
+		add_structure(fn, VIRTIO_PCI_CAP_PCI_CFG, 0, 0, sizeof(struct virtio_pci_cfg_cap));
+	memset(fn->writable + v->cfg_cap + VIRTIO_PCI_CAP_BAR, 0xff, 1);
+	memset(fn->writable + v->cfg_cap + VIRTIO_PCI_CAP_OFFSET, 0xff, 12);
+
+	at = pci_add_capability(fn, PCI_CAP_ID_MSIX, PCI_CAP_MSIX_SIZEOF);
+	pci_set(fn, at + PCI_MSIX_FLAGS, VIRTIO_VECTORS - 1, 2);
+	pci_set(fn, at + PCI_MSIX_TABLE, BAR_MSIX, 4);
+	pci_set(fn, at + PCI_MSIX_PBA, BAR_PBA, 4);
+	fn->writable[at + PCI_MSIX_FLAGS + 1] =
+		(PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL) >> 8;
+}
+
+void virtio_init(struct virtio *v, const struct virtio_ops *ops, struct ramet_vm *vm,
+	uint64_t features, const void *config, unsigned len)
+{
+	pci_function_init(&v->fn, &virtio_ops, vm, VENDOR_VIRTIO,
+		(uint16_t)(DEVICE_VIRTIO + ops->id), ops->class, BAR_LEN);
+	pci_set(&v->fn, PCI_REVISION_ID, 1, 1); /* 4.1.2.1: not transitional */
+	pci_set(&v->fn, PCI_SUBSYSTEM_VENDOR_ID, VENDOR_VIRTIO, 2);
+	pci_set(&v->fn, PCI_SUBSYSTEM_ID, ops->id, 2);
+	v->ops = ops;
+	v->features = features | 1ull << VIRTIO_F_VERSION_1;
+	v->config_len = len;
+	if (len)
+		memcpy(v->config, config, len);
+	pthread_mutex_init(&v->lock, NULL);
+	add_capabilities(v);
+	reset(v);
+	/* As after power-on, all vectors are masked. */
+	for (unsigned i = 0; i < VIRTIO_VECTORS; i++)
+		v->s.msix_table[i * MSIX_ENTRY + PCI_MSIX_ENTRY_VECTOR_CTRL] =
+			PCI_MSIX_ENTRY_CTRL_MASKBIT;
+}
+
+void virtio_destroy(struct virtio *v)
+{
+	pthread_mutex_destroy(&v->lock);
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Split virtqueues, the device's side: Virtual I/O Device (VIRTIO) Version 1.2, 2.7. Everything in
+ * guest memory is hostile and may change while it is read: each word is read once, then checked.
+ */
+#ifndef RAMET_VMM_DEVICES_VIRTQ_H
+#define RAMET_VMM_DEVICES_VIRTQ_H
+
+#include "vmm/devices/device.h"
+
+#define VIRTQ_SIZE_MAX 128u
+
+struct virtq {
+	uint16_t size; /* a power of two up to VIRTQ_SIZE_MAX */
+	bool ready;
+	uint16_t vector;
+	uint64_t desc, avail, used; /* GPAs */
+	uint16_t last_avail;	    /* next entry of the available ring to take */
+	uint16_t used_idx;
+};
+
+/* A descriptor chain: what the device reads, then what it writes, each as a stream of bytes. */
+struct virtq_chain {
+	uint16_t head;
+	unsigned n_read, n; /* seg[0..n_read) are read, seg[n_read..n) written */
+	uint64_t read_len, write_len;
+	struct {
+		uint64_t gpa;
+		uint32_t len;
+	} seg[VIRTQ_SIZE_MAX];
+};
+
+/* Takes the next chain. 1, 0: there is none, -EPROTO: the queue is broken. */
+int virtq_pop(struct ramet_vm *vm, struct virtq *q, struct virtq_chain *chain);
+/* Gives a chain back, `written` bytes of its writable part filled. 0 or -EPROTO. */
+int virtq_push(
+	struct ramet_vm *vm, struct virtq *q, const struct virtq_chain *chain, uint32_t written);
+/* Whether the driver wants an interrupt for what was pushed. */
+bool virtq_wants_interrupt(struct ramet_vm *vm, const struct virtq *q);
+
+/*
+ * A pointer to byte `offset` of the readable or writable stream and the number of bytes that follow
+ * it in one piece, at most *len. NULL: beyond the end, or not RAM.
+ */
+void *virtq_piece(struct ramet_vm *vm, const struct virtq_chain *chain, bool writable,
+	uint64_t offset, uint64_t *len);
+/* Copies all of len bytes. 0 or -EFAULT. */
+int virtq_read(struct ramet_vm *vm, const struct virtq_chain *chain, uint64_t offset, void *buf,
+	uint64_t len);
+int virtq_write(struct ramet_vm *vm, const struct virtq_chain *chain, uint64_t offset,
+	const void *buf, uint64_t len);
+
+#endif

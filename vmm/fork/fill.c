@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Filling views: what is not there yet, when it is touched or ahead of that. docs/fork.md lists the
+ * ways.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "vmm/base/priority.h"
+#include "vmm/vm/vm.h"
+
+/* A span in more pieces than this is copied into a view rather than mapped: a mapping costs a VMA
+ * and about as much time as copying two pages. */
+#define PIECES_PER_SPAN 64u
+/* All views together stay well under the default vm.max_map_count (65530). */
+#define PIECES_MAX  40000u
+#define LIST_PIECES 64u /* mappings that a view starts with */
+
+/* Copies n runs of pages of a span into a view as private pages, for want of mappings. */
+static int copy_runs(struct view *view, struct memory *m, const struct frame_run *run, unsigned n)
+{
+	uint8_t *buf =
+		mmap(NULL, SPAN_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	bool copied = false;
+	int r = 0;
+
+	if (buf == MAP_FAILED)
+		return -ENOMEM;
+	if (!memory_charge(m, SPAN_SIZE)) {
+		munmap(buf, SPAN_SIZE);
+		return -ENOMEM;
+	}
+	for (unsigned i = 0; i < n && !r;) {
+		uint64_t off = run[i].off, end = off;
+
+		for (; i < n && run[i].off == end && !r; i++) {
+			r = memory_read_frames(m, run[i].frame, run[i].n_pages, buf + (end - off));
+			end += run[i].n_pages * PAGE_SIZE;
+		}
+		if (!r)
+			r = view_copy(view, off, end - off, buf);
+		copied |= !r;
+	}
+	munmap(buf, SPAN_SIZE);
+	/* What has been copied may have been written to: there is no way back. */
+	if (r && copied)
+		view_poison(view, run[0].off >> SPAN_SHIFT);
+	if (r)
+		memory_refund(m, SPAN_SIZE);
+	return r;
+}
+
+/* Takes the blocks that have been placed in a view out of runs of one span. */
+static unsigned cut_placed(struct frame_run *run, unsigned n, uint32_t blocks)
+{
+	struct frame_run old[SPAN_PAGES];
+	unsigned kept = 0;
+
+	memcpy(old, run, n * sizeof(*run));
+	for (unsigned i = 0; i < n; i++)
+		for (uint64_t p = 0, step; p < old[i].n_pages; p += step) {
+			uint64_t off = old[i].off + p * PAGE_SIZE;
+			unsigned page = (unsigned)(off % SPAN_SIZE / PAGE_SIZE);
+
+			step = VIEW_BLOCK_PAGES - page % VIEW_BLOCK_PAGES;
+			if (step > old[i].n_pages - p)
+				step = old[i].n_pages - p;
+			if (blocks >> (page / VIEW_BLOCK_PAGES) & 1)
+				continue;
+			if (p && kept &&
+				run[kept - 1].off + run[kept - 1].n_pages * PAGE_SIZE == off)
+				run[kept - 1].n_pages += step;
+			else
+				run[kept++] = (struct frame_run){ off, old[i].frame + p, step };
+		}
+	return kept;
+}
+
+/* Maps n runs of a span; what cannot be mapped is copied. */
+static int map_runs(struct view *view, struct memory *m, const struct frame_run *run, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		int r = view_map(view, run[i].off, run[i].frame, run[i].n_pages, false);
+
+		if (!r)
+			continue;
+		if (!i)
+			return r;
+		/* What is mapped may have been written to, so there is no way back; the rest is
+		 * still absent. */
+		r = copy_runs(view, m, run + i, n - i);
+		if (r)
+			view_poison(view, run[0].off >> SPAN_SHIFT);
+		return r;
+	}
+	return 0;
+}
+
+static int map_span(struct view *view, struct generation *g, uint64_t span)
+{
+	struct memory *m = &g->family->memory;
+	struct frame_run run[SPAN_PAGES];
+	uint64_t off = span << SPAN_SHIFT, next;
+	unsigned n = memory_runs(m, g->root, off, off + SPAN_SIZE, run, SPAN_PAGES, &next);
+	int r;
+
+	if (view_state(view, span) == VIEW_PARTIAL)
+		n = cut_placed(run, n, view_placed(view, span));
+	if (n > PIECES_PER_SPAN || (n > 1 && atomic_load(&view->arena->pieces) + n > PIECES_MAX))
+		r = copy_runs(view, m, run, n);
+	else
+		r = map_runs(view, m, run, n);
+	if (!r)
+		view_complete(view, span);
+	return r;
+}
+
+/* The overlay holds this span just as the VM left it: take it, page table and all. */
+static int take_span(struct view *view, struct generation *g, uint64_t span)
+{
+	struct view *overlay = g->overlay->view;
+	int r;
+
+	generation_lock_overlay(overlay);
+	r = view_take(view, overlay, span);
+	pthread_mutex_unlock(&overlay->lock);
+	if (!r)
+		atomic_fetch_add_explicit(&g->family->taken_back, 1, memory_order_relaxed);
+	return r;
+}
+
+/*
+ * What somebody waits for right now need not wait until its span is resolved: the block around it
+ * is placed, from the overlay's view, which shows its private pages and else those it was born
+ * with. > 0: not possible, or not worth it.
+ */
+static int place_block(struct view *view, struct generation *g, uint64_t span, unsigned page)
+{
+	struct view *overlay;
+	bool present;
+	int r = 1;
+
+	if (!g->span || !generation_claim(g, span))
+		return 1;
+	/* BUSY spans keep their overlay. */
+	overlay = g->overlay->view;
+	generation_lock_overlay(overlay);
+	present = view_state(overlay, span) == VIEW_PRESENT;
+	pthread_mutex_unlock(&overlay->lock);
+	if (present)
+		r = view_place(view, span, page, overlay->base + (span << SPAN_SHIFT));
+	generation_unclaim(g, span, GEN_DEFERRED);
+	return r;
+}
+
+static bool may_take(const struct view *view, const struct generation *g, uint64_t span)
+{
+	struct view *overlay;
+	bool can;
+
+	if (view_state(view, span) != VIEW_ABSENT || atomic_load(&g->settled) ||
+		atomic_load(&g->heir) != view || !g->overlay)
+		return false;
+	overlay = g->overlay->view;
+	generation_lock_overlay(overlay);
+	can = view_can_take(overlay, span);
+	pthread_mutex_unlock(&overlay->lock);
+	return can; /* and stays so: only the heir takes it, whose lock is held */
+}
+
+/* Others have frames with the same by now; but who writes to it would copy every page of those. */
+static int take_resolved(struct view *view, struct generation *g, uint64_t span)
+{
+	int r = take_span(view, g, span);
+
+	if (r)
+		return r;
+	view->flags[span] |= VIEW_COPIES;
+	atomic_fetch_sub(&g->n_kept, g->kept[span]);
+	g->kept[span] = 0;
+	atomic_fetch_add(&g->n_taken, 1);
+	return 0;
+}
+
+static int fill_span(
+	struct view *view, struct generation *g, uint64_t span, bool heir, enum touch touch)
+{
+	int r = generation_resolve(g, span);
+
+	if (r)
+		return r;
+	if (heir && touch == TOUCH_WRITE && atomic_load(&g->span[span]) == GEN_RESOLVED)
+		return take_resolved(view, g, span);
+	r = map_span(view, g, span);
+	if (!r && touch == TOUCH_WRITE && view_writes_on(view, span) &&
+		memory_charge(&g->family->memory, SPAN_SIZE))
+		view_copy_ahead(view, span);
+	return r;
+}
+
+int generation_fill(struct view *view, uint64_t span, int page, enum touch touch)
+{
+	struct generation *g = view->source;
+	bool heir = may_take(view, g, span);
+	int r;
+
+	/* Nobody else needs it: no copy is made, the table stays as it was (references 1 mean
+	 * reuse). */
+	if (heir && atomic_load(&g->refs) == 1 && generation_claim(g, span)) {
+		r = generation_inherit(g, span);
+		if (!r)
+			r = take_span(view, g, span);
+		generation_unclaim(g, span, r ? GEN_DEFERRED : GEN_TAKEN);
+		return r;
+	}
+	if (page >= 0 && !place_block(view, g, span, (unsigned)page))
+		return 0;
+	if (view_state(view, span) == VIEW_POISONED)
+		return -ENOMEM;
+	return fill_span(view, g, span, heir, touch);
+}
+
+void generation_take_ahead(struct generation *g, uint64_t span)
+{
+	struct view *heir = atomic_load(&g->heir);
+	struct hurry hurry;
+
+	if (!heir || atomic_load(&g->refs) > 1)
+		return;
+	/* The heir may wait for the lock. */
+	hurry = hurry_begin_at(FILL_PRIORITY);
+	pthread_mutex_lock(&heir->lock);
+	if (heir->source == g && may_take(heir, g, span) &&
+		atomic_load(&g->span[span]) == GEN_DEFERRED &&
+		atomic_load(&heir->arena->pieces) < PIECES_MAX)
+		generation_fill(heir, span, -1, TOUCH_WRITE); /* or else it is resolved */
+	pthread_mutex_unlock(&heir->lock);
+	hurry_end(&hurry);
+}
+
+int generation_touch(struct view *view, uint64_t span, int page)
+{
+	enum view_span state = view_state(view, span);
+	struct hurry hurry;
+	int r = 0;
+
+	if (state == VIEW_PRESENT)
+		return 0;
+	hurry = hurry_begin_at(FILL_PRIORITY);
+	pthread_mutex_lock(&view->lock);
+	state = view_state(view, span);
+	if (state == VIEW_POISONED || (state != VIEW_PRESENT && !view->source))
+		r = -ENOMEM;
+	else if (state != VIEW_PRESENT && (page < 0 || !view_has_page(view, span, (unsigned)page)))
+		r = generation_fill(view, span, page, TOUCH_READ);
+	if (!r)
+		view_wake(view, span << SPAN_SHIFT, SPAN_SIZE);
+	pthread_mutex_unlock(&view->lock);
+	hurry_end(&hurry);
+	return r;
+}
+
+/* The RAM offset where a list that is not empty ends. */
+static uint64_t list_end(const struct frame_list *l)
+{
+	return l->run[l->n - 1].off + l->run[l->n - 1].n_pages * PAGE_SIZE;
+}
+
+static struct frame_list *make_list(struct generation *g)
+{
+	struct frame_list *l = malloc(sizeof(*l) + LIST_PIECES * sizeof(l->run[0]));
+	uint64_t next;
+
+	if (!l)
+		return NULL;
+	l->n = memory_runs(
+		&g->family->memory, g->root, 0, g->family->ram.size, l->run, LIST_PIECES, &next);
+	l->whole = next == g->family->ram.size;
+	/* What is cut short by the limit stays absent from the next whole span on. */
+	while (!l->whole && l->n && list_end(l) % SPAN_SIZE) {
+		struct frame_run *last = &l->run[l->n - 1];
+		uint64_t end = list_end(l) & ~(SPAN_SIZE - 1);
+
+		if (end > last->off)
+			last->n_pages = (end - last->off) / PAGE_SIZE;
+		else
+			l->n--;
+	}
+	return l;
+}
+
+int generation_populate(struct view *view, struct generation *g)
+{
+	struct frame_list *l, *none = NULL;
+	int r = 0;
+
+	if (!atomic_load(&g->settled))
+		return 0; /* all of it is filled on demand */
+	l = atomic_load(&g->list);
+	if (!l) {
+		l = make_list(g);
+		if (!l)
+			return -ENOMEM;
+		if (!atomic_compare_exchange_strong(&g->list, &none, l)) {
+			free(l);
+			l = none;
+		}
+	}
+	if (atomic_load(&view->arena->pieces) + l->n > PIECES_MAX)
+		return 0;
+	for (unsigned i = 0; i < l->n && !r; i++)
+		r = view_map(view, l->run[i].off, l->run[i].frame, l->run[i].n_pages, false);
+	/* The list names whole spans, from the first one on. */
+	for (uint64_t s = 0; l->n && !r && s < list_end(l) >> SPAN_SHIFT; s++)
+		view_complete(view, s);
+	return r;
+}

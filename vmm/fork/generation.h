@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Generations: immutable VMs. A generation has a root (second-level tables), the machine's state
+ * and its devices'. VMs are born from it, any number, at any time.
+ *
+ * Freezing a VM that has private pages makes a generation whose spans are *deferred*: a span's true
+ * table is the one it shares with the VM's birth generation (`base`) plus the pages that are
+ * private in the view the VM was running on
+ * (`overlay`), which nobody writes from then on. A span is resolved when somebody needs it, or by
+ * the worker: its private pages move into frames, its table is published, and everyone born later
+ * finds it so.
+ *
+ *   DEFERRED -> BUSY -> RESOLVED   its table is the truth
+ *                    -> COPIED     the same, and it relies on none of the frames the overlay maps
+ *                    -> TAKEN      nobody but the VM that was frozen needs it any more: it has
+ * taken the overlay's pages back, and the table lacks them
+ *
+ * A view maps only frames that its source generation's root names, so the reference to the
+ * generation keeps them alive.
+ */
+#ifndef RAMET_VMM_FORK_GENERATION_H
+#define RAMET_VMM_FORK_GENERATION_H
+
+#include <stdatomic.h>
+
+#include "vmm/memory/memory.h"
+#include "vmm/kvm/shell.h"
+
+struct ramet_family;
+struct device_set;
+
+enum { GEN_DEFERRED, GEN_BUSY, GEN_RESOLVED, GEN_COPIED, GEN_TAKEN };
+
+struct generation {
+	struct ramet_family *family;
+	uint64_t id;
+	/* VMs whose birth or home it is, and generations whose base it is. The last put leaves it
+	 * to the worker. */
+	atomic_uint refs;
+	struct mmu_root *root;
+	struct machine_state *state; /* NULL until frozen: the VM that boots runs on its frames */
+	struct device_set *devices;
+	/* What the guest had told by then (doorbell), and the births it had been through. */
+	uint32_t phase, counter;
+	uint64_t births;
+
+	atomic_bool settled; /* nothing is deferred, and base and overlay are gone */
+	struct generation *base;
+	struct shell *overlay;	   /* the old shell, whose view that is */
+	struct view *_Atomic heir; /* the view that may take spans back, while its source is this */
+	atomic_uint event;	   /* futex: a BUSY span is so no more */
+	atomic_uint n_waiting;	   /* for that */
+	_Atomic uint8_t *span;	   /* NULL: never had a deferred span */
+	/* Pages of each span that are in frames and, still, in the overlay; the sum; those of other
+	 * generations that were copied along (GEN_COPIED), at most. */
+	uint16_t *kept;
+	atomic_uint n_kept, n_moved;
+	atomic_uint n_taken;	    /* spans that the heir took though they were resolved */
+	unsigned taken_seen, looks; /* the worker's, see generation_settle() */
+
+	/* All of RAM as mappings, once nothing is deferred; made by the first who wants it. */
+	struct frame_list *_Atomic list;
+	struct generation *next, *next_dead; /* in the queues of the worker */
+	uint64_t settle_ns;		     /* not before */
+	struct generation *all;		     /* in the family's list */
+};
+
+struct frame_list {
+	unsigned n;
+	bool whole; /* all RAM is in it; else the rest stays ABSENT in a view */
+	struct frame_run run[];
+};
+
+/* A generation with that root (taken over on success), one reference and no state. */
+int generation_new(struct ramet_family *f, struct mmu_root *root, struct generation **out);
+/* A generation whose every span is deferred: base's plus the private pages of the overlay, which is
+ * to be set (a shell it then owns) before anybody is born from it. */
+int generation_branch(struct generation *base, struct generation **out);
+struct generation *generation_get(struct generation *g);
+void generation_put(struct generation *g);  /* NULL is fine */
+void generation_free(struct generation *g); /* worker, after the last put */
+
+/* 0 once the span's table is the truth (or has been TAKEN), else -errno and it stays deferred. */
+int generation_resolve(struct generation *g, uint64_t span);
+/* In the middle of that: makes a DEFERRED span BUSY for the caller; false: somebody else has done
+ * it meanwhile. */
+bool generation_claim(struct generation *g, uint64_t span);
+void generation_unclaim(struct generation *g, uint64_t span, uint8_t state);
+/*
+ * Locks the view of g's overlay. Before the fork that froze it is over a fault thread may still
+ * fill it; nothing else changes it but the heir, which takes spans out of it.
+ *
+ * Order: a view's lock, a BUSY span of its source g, the lock of g's overlay, a BUSY span of g's
+ * base, and so on: always from the younger generation to the older one.
+ */
+void generation_lock_overlay(struct view *overlay);
+/* The span is BUSY and ours. Brings the root's table up to what base has. */
+int generation_inherit(struct generation *g, uint64_t span);
+
+/* Resolves all spans, or gives them back to the heir if nobody else needs them, then lets go of
+ * base and overlay. Worker only. 1: unless in a hurry, look again later, since the heir still takes
+ * spans back. -errno: some span could not be resolved for want of memory; try again later. */
+int generation_settle(struct generation *g, bool hurry);
+
+/* Pages held more than once since g was frozen, but nobody has changed; at most. */
+uint64_t generation_duplicates(struct generation *g);
+/* The same of those in the view of a VM that was born from g, exactly. Compares memory. */
+uint64_t generation_view_duplicates(struct view *view, struct generation *g);
+
+/* fill.c */
+enum touch { TOUCH_READ, TOUCH_WRITE };
+
+/* Makes a span of a view, ABSENT or PARTIAL, PRESENT: or, if `page` of it (>= 0) is all that is
+ * asked for and more would take long, PARTIAL with that page. The view's lock is held and it has a
+ * source.
+ */
+int generation_fill(struct view *view, uint64_t span, int page, enum touch touch);
+/* The same from outside the fault threads, for what is not there yet; page -1: all of the span. 0,
+ * or -errno if it cannot be. */
+int generation_touch(struct view *view, uint64_t span, int page);
+/* Lets the heir of g have back a span of which the overlay has pages of its own, if nobody else
+ * needs it, before it asks. Worker only. */
+void generation_take_ahead(struct generation *g, uint64_t span);
+/* Maps all that can be mapped at little cost in a view that nobody runs on yet. */
+int generation_populate(struct view *view, struct generation *g);
+
+#endif

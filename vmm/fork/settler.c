@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The worker: settles deferred generations and frees those that nobody needs. One thread, so that a
+ * generation is never freed while it is being settled. The worker takes no lock of a VM, so that a
+ * thread that holds one may wait for the worker.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "vmm/base/futex.h"
+#include "vmm/base/priority.h"
+#include "vmm/vm/vm.h"
+
+/* A generation is left alone for so long after its fork: those who were just born need the CPUs and
+ * the memory map more, and a child that ends soon spares most of the work. */
+#define SETTLE_DELAY_NS 3000000u
+/* More generations than this that build on each other, and the next fork waits for the oldest. */
+#define UNSETTLED_MAX 8u
+/* While the parent of a fork goes on taking spans back, look again this much later. */
+#define LOOK_NS 50000000u
+/* After the machine has run out of memory for a resolve, try again this much later. */
+#define RETRY_NS 50000000u
+
+struct worker {
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t cond, idle;
+	struct generation *settle, **settle_tail; /* oldest first: the newer ones build on it */
+	unsigned n_settle;			  /* in that queue */
+	unsigned n_reserved;			  /* places in it, for forks that are under way */
+	struct generation *dead;
+	unsigned draining;
+	unsigned drains; /* ever begun */
+	bool quit, busy;
+	bool stuck; /* the oldest could not be settled, for want of memory */
+};
+
+static bool full(const struct worker *w)
+{
+	return w->n_settle + w->n_reserved >= UNSETTLED_MAX;
+}
+
+static void drop_from_queue(struct worker *w, struct generation *g)
+{
+	for (struct generation **p = &w->settle; *p; p = &(*p)->next)
+		if (*p == g) {
+			*p = g->next;
+			if (w->settle_tail == &g->next)
+				w->settle_tail = p;
+			w->n_settle--;
+			pthread_cond_broadcast(&w->idle);
+			return;
+		}
+}
+
+/* Waits for something to do, at most so long. */
+static void wait_ns(struct worker *w, uint64_t ns)
+{
+	struct timespec until = timespec_of(now_ns() + ns);
+
+	pthread_cond_timedwait(&w->cond, &w->lock, &until);
+}
+
+/* Settles the oldest generation. The lock is held on entry and exit. */
+static void settle_one(struct ramet_family *f, struct worker *w, struct generation *g)
+{
+	bool hurry = w->n_settle > 1 || w->draining || full(w), idle;
+	unsigned drains = w->drains, queued, queued_then;
+	int r;
+
+	idle = reaper_idle(f, &queued_then);
+	pthread_mutex_unlock(&w->lock);
+	r = generation_settle(g, hurry);
+	pthread_mutex_lock(&w->lock);
+	if (r > 0) {
+		w->stuck = false;
+		g->settle_ns = now_ns() + LOOK_NS;
+		return;
+	}
+	/* One that died meanwhile stays queued until it is freed, see step(). */
+	if (!r && atomic_load(&g->settled))
+		drop_from_queue(w, g);
+	/* An attempt counts as stuck only if nothing gave memory back, and no drain was asked for,
+	 * while it ran. While the checker drains, the reaper gives none back: it waits for the
+	 * checker, and so must not be waited for. */
+	idle = idle && reaper_idle(f, &queued) && queued == queued_then;
+	w->stuck = r && (idle || w->draining) && !w->dead && w->drains == drains;
+	if (w->stuck)
+		pthread_cond_broadcast(&w->idle);
+	if (r && !w->dead)
+		wait_ns(w, RETRY_NS);
+}
+
+/* Does one thing; the lock is held on entry and exit. Returns false if there was nothing to do. */
+static bool step(struct ramet_family *f, struct worker *w)
+{
+	struct generation *g = w->dead;
+	uint64_t now = now_ns();
+
+	if (g) {
+		w->dead = g->next_dead;
+		drop_from_queue(w, g);
+		pthread_mutex_unlock(&w->lock);
+		generation_free(g);
+		pthread_mutex_lock(&w->lock);
+		w->stuck = false; /* that gave memory back */
+		return true;
+	}
+	g = w->settle;
+	if (!g)
+		return false;
+	if (!full(w) && !w->draining && !w->quit && now < g->settle_ns)
+		wait_ns(w, g->settle_ns - now);
+	else
+		settle_one(f, w, g);
+	return true;
+}
+
+static void *worker_thread(void *arg)
+{
+	struct ramet_family *f = arg;
+	struct worker *w = f->worker;
+
+	pthread_mutex_lock(&w->lock);
+	for (;;) {
+		w->busy = true;
+		while (step(f, w))
+			;
+		w->busy = false;
+		pthread_cond_broadcast(&w->idle);
+		if (w->quit)
+			break;
+		pthread_cond_wait(&w->cond, &w->lock);
+	}
+	pthread_mutex_unlock(&w->lock);
+	return NULL;
+}
+
+int worker_start(struct ramet_family *f)
+{
+	struct worker *w = calloc(1, sizeof(*w));
+	int r;
+
+	if (!w)
+		return -ENOMEM;
+	pthread_mutex_init(&w->lock, NULL);
+	cond_init(&w->cond);
+	pthread_cond_init(&w->idle, NULL);
+	w->settle_tail = &w->settle;
+	f->worker = w;
+	r = -pthread_create(&w->thread, NULL, worker_thread, f);
+	if (r) {
+		free(w);
+		f->worker = NULL;
+	}
+	return r;
+}
+
+void worker_stop(struct ramet_family *f)
+{
+	struct worker *w = f->worker;
+
+	if (!w)
+		return;
+	pthread_mutex_lock(&w->lock);
+	w->quit = true;
+	pthread_cond_signal(&w->cond);
+	pthread_mutex_unlock(&w->lock);
+	pthread_join(w->thread, NULL);
+	pthread_mutex_destroy(&w->lock);
+	pthread_cond_destroy(&w->cond);
+	pthread_cond_destroy(&w->idle);
+	free(w);
+	f->worker = NULL;
+}
+
+void worker_settle(struct ramet_family *f, struct generation *g)
+{
+	struct worker *w = f->worker;
+
+	pthread_mutex_lock(&w->lock);
+	g->next = NULL;
+	g->settle_ns = now_ns() + SETTLE_DELAY_NS;
+	*w->settle_tail = g;
+	w->settle_tail = &g->next;
+	w->n_settle++;
+	w->n_reserved--;
+	pthread_cond_signal(&w->cond);
+	pthread_mutex_unlock(&w->lock);
+}
+
+void worker_free(struct ramet_family *f, struct generation *g)
+{
+	struct worker *w = f->worker;
+
+	pthread_mutex_lock(&w->lock);
+	g->next_dead = w->dead;
+	w->dead = g;
+	pthread_cond_signal(&w->cond);
+	pthread_mutex_unlock(&w->lock);
+}
+
+void worker_retry(struct ramet_family *f)
+{
+	struct worker *w = f->worker;
+
+	pthread_mutex_lock(&w->lock);
+	w->stuck = false;
+	pthread_cond_signal(&w->cond);
+	pthread_mutex_unlock(&w->lock);
+}
+
+int worker_drain(struct ramet_family *f)
+{
+	struct worker *w = f->worker;
+	int r = 0;
+
+	pthread_mutex_lock(&w->lock);
+	w->draining++;
+	w->drains++;
+	w->stuck = false;
+	pthread_cond_signal(&w->cond);
+	while ((w->busy || w->settle || w->dead) && !w->stuck)
+		pthread_cond_wait(&w->idle, &w->lock);
+	if (w->stuck)
+		r = -ENOMEM;
+	w->draining--;
+	pthread_mutex_unlock(&w->lock);
+	return r;
+}
+
+bool worker_reserve(struct ramet_family *f)
+{
+	struct worker *w = f->worker;
+	bool room;
+
+	pthread_mutex_lock(&w->lock);
+	room = !full(w);
+	w->n_reserved += room;
+	pthread_mutex_unlock(&w->lock);
+	return room;
+}
+
+void worker_unreserve(struct ramet_family *f)
+{
+	struct worker *w = f->worker;
+
+	pthread_mutex_lock(&w->lock);
+	w->n_reserved--;
+	pthread_cond_broadcast(&w->idle);
+	pthread_mutex_unlock(&w->lock);
+}
+
+int worker_await_room(struct ramet_family *f)
+{
+	struct worker *w = f->worker;
+	int r = 0;
+
+	pthread_mutex_lock(&w->lock);
+	/* This wait ends: a fork gives its reserved place up when it ends. */
+	while (full(w) && !(w->stuck && w->n_settle >= UNSETTLED_MAX))
+		pthread_cond_wait(&w->idle, &w->lock);
+	if (full(w))
+		r = -ENOMEM;
+	pthread_mutex_unlock(&w->lock);
+	return r;
+}

@@ -1,0 +1,522 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/kvm/shell.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "vmm/base/futex.h"
+#include "vmm/base/priority.h"
+
+enum { VCPU_LOAD = 1, VCPU_RUN = 2, VCPU_SAVE = 4, VCPU_QUIT = 8 };
+
+#define KICK_SIGNAL	 SIGRTMIN
+#define VCPU_STACK_BYTES (128u << 10)
+
+/* A CPU that has nothing to do takes 15 us to wake up where it is virtual itself, twice in a pause.
+ * So who waits for vCPUs does not sleep, for so long, but lets them have the CPU. */
+#define AWAKE_NS 300000u
+
+/*
+ * Exits that one instruction may take until it is finished. KVM's emulator goes on inside a string
+ * instruction for up to 1024 elements (arch/x86/kvm/emulate.c goes back to the guest when RCX &
+ * 0x3ff is 0), and an element may take several exits of 8 bytes.
+ */
+#define EXITS_MAX 65536u
+
+/* ---- the vCPU's thread: real-time, except while it runs the guest ---- */
+
+static void note_error(struct shell *sh, int error)
+{
+	int none = 0;
+
+	if (error)
+		atomic_compare_exchange_strong(&sh->error, &none, error);
+}
+
+static void acknowledge(struct shell *sh, int error)
+{
+	uint64_t now = now_ns(), last = atomic_load(&sh->done_ns);
+
+	note_error(sh, error);
+	while (last < now && !atomic_compare_exchange_weak(&sh->done_ns, &last, now))
+		;
+	if (atomic_fetch_sub(&sh->pending, 1) == 1)
+		futex_wake_all(&sh->pending);
+}
+
+/*
+ * An exit is only finished when KVM_RUN is entered again (api.rst): do that without running the
+ * guest, until KVM says that it was interrupted, which it only says between instructions. The same
+ * is done for a VM that has ended: otherwise the instruction would be finished in the next VM of
+ * this shell. Returns 0 or -errno: then the instruction is half done for good, so that this state
+ * must not be saved and this shell not be used again.
+ */
+static int complete_io(struct vcpu *vcpu, bool runnable)
+{
+	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+	for (unsigned i = 0; i < EXITS_MAX; i++) {
+		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
+			if (runnable)
+				runnable = vcpu_exit(vcpu);
+			continue;
+		}
+		/* EAGAIN: a vCPU that waits for its SIPI, and so has no exit to finish. */
+		if (errno == EINTR || errno == EAGAIN)
+			return 0;
+		if (runnable)
+			vcpu_failed(vcpu, -errno);
+		return -EIO;
+	}
+	return -ELOOP;
+}
+
+void vcpu_ordinary(struct vcpu *vcpu, uint64_t slice_ns)
+{
+	hurry_slice(slice_ns);
+	/* The thread that stops it may have made it real-time just before. */
+	if (atomic_load(&vcpu->shell->stop))
+		hurry_thread(0, true);
+}
+
+static int run_until_stopped(struct vcpu *vcpu)
+{
+	struct shell *sh = vcpu->shell;
+	bool runnable = vcpu_may_begin(vcpu);
+	/* KVM_RUN has yet to take in what was loaded, or to finish what an exit began. */
+	bool unfinished = true;
+
+	vcpu_ordinary(vcpu, NEWBORN_SLICE_NS);
+	while (!atomic_load(&sh->stop)) {
+		if (!runnable) {
+			futex_wait(&sh->stop, 0, 0);
+			continue;
+		}
+		unfinished = true;
+		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
+			runnable = vcpu_exit(vcpu);
+		} else if (errno == EINTR || errno == EAGAIN) {
+			unfinished = false;
+			runnable = vcpu_wanted(vcpu);
+		} else {
+			vcpu_failed(vcpu, -errno);
+			runnable = false;
+		}
+	}
+	return unfinished ? complete_io(vcpu, runnable) : 0;
+}
+
+/* Returns when all vCPUs of the shell have come here. Stays awake for so long: see AWAKE_NS. */
+static void meet(struct shell *sh, atomic_uint *met, uint64_t awake_ns)
+{
+	unsigned n = atomic_fetch_add(met, 1) + 1;
+	uint64_t asleep;
+
+	if (n == sh->machine->cpus) {
+		futex_wake_all(met);
+		return;
+	}
+	asleep = now_ns() + awake_ns;
+	while (awake_ns && (n = atomic_load(met)) < sh->machine->cpus && now_ns() < asleep)
+		sched_yield();
+	while (n < sh->machine->cpus) {
+		futex_wait(met, n, 0);
+		n = atomic_load(met);
+	}
+}
+
+static int save(struct vcpu *vcpu)
+{
+	struct shell *sh = vcpu->shell;
+	const struct kvm_host *host = &sh->machine->host;
+
+	return vcpu_save(host, vcpu->fd, vcpu->run, &sh->save->vcpu[vcpu->index]);
+}
+
+static int load(struct vcpu *vcpu)
+{
+	struct shell *sh = vcpu->shell;
+
+	return vcpu_load(&sh->machine->host, vcpu->fd, vcpu->run, &sh->load->vcpu[vcpu->index],
+		sh->has ? &sh->has->vcpu[vcpu->index] : NULL);
+}
+
+/* This vCPU has left the guest; `unfinished` is what complete_io() said. */
+static void finish_stop(struct vcpu *vcpu, int unfinished)
+{
+	struct shell *sh = vcpu->shell;
+
+	note_error(sh, unfinished);
+	if (unfinished)
+		atomic_store(&sh->broken, true);
+	/* No vCPU is saved while another one runs: it could still send an interrupt, which would be
+	 * lost. */
+	meet(sh, &sh->stopped, 0);
+	if (!sh->save)
+		return;
+	note_error(sh, save(vcpu));
+	if (atomic_fetch_add(&sh->saved, 1) + 1 < sh->machine->cpus)
+		return;
+	note_error(sh, machine_save(&sh->machine->host, sh->vm_fd, sh->save));
+	if (sh->then && !atomic_load(&sh->error))
+		sh->then(sh->then_arg);
+}
+
+/* What was loaded is for no KVM_RUN: the registers, too, must not be there for the shell's next VM.
+ */
+static void wait_unloaded(struct vcpu *vcpu)
+{
+	struct shell *sh = vcpu->shell;
+
+	vcpu->run->kvm_dirty_regs = 0;
+	while (!atomic_load(&sh->stop))
+		futex_wait(&sh->stop, 0, 0);
+}
+
+/*
+ * Loads (if told to) and runs until the vCPU is stopped. No vCPU enters the guest before all have
+ * been loaded, nor if the state of one of them, or of the machine, could not be: the guest must not
+ * run for one instruction on a machine that is not its own.
+ */
+static void run(struct vcpu *vcpu, bool loads)
+{
+	struct shell *sh = vcpu->shell;
+	int r = 0, unfinished = 0;
+
+	if (loads) {
+		if (!atomic_load(&sh->error))
+			note_error(sh, load(vcpu));
+		meet(sh, &sh->loaded, AWAKE_NS); /* in somebody's pause */
+		r = atomic_load(&sh->error);
+	}
+	/* Cleared when a run begins, not when it ends: the thread that stops this vCPU may set it
+	 * just after the vCPU has stopped. */
+	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+	acknowledge(sh, r);
+	if (!r)
+		unfinished = run_until_stopped(vcpu);
+	else
+		wait_unloaded(vcpu);
+	finish_stop(vcpu, unfinished);
+}
+
+static void *vcpu_thread(void *arg)
+{
+	struct vcpu *vcpu = arg;
+	struct shell *sh = vcpu->shell;
+
+	atomic_store(&vcpu->tid, gettid());
+	hurry_thread(0, true);
+	/* The first KVM_RUN of a vCPU allocates: do it now rather than in somebody's pause. */
+	vcpu_flush(vcpu->fd, vcpu->run);
+	for (;;) {
+		unsigned cmd = atomic_load(&vcpu->cmd);
+		int r = 0;
+
+		if (!cmd) {
+			futex_wait(&vcpu->cmd, 0, 0);
+			continue;
+		}
+		atomic_store(&vcpu->cmd, 0);
+		if (cmd & VCPU_QUIT)
+			return NULL;
+		if (cmd & VCPU_RUN) {
+			run(vcpu, cmd & VCPU_LOAD);
+		} else if (cmd & VCPU_LOAD) {
+			r = load(vcpu);
+			if (!r)
+				r = vcpu_flush(vcpu->fd, vcpu->run);
+		}
+		if (cmd & VCPU_SAVE)
+			r = save(vcpu);
+		acknowledge(sh, r);
+	}
+}
+
+/* ---- commands ---- */
+
+/* Its vCPUs have been given something else meanwhile. They are idle. */
+static void forget_preload(struct shell *sh)
+{
+	machine_state_put(sh->has);
+	sh->has = NULL;
+}
+
+/* `error`: what has failed already, so that nothing is loaded or run. */
+static void command(struct shell *sh, unsigned cmd, int error)
+{
+	atomic_store(&sh->pending, sh->machine->cpus);
+	atomic_store(&sh->error, error);
+	for (unsigned i = 0; i < sh->machine->cpus; i++) {
+		atomic_store(&sh->vcpu[i].cmd, cmd);
+		futex_wake_all(&sh->vcpu[i].cmd);
+	}
+}
+
+int shell_await(struct shell *sh)
+{
+	uint64_t asleep = now_ns() + AWAKE_NS;
+	unsigned left;
+
+	while (atomic_load(&sh->pending) && now_ns() < asleep)
+		sched_yield();
+	while ((left = atomic_load(&sh->pending)))
+		futex_wait(&sh->pending, left, 0);
+	return atomic_load(&sh->error);
+}
+
+void shell_start_async(struct shell *sh, struct ramet_vm *vm, const struct machine_state *state)
+{
+	int r = 0;
+
+	sh->vm = vm;
+	sh->load = state;
+	sh->save = NULL;
+	atomic_store(&sh->stop, 0);
+	atomic_store(&sh->stopped, 0);
+	atomic_store(&sh->saved, 0);
+	atomic_store(&sh->loaded, 0);
+	atomic_store(&sh->broken, false);
+	/* Before the vCPUs: loading a LAPIC looks at the I/O APIC's routes. */
+	if (state)
+		r = machine_load(&sh->machine->host, sh->vm_fd, state);
+	command(sh, VCPU_RUN | (state ? VCPU_LOAD : 0u), r);
+}
+
+int shell_start(struct shell *sh, struct ramet_vm *vm, const struct machine_state *state)
+{
+	shell_start_async(sh, vm, state);
+	return shell_await(sh);
+}
+
+int shell_load(struct shell *sh, const struct machine_state *state)
+{
+	int r = machine_load(&sh->machine->host, sh->vm_fd, state), e;
+
+	sh->load = state;
+	command(sh, VCPU_LOAD, 0);
+	e = shell_await(sh);
+	r = r ? r : e;
+	if (!r && atomic_load(&sh->view->poisoned)) /* it could not look at the guest's memory */
+		r = -ENOMEM;
+	forget_preload(sh);
+	return r;
+}
+
+int shell_stop_then(
+	struct shell *sh, struct machine_state *state, void (*then)(void *arg), void *arg)
+{
+	forget_preload(sh);
+	sh->save = state;
+	sh->then = then;
+	sh->then_arg = arg;
+	atomic_store(&sh->error, 0);
+	atomic_store(&sh->pending, sh->machine->cpus);
+	atomic_store(&sh->stop, 1);
+	futex_wake_all(&sh->stop);
+	for (unsigned i = 0; i < sh->machine->cpus; i++) {
+		/* Before the signal: one that comes outside KVM_RUN must not be missed. */
+		__atomic_store_n(&sh->vcpu[i].run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+		pthread_kill(sh->vcpu[i].thread, KICK_SIGNAL);
+	}
+	/* One that waits for a CPU gets one. */
+	for (unsigned i = 0; i < sh->machine->cpus; i++)
+		hurry_thread(atomic_load(&sh->vcpu[i].tid), true);
+	return shell_await(sh);
+}
+
+void shell_interrupt(struct shell *sh)
+{
+	for (unsigned i = 0; i < sh->machine->cpus; i++) {
+		struct vcpu *vcpu = &sh->vcpu[i];
+
+		if (!vcpu->has_thread)
+			continue;
+		/* As in shell_stop_then(). It stays set: the vCPU is not to run again before the
+		 * next command, which clears it. */
+		__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+		pthread_kill(vcpu->thread, KICK_SIGNAL);
+	}
+}
+
+int shell_stop(struct shell *sh, struct machine_state *state)
+{
+	return shell_stop_then(sh, state, NULL, NULL);
+}
+
+int shell_save(struct shell *sh, struct machine_state *state)
+{
+	int r;
+
+	sh->save = state;
+	command(sh, VCPU_SAVE, 0);
+	r = shell_await(sh);
+	return r ? r : machine_save(&sh->machine->host, sh->vm_fd, state);
+}
+
+void shell_rehearse(struct shell *sh, struct machine_state *scratch)
+{
+	const struct kvm_host *host = &sh->machine->host;
+
+	/* One vCPU: what they have in common is most of it. */
+	pthread_kill(pthread_self(), KICK_SIGNAL);
+	hurry_thread(atomic_load(&sh->vcpu[0].tid), true); /* which it is */
+	if (!vcpu_save_idle(host, sh->vcpu[0].fd, &scratch->vcpu[0]) &&
+		!machine_save(host, sh->vm_fd, scratch))
+		machine_load(host, sh->vm_fd, scratch);
+}
+
+/* ---- making one ---- */
+
+static void ignore_signal(int sig)
+{
+}
+
+int shell_signal_init(void)
+{
+	struct sigaction sa = { .sa_handler =
+					ignore_signal }; /* no SA_RESTART: it must interrupt */
+
+	return sigaction(KICK_SIGNAL, &sa, NULL) < 0 ? -errno : 0;
+}
+
+static int make_vm(struct shell *sh)
+{
+	const struct machine *m = sh->machine;
+	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
+	int r;
+
+	/* The kernel gives it up for any signal, SIGSTOP and SIGCONT included (mm_take_all_locks()
+	 * in mm/mmap.c). */
+	do
+		sh->vm_fd = ioctl(m->host.fd, KVM_CREATE_VM, 0);
+	while (sh->vm_fd < 0 && errno == EINTR);
+	if (sh->vm_fd < 0)
+		return -errno;
+	r = kvm_setup_vm(&m->host, sh->vm_fd);
+	if (r)
+		return r;
+	/* An Intel host without unrestricted guest needs these two; elsewhere they are ignored. */
+	if (ioctl(sh->vm_fd, KVM_SET_TSS_ADDR, 0xfffbd000ul) < 0 && errno != EINVAL &&
+		errno != ENOTTY)
+		return -errno;
+	/* Memslots before the interrupt controllers: a memslot then waits for no SRCU grace period.
+	 */
+	for (unsigned i = 0; i < m->n_slots; i++) {
+		struct kvm_userspace_memory_region region = {
+			.slot = i,
+			.guest_phys_addr = m->slot[i].gpa,
+			.memory_size = m->slot[i].len,
+			.userspace_addr = (uintptr_t)sh->view->base + m->slot[i].off,
+		};
+
+		if (ioctl(sh->vm_fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)
+			return -errno;
+	}
+	if (ioctl(sh->vm_fd, KVM_CREATE_IRQCHIP, 0) < 0)
+		return -errno;
+	if (m->pit && ioctl(sh->vm_fd, KVM_CREATE_PIT2, &pit) < 0)
+		return -errno;
+	return 0;
+}
+
+static int make_vcpu(struct shell *sh, unsigned index)
+{
+	struct machine *m = (struct machine *)sh->machine;
+	struct vcpu *vcpu = &sh->vcpu[index];
+	pthread_attr_t attr;
+	int r = 0;
+
+	vcpu->fd = ioctl(sh->vm_fd, KVM_CREATE_VCPU, (unsigned long)index);
+	if (vcpu->fd < 0)
+		return -errno;
+	vcpu->run = mmap(NULL, m->host.run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
+	if (vcpu->run == MAP_FAILED) {
+		vcpu->run = NULL;
+		return -errno;
+	}
+	r = kvm_setup_vcpu(&m->host, vcpu->fd, index, m->cpus);
+	if (r)
+		return r;
+	pthread_mutex_lock(&m->lock);
+	if (!m->msrs_probed) {
+		r = kvm_probe_msrs(&m->host, vcpu->fd);
+		m->msrs_probed = !r;
+	}
+	pthread_mutex_unlock(&m->lock);
+	if (r)
+		return r;
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, VCPU_STACK_BYTES);
+	r = -pthread_create(&vcpu->thread, &attr, vcpu_thread, vcpu);
+	pthread_attr_destroy(&attr);
+	vcpu->has_thread = !r;
+	return r;
+}
+
+void shell_preload(struct shell *sh, struct machine_state *state)
+{
+	forget_preload(sh);
+	/* From here: only KVM_RUN wants to be called by one thread. */
+	for (unsigned i = 0; i < sh->machine->cpus; i++)
+		if (vcpu_preload(&sh->machine->host, sh->vcpu[i].fd, &state->vcpu[i]))
+			return;
+	sh->has = machine_state_get(state);
+}
+
+int shell_new(struct machine *machine, struct shell **out)
+{
+	struct shell *sh = calloc(1, sizeof(*sh));
+	int r;
+
+	if (!sh)
+		return -ENOMEM;
+	sh->machine = machine;
+	sh->vm_fd = -1;
+	for (unsigned i = 0; i < machine->cpus; i++) {
+		sh->vcpu[i].shell = sh;
+		sh->vcpu[i].index = i;
+		sh->vcpu[i].fd = -1;
+	}
+	r = view_new(&machine->arena, &sh->view);
+	if (!r)
+		sh->view->shell = sh;
+	if (!r)
+		r = make_vm(sh);
+	for (unsigned i = 0; i < machine->cpus && !r; i++)
+		r = make_vcpu(sh, i);
+	if (r) {
+		shell_free(sh);
+		return r;
+	}
+	*out = sh;
+	return 0;
+}
+
+void shell_free(struct shell *sh)
+{
+	if (!sh)
+		return;
+	for (unsigned i = 0; i < sh->machine->cpus; i++) {
+		struct vcpu *vcpu = &sh->vcpu[i];
+
+		if (vcpu->has_thread) {
+			atomic_store(&vcpu->cmd, VCPU_QUIT);
+			futex_wake_all(&vcpu->cmd);
+			pthread_join(vcpu->thread, NULL);
+		}
+		if (vcpu->run)
+			munmap(vcpu->run, sh->machine->host.run_size);
+		if (vcpu->fd >= 0)
+			close(vcpu->fd);
+	}
+	/* Before the VM: whoever waits for a page of the view must be let go, or close() waits for
+	 * it. */
+	view_free(sh->view);
+	if (sh->vm_fd >= 0)
+		close(sh->vm_fd);
+	machine_state_put(sh->has);
+	free(sh);
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Shells: KVM VMs made ahead, with vCPUs and their threads, interrupt controllers and memslots over
+ * a view. Making one costs a millisecond and more, loading a machine into one a tenth of that; so a
+ * family keeps some ready and takes back those whose VM has gone.
+ *
+ * A vCPU's thread belongs to its shell, since KVM wants one thread per vCPU (moving costs an RCU
+ * grace period on older kernels). It waits for a command, loads, runs and saves as told.
+ */
+#ifndef RAMET_VMM_KVM_SHELL_H
+#define RAMET_VMM_KVM_SHELL_H
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+
+#include "vmm/kvm/state.h"
+#include "vmm/memory/view.h"
+
+struct ramet_vm;
+struct shell;
+struct machine;
+
+struct vcpu {
+	struct shell *shell;
+	unsigned index;
+	int fd;
+	struct kvm_run *run;
+	pthread_t thread;
+	bool has_thread;
+	_Atomic pid_t tid;
+	atomic_uint cmd; /* futex: VCPU_* bits to do; 0: idle */
+};
+
+struct shell {
+	const struct machine *machine;
+	int vm_fd;
+	struct view *view;
+	struct ramet_vm *_Atomic vm;	  /* whose vCPUs these are while it runs */
+	const struct machine_state *load; /* what to load before running */
+	struct machine_state *save;	  /* where to save after stopping */
+	struct machine_state *has;	  /* what an idle shell was preloaded with, or NULL */
+	void (*then)(void *arg);	  /* see shell_stop_then() */
+	void *then_arg;
+	atomic_uint loaded;	  /* futex: vCPUs that have been loaded, of those that are to run */
+	atomic_uint stop;	  /* futex: 1 asks vCPUs to leave the guest */
+	atomic_uint stopped;	  /* futex: vCPUs that have left it */
+	atomic_uint saved;	  /* vCPUs that have been saved */
+	atomic_uint pending;	  /* futex: vCPUs that have not acknowledged the command */
+	atomic_int error;	  /* first -errno of a command */
+	_Atomic uint64_t done_ns; /* when the last vCPU acknowledged it */
+	atomic_bool broken; /* a vCPU holds half an instruction: no other VM may have this shell */
+	bool used;	    /* it has run another VM: KVM may still fetch pages for that one */
+	struct shell *next; /* in the family's pool */
+	struct vcpu vcpu[RAMET_CPUS_MAX];
+};
+
+/* What all shells of a family are made from. */
+struct machine {
+	struct kvm_host host;
+	struct view_arena arena;
+	unsigned cpus, n_slots;
+	bool pit;
+	struct {
+		uint64_t gpa, off, len;
+	} slot[2];
+	bool msrs_probed;
+	pthread_mutex_t lock; /* guards msrs_probed and host.msr while it is being probed */
+};
+
+int shell_new(struct machine *machine, struct shell **out);
+/* The vCPUs must be idle. */
+void shell_free(struct shell *sh);
+
+/* Loads ahead, into idle vCPUs, what it can of a state like those that are to be loaded, so that
+ * only the difference is left to be loaded then. Failing is fine. */
+void shell_preload(struct shell *sh, struct machine_state *state);
+
+/*
+ * Commands. The caller is the only one who commands this shell. start() loads `state` if given,
+ * then lets the vCPUs run for vm; stop() brings them out of the guest at an instruction boundary,
+ * with I/O completed, and saves into `state` if given. Both wait until done; start_async() does
+ * not, await() does it later. save() is for vCPUs that are stopped already.
+ *
+ * They return 0 or -errno. When start() could not load all of `state`, no vCPU has entered the
+ * guest, and stop() still has to follow. When stop() fails the vCPUs are stopped all the same; if
+ * the shell is `broken` then, a vCPU is in the middle of an instruction, which only start() can
+ * finish.
+ */
+void shell_start_async(struct shell *sh, struct ramet_vm *vm, const struct machine_state *state);
+int shell_await(struct shell *sh);
+int shell_start(struct shell *sh, struct ramet_vm *vm, const struct machine_state *state);
+int shell_load(struct shell *sh, const struct machine_state *state);
+int shell_stop(struct shell *sh, struct machine_state *state);
+/* Calls then(arg) when all is saved, before it returns: on the thread of the vCPU that was saved
+ * last, since to wake another one takes as long as saving half a vCPU. Not called on failure. */
+int shell_stop_then(
+	struct shell *sh, struct machine_state *state, void (*then)(void *arg), void *arg);
+int shell_save(struct shell *sh, struct machine_state *state);
+
+/*
+ * Does with an idle shell much of what a pause is about to do with a running one: stop, save, load.
+ * A guest that has gone through much memory leaves nothing of the code and the data for that in the
+ * caches; better to wait for them before the pause than in it. The shell stays as it is; what is
+ * left in `scratch` is of no use. Failing is fine.
+ */
+void shell_rehearse(struct shell *sh, struct machine_state *scratch);
+
+/* Makes the vCPUs of a VM that has failed leave the guest. They do not enter it again: not for one
+ * instruction, even if they are just about to. */
+void shell_interrupt(struct shell *sh);
+
+/* The calling vCPU's thread becomes ordinary, with slices of that length (0: the kernel's default),
+ * unless it is being stopped. */
+void vcpu_ordinary(struct vcpu *vcpu, uint64_t slice_ns);
+
+/* Installs the (empty) handler of the signal that interrupts KVM_RUN. */
+int shell_signal_init(void);
+
+/* Implemented by the VM (vcpu.c): handles one exit of a running vCPU. Returns false when this vCPU
+ * must not enter the guest again until the VM is stopped. */
+bool vcpu_exit(struct vcpu *vcpu);
+/* Its VM has neither ended nor failed. */
+bool vcpu_wanted(const struct vcpu *vcpu);
+/* Nor does it, before it runs, because its memory is not whole. */
+bool vcpu_may_begin(const struct vcpu *vcpu);
+/* KVM_RUN failed with -errno. */
+void vcpu_failed(struct vcpu *vcpu, int error);
+
+#endif

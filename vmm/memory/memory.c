@@ -1,0 +1,531 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/memory/memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/base/priority.h"
+#include "vmm/base/io.h"
+
+/* A span with more private pages than this, but not all, is copied whole: the pieces it would fall
+ * into cost every view that maps it more than the copy. */
+#define PIECES_WORTH 128
+
+/* Free blocks that keep their memory: 64 MiB. */
+#define KEEP_BLOCKS 32u
+
+/* 16 GiB of address space for tables: for 8 TiB of guests that share nothing. */
+#define TABLES_MAX (1u << 22)
+
+static const struct mmu_attr ram_attr = { .r = true, .w = true, .x = true, .memory_type = 6 };
+
+/* ---- what mmu/ and the pool ask for ---- */
+
+static struct mmu_table *alloc_table(void *ctx)
+{
+	struct memory *m = ctx;
+	struct mmu_table *t;
+	uint32_t i;
+
+	if (m->n_free) {
+		i = m->free_table[--m->n_free];
+		memset((void *)m->table[i], 0, sizeof(m->table[i]));
+	} else if (m->top < m->max_tables) {
+		i = m->top++;
+	} else {
+		return NULL;
+	}
+	t = &m->descriptor[i];
+	t->slot = m->table[i];
+	t->phys = i * MMU_PAGE_SIZE;
+	return t;
+}
+
+static void free_table(void *ctx, struct mmu_table *t)
+{
+	struct memory *m = ctx;
+
+	m->free_table[m->n_free++] = (uint32_t)(t - m->descriptor);
+}
+
+static struct mmu_table *find_table(void *ctx, uint64_t phys)
+{
+	struct memory *m = ctx;
+
+	return &m->descriptor[phys / MMU_PAGE_SIZE];
+}
+
+static void get_frames(void *ctx, uint64_t first, uint64_t n)
+{
+	struct memory *m = ctx;
+
+	pool_get(&m->pool, first, n);
+}
+
+static void put_frames(void *ctx, uint64_t first, uint64_t n)
+{
+	struct memory *m = ctx;
+
+	pool_put(&m->pool, first, n);
+}
+
+static const struct mmu_ops mmu_ops = {
+	.alloc_table = alloc_table,
+	.free_table = free_table,
+	.table = find_table,
+	.get_frames = get_frames,
+	.put_frames = put_frames,
+};
+
+/* Whether an idle run keeps its memory: KEEP_BLOCKS free blocks do, so that the next user does not
+ * wait for the kernel to zero them. The lock is held. */
+static bool keeps_memory(const struct memory *m, uint64_t n)
+{
+	return n >= POOL_BLOCK_FRAMES && m->pool.n_free < KEEP_BLOCKS && !atomic_load(&m->sparing);
+}
+
+/* Gives an idle run's memory back to the host. */
+static void punch(const struct memory *m, uint64_t first, uint64_t n)
+{
+	fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(first * PAGE_SIZE),
+		(off_t)(n * PAGE_SIZE));
+}
+
+static void frames_idle(void *ctx, uint64_t first, uint64_t n)
+{
+	struct memory *m = ctx;
+
+	if (m->n_idle < MEMORY_IDLE_MAX) {
+		m->idle[m->n_idle].first = first;
+		m->idle[m->n_idle++].n = n;
+	} else {
+		if (!keeps_memory(m, n))
+			punch(m, first, n);
+		pool_free(&m->pool, first, n);
+	}
+}
+
+static const struct pool_ops pool_ops = { frames_idle };
+
+static void lock(struct memory *m)
+{
+	pthread_mutex_lock(&m->lock);
+}
+
+static void unlock(struct memory *m)
+{
+	pthread_mutex_unlock(&m->lock);
+}
+
+/* Giving memory back takes long (0.1 ms for a block), and somebody may wait for the lock, or for
+ * what its holder does: so it is done without, and by those that nobody waits for. */
+static void unlock_and_trim(struct memory *m)
+{
+	while (m->n_idle) {
+		uint64_t first = m->idle[--m->n_idle].first, n = m->idle[m->n_idle].n;
+
+		if (!keeps_memory(m, n)) {
+			pthread_mutex_unlock(&m->lock);
+			punch(m, first, n);
+			pthread_mutex_lock(&m->lock);
+		}
+		pool_free(&m->pool, first, n);
+	}
+	pthread_mutex_unlock(&m->lock);
+}
+
+/* ---- set-up ---- */
+
+static void *sparse(size_t len)
+{
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+/* Room for the guest and for what its clones can dirty: more than the host has, since blocks that
+ * are used in part take up numbers but no memory. */
+static uint64_t pool_blocks(const struct ram_layout *ram, uint64_t max_bytes)
+{
+	uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) * PAGE_SIZE;
+
+	return (max_bytes ? max_bytes : ram->size + 16 * host) >> SPAN_SHIFT;
+}
+
+static size_t counts_size(const struct memory *m)
+{
+	return pool_memory(m->pool.blocks);
+}
+
+int memory_init(struct memory *m, const struct ram_layout *ram, uint64_t max_bytes)
+{
+	uint64_t blocks = pool_blocks(ram, max_bytes);
+	void *counts = sparse(pool_memory(blocks));
+
+	*m = (struct memory){
+		.ram = ram, .fd = -1, .max_tables = TABLES_MAX, .granted = INT64_MAX
+	};
+	if (!counts)
+		return -ENOMEM;
+	pool_init(&m->pool, blocks, counts, &pool_ops, m);
+	m->pool_counts = counts;
+	m->table = sparse(TABLES_MAX * sizeof(*m->table));
+	m->descriptor = sparse(TABLES_MAX * sizeof(*m->descriptor));
+	m->free_table = sparse(TABLES_MAX * sizeof(*m->free_table));
+	m->fd = memfd_create("ramet-frames", MFD_CLOEXEC);
+	hurry_mutex_init(&m->lock);
+	if (!m->table || !m->descriptor || !m->free_table || m->fd < 0 ||
+		ftruncate(m->fd, (off_t)(blocks << SPAN_SHIFT)) < 0) {
+		int e = errno;
+
+		memory_destroy(m);
+		return -e;
+	}
+	mmu_init(&m->mmu, &mmu_ept, &mmu_ops, m);
+	return 0;
+}
+
+void memory_destroy(struct memory *m)
+{
+	if (m->pool_counts)
+		munmap(m->pool_counts, counts_size(m));
+	if (m->table)
+		munmap((void *)m->table, TABLES_MAX * sizeof(*m->table));
+	if (m->descriptor)
+		munmap(m->descriptor, TABLES_MAX * sizeof(*m->descriptor));
+	if (m->free_table)
+		munmap(m->free_table, TABLES_MAX * sizeof(*m->free_table));
+	if (m->fd >= 0)
+		close(m->fd);
+	pthread_mutex_destroy(&m->lock);
+}
+
+/* ---- address spaces ---- */
+
+/* Takes over the frames; on failure those that the root has by then go with it, and the rest is
+ * given back. */
+static int map_ram(struct memory *m, struct mmu_root *root, uint64_t frame)
+{
+	uint64_t end = frame + m->ram->size / PAGE_SIZE;
+	int r = mmu_root_init(&m->mmu, root);
+
+	if (r) {
+		pool_put(&m->pool, frame, end - frame);
+		return r;
+	}
+	for (unsigned i = 0; i < m->ram->n; i++) {
+		uint64_t n = m->ram->r[i].len / PAGE_SIZE;
+
+		r = mmu_map(&m->mmu, root, gpa(m->ram->r[i].gpa), n, frame, ram_attr);
+		if (r) {
+			pool_put(&m->pool, frame, end - frame);
+			mmu_root_put(&m->mmu, root);
+			return r;
+		}
+		frame += n;
+	}
+	return 0;
+}
+
+int memory_new_root(struct memory *m, struct mmu_root **out, uint64_t *frame)
+{
+	struct mmu_root *root = malloc(sizeof(*root));
+	int r;
+
+	if (!root)
+		return -ENOMEM;
+	lock(m);
+	r = pool_alloc_zero(&m->pool, m->ram->size / PAGE_SIZE, frame);
+	if (!r)
+		r = map_ram(m, root, *frame);
+	unlock(m);
+	if (r)
+		free(root);
+	else
+		*out = root;
+	return r;
+}
+
+int memory_fork_root(struct memory *m, struct mmu_root *src, struct mmu_root **out)
+{
+	struct mmu_root *root = malloc(sizeof(*root));
+	int r;
+
+	if (!root)
+		return -ENOMEM;
+	lock(m);
+	r = mmu_fork(&m->mmu, src, MMU_SHARE_PDPT, root);
+	unlock(m);
+	if (r)
+		free(root);
+	else
+		*out = root;
+	return r;
+}
+
+void memory_put_root(struct memory *m, struct mmu_root *root)
+{
+	lock(m);
+	mmu_root_put(&m->mmu, root);
+	unlock_and_trim(m);
+	free(root);
+}
+
+void memory_spare(struct memory *m, bool on)
+{
+	if (atomic_exchange(&m->sparing, on) || !on)
+		return;
+	lock(m);
+	/* The blocks that keep their memory are at the bottom of the stack: see punch(). */
+	for (uint64_t i = 0; i < m->pool.n_free && i < KEEP_BLOCKS; i++)
+		punch(m, m->pool.free[i] * (uint64_t)POOL_BLOCK_FRAMES, POOL_BLOCK_FRAMES);
+	unlock(m);
+}
+
+void memory_grant(struct memory *m, uint64_t bytes)
+{
+	atomic_store(&m->granted, bytes < INT64_MAX ? (int64_t)bytes : INT64_MAX);
+}
+
+bool memory_charge(struct memory *m, uint64_t bytes)
+{
+	if (atomic_fetch_sub(&m->granted, (int64_t)bytes) >= (int64_t)bytes)
+		return true;
+	atomic_fetch_add(&m->granted, (int64_t)bytes);
+	return false;
+}
+
+void memory_refund(struct memory *m, uint64_t bytes)
+{
+	int64_t now = atomic_load(&m->granted);
+
+	/* There is no limit yet, or there is one meanwhile that does not know of the charge. */
+	if (now < INT64_MAX - (int64_t)bytes)
+		atomic_fetch_add(&m->granted, (int64_t)bytes);
+}
+
+void memory_trim(struct memory *m)
+{
+	lock(m);
+	unlock_and_trim(m);
+}
+
+int memory_share_span(struct memory *m, struct mmu_root *dst, struct mmu_root *src, uint64_t span)
+{
+	int r;
+
+	lock(m);
+	r = mmu_share_span(&m->mmu, dst, src, gpa(ram_gpa(m->ram, span << SPAN_SHIFT)));
+	unlock(m);
+	return r;
+}
+
+/* ---- storing a span ---- */
+
+static bool bit(const uint64_t bitmap[8], unsigned i)
+{
+	return bitmap[i / 64] >> (i % 64) & 1;
+}
+
+static int write_frames(struct memory *m, uint64_t frame, const uint8_t *src, size_t len)
+{
+	int r = io_pwrite(m->fd, frame * PAGE_SIZE, src, len);
+
+	return r == -EFAULT ? -ENOMEM : r; /* src could not be provided */
+}
+
+/* Writes the pages named by bitmap to frames from `first` on, neighbours together; frame[] says
+ * where each went. */
+static int write_pages(struct memory *m, uint64_t first, const uint64_t bitmap[8],
+	const uint8_t *src, uint64_t frame[MMU_SLOTS])
+{
+	for (unsigned i = 0; i < MMU_SLOTS;) {
+		unsigned n = 0;
+		int r;
+
+		while (i + n < MMU_SLOTS && bit(bitmap, i + n))
+			frame[i + n++] = first++;
+		if (n) {
+			r = write_frames(m, first - n, src + i * PAGE_SIZE, n * PAGE_SIZE);
+			if (r)
+				return r;
+		}
+		i += n ? n : 1;
+	}
+	return 0;
+}
+
+int memory_store_span(struct memory *m, struct mmu_root *root, uint64_t span,
+	const uint64_t bitmap[8], const uint8_t *src, bool *moved_all)
+{
+	static const uint64_t every[8] = { ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull };
+	uint64_t frame[MMU_SLOTS], first, n = 0;
+	bool all;
+	int r;
+
+	for (unsigned i = 0; i < 8; i++)
+		n += (unsigned)__builtin_popcountll(bitmap[i]);
+	all = *moved_all && n > PIECES_WORTH && n < MMU_SLOTS;
+	if (all) {
+		bitmap = every;
+		n = MMU_SLOTS;
+	}
+	if (!memory_charge(m, n * PAGE_SIZE))
+		return -ENOMEM;
+	lock(m);
+	r = pool_alloc(&m->pool, n, &first);
+	unlock(m);
+	if (r) { /* some may be idle */
+		memory_trim(m);
+		lock(m);
+		r = pool_alloc(&m->pool, n, &first);
+		unlock(m);
+	}
+	if (r) {
+		memory_refund(m, n * PAGE_SIZE);
+		return r;
+	}
+	/* Without the lock: nobody knows these frames yet, and it takes a while. */
+	r = write_pages(m, first, bitmap, src, frame);
+	lock(m);
+	if (!r)
+		r = mmu_overlay_span(&m->mmu, root, gpa(ram_gpa(m->ram, span << SPAN_SHIFT)),
+			bitmap, frame, ram_attr);
+	if (r)
+		pool_put(&m->pool, first, n);
+	else
+		*moved_all = all;
+	unlock(m);
+	if (r)
+		memory_refund(m, n * PAGE_SIZE);
+	return r;
+}
+
+/* ---- looking ---- */
+
+unsigned memory_runs(struct memory *m, struct mmu_root *root, uint64_t off, uint64_t end,
+	struct frame_run *run, unsigned max, uint64_t *next)
+{
+	unsigned n = 0;
+
+	lock(m);
+	while (off < end && n < max) {
+		uint64_t low = m->ram->r[0].len;
+		/* Offsets and guest-physical addresses run in parallel up to the hole. */
+		uint64_t stop = off < low && end > low ? low : end;
+		gpa_t at = gpa(ram_gpa(m->ram, off));
+		struct mmu_run found;
+
+		if (!mmu_next_run(&m->mmu, root, at, gpa(at.v + (stop - off)), &found))
+			break;
+		run[n++] = (struct frame_run){ off, found.frame, found.n_pages };
+		off += found.n_pages * PAGE_SIZE;
+	}
+	unlock(m);
+	*next = off;
+	return n;
+}
+
+int memory_read_frames(struct memory *m, uint64_t frame, uint64_t n_pages, void *buf)
+{
+	return io_pread(m->fd, frame * PAGE_SIZE, buf, n_pages * PAGE_SIZE);
+}
+
+void memory_root_stat(struct memory *m, struct mmu_root *root, uint64_t *bytes, uint64_t *shared)
+{
+	struct mmu_root_stat st;
+
+	lock(m);
+	mmu_root_stat(&m->mmu, root, &st);
+	unlock(m);
+	*bytes = st.own * MMU_PAGE_SIZE;
+	*shared = st.shared;
+}
+
+void memory_stat(struct memory *m, struct ramet_family_stat *st)
+{
+	struct stat file;
+
+	st->pool_resident_bytes = fstat(m->fd, &file) ? 0 : (uint64_t)file.st_blocks * 512;
+	lock(m);
+	st->tables = mmu_tables(&m->mmu);
+	st->pool_bytes = m->pool.in_use * PAGE_SIZE;
+	unlock(m);
+	st->table_bytes = st->tables * MMU_PAGE_SIZE;
+}
+
+/* ---- the checker ---- */
+
+static void report(void *arg, const char *what, uint64_t phys, uint64_t is, uint64_t should_be)
+{
+	err_set(arg, 0, "%s at %#llx: %llu, should be %llu", what, (unsigned long long)phys,
+		(unsigned long long)is, (unsigned long long)should_be);
+}
+
+/* seen[] has a count for each of `frames`; the lock is held. */
+static int check_counts(struct memory *m, struct mmu_root **root, unsigned n, uint32_t *seen,
+	uint64_t frames, struct ramet_err *err)
+{
+	uint64_t in_use = 0;
+
+	if (m->pool.top * POOL_BLOCK_FRAMES != frames)
+		return err_set(err, -EBUSY, "frames were allocated while they were counted");
+	if (mmu_check(&m->mmu, root, n, seen, frames, report, err))
+		return -EUCLEAN;
+	for (uint64_t f = 0; f < frames; f++) {
+		in_use += seen[f] != 0;
+		if (seen[f] != pool_refs(&m->pool, f))
+			return err_set(err, -EUCLEAN, "frame %llu has %u references but counts %u",
+				(unsigned long long)f, seen[f], pool_refs(&m->pool, f));
+	}
+	return in_use == m->pool.in_use
+		       ? 0
+		       : err_set(err, -EUCLEAN, "%llu frames are in use but %llu counted",
+				 (unsigned long long)in_use, (unsigned long long)m->pool.in_use);
+}
+
+int memory_check(struct memory *m, struct mmu_root **root, unsigned n, struct ramet_err *err)
+{
+	uint64_t frames;
+	uint32_t *seen;
+	int r;
+
+	lock(m);
+	frames = m->pool.top * POOL_BLOCK_FRAMES;
+	unlock(m);
+	seen = sparse((frames + 1) * sizeof(*seen));
+	if (!seen)
+		return err_set(err, -ENOMEM, "out of memory");
+	lock(m);
+	r = check_counts(m, root, n, seen, frames, err);
+	unlock(m);
+	munmap(seen, (frames + 1) * sizeof(*seen));
+	return r;
+}
+
+/* ---- RAM offsets ---- */
+
+uint64_t ram_gpa(const struct ram_layout *ram, uint64_t off)
+{
+	return off < ram->r[0].len ? ram->r[0].gpa + off : ram->r[1].gpa + (off - ram->r[0].len);
+}
+
+int64_t ram_offset(const struct ram_layout *ram, uint64_t gpa, uint64_t len)
+{
+	uint64_t off = 0;
+
+	for (unsigned i = 0; i < ram->n; i++) {
+		const struct ram_range *r = &ram->r[i];
+
+		if (gpa >= r->gpa && gpa - r->gpa < r->len && len <= r->len - (gpa - r->gpa))
+			return (int64_t)(off + (gpa - r->gpa));
+		off += r->len;
+	}
+	return -1;
+}

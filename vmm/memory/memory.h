@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The memory of a family: one pool of frames in one memfd, and the second-level tables that say
+ * which frame is where in which address space. The only user of mmu/ in the monitor.
+ *
+ * RAM offsets as in view.h. All calls may be made from any thread.
+ */
+#ifndef RAMET_VMM_MEMORY_MEMORY_H
+#define RAMET_VMM_MEMORY_MEMORY_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "include/ramet/mmu.h"
+#include "include/ramet/pool.h"
+#include "vmm/boot/machine.h"
+#include "vmm/memory/view.h"
+
+#define MEMORY_IDLE_MAX 2048u
+
+struct memory {
+	const struct ram_layout *ram;
+	int fd;		      /* the pool's file: frame n is bytes [4096 n, 4096 (n + 1)) */
+	pthread_mutex_t lock; /* guards all below: tables are changed by one thread at a time */
+	struct pool pool;
+	void *pool_counts;
+	/* Frames that are idle; see memory.c: unlock(). */
+	struct {
+		uint64_t first, n;
+	} idle[MEMORY_IDLE_MAX];
+	unsigned n_idle;
+	struct mmu mmu;
+	_Atomic int64_t granted; /* see memory_grant() */
+	atomic_bool sparing;	 /* see memory_spare() */
+	/* Tables and their descriptors: sparse arrays; table i has "physical address" i * 4096. */
+	_Atomic uint64_t (*table)[MMU_SLOTS];
+	struct mmu_table *descriptor;
+	uint32_t *free_table; /* a stack */
+	uint32_t n_free, top, max_tables;
+};
+
+/* Pages [off, off + n) of RAM are frames [frame, frame + n). */
+struct frame_run {
+	uint64_t off, frame, n_pages;
+};
+
+/* A pool of at most max_bytes (0: what the host could ever hold). */
+int memory_init(struct memory *m, const struct ram_layout *ram, uint64_t max_bytes);
+void memory_destroy(struct memory *m);
+
+/* An address space of new, zero frames for all RAM, one contiguous run from *frame on. -ENOMEM. */
+int memory_new_root(struct memory *m, struct mmu_root **root, uint64_t *frame);
+/* One that shares every PTE table with src. */
+int memory_fork_root(struct memory *m, struct mmu_root *src, struct mmu_root **root);
+void memory_put_root(struct memory *m, struct mmu_root *root);
+/* While it is on, no free frame keeps its memory. */
+void memory_spare(struct memory *m, bool on);
+/* Bytes that may be taken of the host's memory until the next grant; without limit before the
+ * first. Storing a span is charged to it. */
+void memory_grant(struct memory *m, uint64_t bytes);
+/* Charges something else to it. False: no more may be taken. */
+bool memory_charge(struct memory *m, uint64_t bytes);
+/* Takes that back: it was not needed after all. */
+void memory_refund(struct memory *m, uint64_t bytes);
+/* Gives memory of frames that nothing refers to any more back to the host. Takes a while. */
+void memory_trim(struct memory *m);
+
+/* dst's span becomes what src's is, by sharing its PTE table. */
+int memory_share_span(struct memory *m, struct mmu_root *dst, struct mmu_root *src, uint64_t span);
+
+/*
+ * Puts the pages of a span that bitmap names, found at page * 4096 from src, into frames of their
+ * own, and publishes the table that has them. *moved_all: in: the other pages can be read at src,
+ * too, and may be copied; out: they were, since the span had come into too many pieces, so that
+ * nothing that maps the old frames may rely on them any more.
+ */
+int memory_store_span(struct memory *m, struct mmu_root *root, uint64_t span,
+	const uint64_t bitmap[8], const uint8_t *src, bool *moved_all);
+
+/* The runs of [off, end), in order, at most max; a run goes no further than end. Returns their
+ * number, and in *next where to go on (end when done). */
+unsigned memory_runs(struct memory *m, struct mmu_root *root, uint64_t off, uint64_t end,
+	struct frame_run *run, unsigned max, uint64_t *next);
+
+/* Recomputes the counts of all tables and frames; these are all the roots there are. */
+int memory_check(struct memory *m, struct mmu_root **root, unsigned n, struct ramet_err *err);
+
+/* Reads n pages from frame on into buf. */
+int memory_read_frames(struct memory *m, uint64_t frame, uint64_t n_pages, void *buf);
+
+/* Bytes of tables that only this root has, and how many it shares. */
+void memory_root_stat(struct memory *m, struct mmu_root *root, uint64_t *bytes, uint64_t *shared);
+/* Fills in what it knows: pool and tables. */
+void memory_stat(struct memory *m, struct ramet_family_stat *st);
+
+uint64_t ram_gpa(const struct ram_layout *ram, uint64_t off);
+/* The RAM offset of [gpa, gpa + len), or -1 unless all of it is in one RAM range. */
+int64_t ram_offset(const struct ram_layout *ram, uint64_t gpa, uint64_t len);
+
+#endif

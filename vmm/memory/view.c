@@ -1,0 +1,404 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/memory/view.h"
+
+#include <errno.h>
+#include <linux/userfaultfd.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+#include "vmm/base/clock.h"
+
+/* PAGEMAP_SCAN, Linux 6.7: include/uapi/linux/fs.h, which is newer than the headers of our oldest
+ * distribution. */
+struct scan_region {
+	uint64_t start, end, categories;
+};
+struct scan_arg {
+	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+	uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+#define SCAN_IOCTL   _IOWR('f', 16, struct scan_arg)
+#define SCAN_FILE    (1u << 2)
+#define SCAN_PRESENT (1u << 3)
+#define SCAN_SWAPPED (1u << 4)
+#define SCAN_REGIONS 256
+
+/* So many spans filled one after the other to be written to, and the next is written to all over.
+ */
+#define WRITTEN_ROW 2u
+
+/* A view with more than this is emptied by pieces, of about so many bytes, or as many as take about
+ * so long. */
+#define EMPTY_AT_ONCE (64u << 20)
+#define EMPTY_BYTES   (16u << 20)
+#define EMPTY_NS      400000u
+
+/* To be set last, when everything that it says of the span is true: others read it without the
+ * lock. */
+static void set_state(struct view *view, uint64_t span, enum view_span state)
+{
+	atomic_store_explicit(&view->span[span], (uint8_t)state, memory_order_release);
+}
+
+int view_map(struct view *view, uint64_t off, uint64_t frame, uint64_t n_pages, bool shared)
+{
+	uint64_t len = n_pages * PAGE_SIZE;
+	void *p = mmap(view->base + off, len, PROT_READ | PROT_WRITE,
+		(shared ? MAP_SHARED : MAP_PRIVATE) | MAP_FIXED | MAP_NORESERVE,
+		view->arena->pool_fd, (off_t)(frame * PAGE_SIZE));
+
+	if (p == MAP_FAILED)
+		return -errno;
+	view->pieces++;
+	atomic_fetch_add(&view->arena->pieces, 1);
+	for (uint64_t at = off & ~(SPAN_SIZE - 1); at < off + len; at += SPAN_SIZE) {
+		if (at < off || at + SPAN_SIZE > off + len) {
+			view->flags[at >> SPAN_SHIFT] |= VIEW_SPLIT;
+			continue;
+		}
+		view->flags[at >> SPAN_SHIFT] = 0;
+		set_state(view, at >> SPAN_SHIFT, VIEW_PRESENT);
+	}
+	return 0;
+}
+
+void view_complete(struct view *view, uint64_t span)
+{
+	set_state(view, span, VIEW_PRESENT);
+}
+
+uint32_t view_placed(const struct view *view, uint64_t span)
+{
+	uint32_t blocks = 0;
+
+	for (unsigned i = 0; i < view->n_placed; i++)
+		if (view->placed[i].span == span)
+			blocks |= 1u << view->placed[i].block;
+	return blocks;
+}
+
+bool view_has_page(const struct view *view, uint64_t span, unsigned page)
+{
+	enum view_span state = view_state(view, span);
+
+	return state == VIEW_PRESENT ||
+	       (state == VIEW_PARTIAL && view_placed(view, span) >> (page / VIEW_BLOCK_PAGES) & 1);
+}
+
+void view_poison(struct view *view, uint64_t span)
+{
+	uint8_t *base = view->base + (span << SPAN_SHIFT);
+	uint64_t bitmap[SPAN_PAGES / 64];
+	unsigned n;
+
+	set_state(view, span, VIEW_POISONED);
+	atomic_store(&view->poisoned, true);
+	if (view_private_pages(view, span, bitmap) < 0)
+		return;
+	for (unsigned i = 0; i < SPAN_PAGES; i += n ? n : 1) {
+		for (n = 0; i + n < SPAN_PAGES && !(bitmap[(i + n) / 64] >> ((i + n) % 64) & 1);)
+			n++;
+		if (n)
+			mmap(base + i * PAGE_SIZE, n * PAGE_SIZE, PROT_NONE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+	}
+}
+
+static int copy_in(struct view *view, uint64_t off, uint64_t len, const uint8_t *src)
+{
+	struct uffdio_copy copy = {
+		.dst = (uintptr_t)view->base + off, .src = (uintptr_t)src, .len = len
+	};
+
+	/* EAGAIN: it has been interrupted by a change of the address space, having copied some. */
+	while (ioctl(view->arena->uffd, UFFDIO_COPY, &copy) < 0) {
+		if (errno != EAGAIN) {
+			int e = -errno;
+
+			/* What has been copied may have been written to: there is no way back. */
+			if (copy.len < len)
+				view_poison(view, off >> SPAN_SHIFT);
+			return e;
+		}
+		if (copy.copy > 0) {
+			copy.dst += (uint64_t)copy.copy;
+			copy.src += (uint64_t)copy.copy;
+			copy.len -= (uint64_t)copy.copy;
+		}
+		copy.copy = 0;
+	}
+	view->flags[off >> SPAN_SHIFT] |= VIEW_PLACED | VIEW_COPIES;
+	return 0;
+}
+
+int view_place(struct view *view, uint64_t span, unsigned page, const uint8_t *src)
+{
+	unsigned block = page / VIEW_BLOCK_PAGES;
+	uint64_t at = block * VIEW_BLOCK_PAGES * PAGE_SIZE;
+	int r;
+
+	if (view->n_placed == VIEW_BLOCKS_MAX || view_has_page(view, span, page))
+		return -ENOSPC;
+	r = copy_in(view, (span << SPAN_SHIFT) + at, VIEW_BLOCK_PAGES * PAGE_SIZE, src + at);
+	if (r)
+		return r;
+	view->placed[view->n_placed].span = span;
+	view->placed[view->n_placed++].block = block;
+	set_state(view, span, VIEW_PARTIAL);
+	return 0;
+}
+
+int view_copy(struct view *view, uint64_t off, uint64_t len, const uint8_t *src)
+{
+	return copy_in(view, off, len, src);
+}
+
+bool view_writes_on(struct view *view, uint64_t span)
+{
+	view->written_row = span == view->written_next ? view->written_row + 1 : 0;
+	view->written_next = span + 1;
+	return view->written_row >= WRITTEN_ROW;
+}
+
+void view_copy_ahead(struct view *view, uint64_t span)
+{
+	/* It may have copied some even if it fails. */
+	madvise(view->base + (span << SPAN_SHIFT), SPAN_SIZE, MADV_POPULATE_WRITE);
+	view->flags[span] |= VIEW_COPIES;
+}
+
+static int remap_anonymous(struct view *view)
+{
+	void *p = mmap(view->base, view->arena->len, PROT_NONE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return -errno;
+	atomic_fetch_sub(&view->arena->pieces, view->pieces);
+	view->pieces = 0;
+	for (uint64_t i = 0; i < view_spans(view->arena); i++)
+		set_state(view, i, VIEW_ABSENT);
+	memset(view->flags, 0, view_spans(view->arena));
+	view->closed = true;
+	view->poisoned = false;
+	view->n_placed = 0;
+	view->written_next = view->written_row = 0;
+	return 0;
+}
+
+/* By pieces: to unmap all of a big view at once would keep everybody in the process from touching
+ * memory for tens of milliseconds, since that takes the memory map's lock for writing. Not by too
+ * many, since each is announced to every KVM VM there is. */
+static void empty(struct view *view)
+{
+	uint64_t len = view->arena->len, step = EMPTY_BYTES;
+
+	for (uint64_t off = 0, n; len > EMPTY_AT_ONCE && off < len; off += n) {
+		uint64_t start = now_ns(), took;
+
+		n = len - off < step ? len - off : step;
+		madvise(view->base + off, n, MADV_DONTNEED);
+		took = now_ns() - start;
+		if (took > EMPTY_NS && step > SPAN_SIZE)
+			step /= 2;
+		else if (took < EMPTY_NS / 4 && (step < EMPTY_AT_ONCE || step < len / 16))
+			step *= 2;
+	}
+}
+
+int view_close(struct view *view)
+{
+	int r;
+
+	pthread_mutex_lock(&view->lock);
+	view->source = NULL;
+	pthread_mutex_unlock(&view->lock);
+	empty(view);
+	pthread_mutex_lock(&view->lock);
+	r = remap_anonymous(view);
+	pthread_mutex_unlock(&view->lock);
+	/* Waiters of the mapping that is gone try again, and find a range that cannot be touched.
+	 */
+	view_wake(view, 0, view->arena->len);
+	return r;
+}
+
+int view_blank(struct view *view)
+{
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)view->base, view->arena->len },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	int r = 0;
+
+	pthread_mutex_lock(&view->lock);
+	/* Not to be touched before it is registered: a page that KVM still fetches for the shell's
+	 * former VM would be a zero page here, and stand in for one of the next VM's. */
+	if (!view->closed)
+		r = remap_anonymous(view);
+	view->closed = false;
+	/* A huge zero-filled page must never stand in for a span that we did not fill. */
+	if (!r && madvise(view->base, view->arena->len, MADV_NOHUGEPAGE) < 0 && errno != EINVAL)
+		r = -errno;
+	if (!r && (ioctl(view->arena->uffd, UFFDIO_REGISTER, &reg) < 0 ||
+			  mprotect(view->base, view->arena->len, PROT_READ | PROT_WRITE) < 0))
+		r = -errno;
+	pthread_mutex_unlock(&view->lock);
+	return r;
+}
+
+void view_set_source(struct view *view, struct generation *source)
+{
+	bool again;
+
+	pthread_mutex_lock(&view->lock);
+	again = view->unserved && source;
+	view->source = source;
+	view->unserved &= !again;
+	pthread_mutex_unlock(&view->lock);
+	if (again)
+		view_wake(view, 0, view->arena->len);
+}
+
+void view_wake(struct view *view, uint64_t off, uint64_t len)
+{
+	struct uffdio_range range = { (uintptr_t)view->base + off, len };
+
+	ioctl(view->arena->uffd, UFFDIO_WAKE, &range);
+}
+
+/* The next regions of [*off, end) that hold pages: only private ones (anonymous copies), or all. */
+static int scan(const struct view *view, uint64_t *off, uint64_t end, bool private_only,
+	struct scan_region region[SCAN_REGIONS])
+{
+	struct scan_arg arg = {
+		.size = sizeof(arg),
+		.start = (uintptr_t)view->base + *off,
+		.end = (uintptr_t)view->base + end,
+		.vec = (uintptr_t)region,
+		.vec_len = SCAN_REGIONS,
+		.category_inverted = private_only ? SCAN_FILE : 0,
+		.category_mask = private_only ? SCAN_FILE : 0,
+		.category_anyof_mask = SCAN_PRESENT | SCAN_SWAPPED,
+		.return_mask = SCAN_FILE,
+	};
+	int n = ioctl(view->arena->pagemap_fd, SCAN_IOCTL, &arg);
+
+	if (n < 0)
+		return -errno;
+	*off = arg.walk_end - (uintptr_t)view->base;
+	for (int i = 0; i < n; i++) {
+		region[i].start -= (uintptr_t)view->base;
+		region[i].end -= (uintptr_t)view->base;
+	}
+	return n;
+}
+
+int view_private_pages(const struct view *view, uint64_t span, uint64_t bitmap[SPAN_PAGES / 64])
+{
+	struct scan_region region[SCAN_REGIONS];
+	uint64_t off = span << SPAN_SHIFT;
+	int pages = 0;
+
+	memset(bitmap, 0, SPAN_PAGES / 8);
+	for (uint64_t at = off; at < off + SPAN_SIZE;) {
+		int n = scan(view, &at, off + SPAN_SIZE, true, region);
+
+		if (n < 0)
+			return n;
+		for (int i = 0; i < n; i++)
+			for (uint64_t p = region[i].start; p < region[i].end;
+				p += PAGE_SIZE, pages++)
+				bitmap[(p - off) / PAGE_SIZE / 64] |=
+					1ull << ((p - off) / PAGE_SIZE % 64);
+	}
+	return pages;
+}
+
+int view_private_spans(const struct view *view, uint64_t first, uint64_t n_spans, uint8_t *has)
+{
+	struct scan_region region[SCAN_REGIONS];
+	uint64_t end = (first + n_spans) << SPAN_SHIFT;
+	int pages = 0;
+
+	memset(has, 0, n_spans);
+	for (uint64_t at = first << SPAN_SHIFT; at < end;) {
+		int n = scan(view, &at, end, true, region);
+
+		if (n < 0)
+			return n;
+		for (int i = 0; i < n; i++) {
+			for (uint64_t s = region[i].start >> SPAN_SHIFT;
+				s <= (region[i].end - 1) >> SPAN_SHIFT; s++)
+				has[s - first] = 1;
+			pages += (int)((region[i].end - region[i].start) / PAGE_SIZE);
+		}
+	}
+	return pages;
+}
+
+bool view_can_take(const struct view *from, uint64_t span)
+{
+	return view_state(from, span) == VIEW_PRESENT && !(from->flags[span] & VIEW_PLACED) &&
+	       (!(from->flags[span] & VIEW_SPLIT) || from->arena->moves_pieces);
+}
+
+/* A move that failed has left the span unmapped. Maps it again, so that a touch of it waits as
+ * before; if that fails, the span is poisoned. */
+static void reopen(struct view *view, uint64_t span)
+{
+	uint8_t *base = view->base + (span << SPAN_SHIFT);
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)base, SPAN_SIZE },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+
+	if (mmap(base, SPAN_SIZE, PROT_NONE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED ||
+		ioctl(view->arena->uffd, UFFDIO_REGISTER, &reg) < 0 ||
+		mprotect(base, SPAN_SIZE, PROT_READ | PROT_WRITE) < 0)
+		view_poison(view, span);
+}
+
+int view_take(struct view *to, struct view *from, uint64_t span)
+{
+	uint64_t off = span << SPAN_SHIFT;
+
+	if (mremap(from->base + off, SPAN_SIZE, SPAN_SIZE, VIEW_MOVE, to->base + off) ==
+		MAP_FAILED) {
+		int e = -errno;
+
+		reopen(to, span);
+		return e;
+	}
+	to->flags[span] = from->flags[span];
+	set_state(to, span, VIEW_PRESENT);
+	to->pieces++;
+	atomic_fetch_add(&to->arena->pieces, 1);
+	set_state(from, span, VIEW_ABSENT);
+	return 0;
+}
+
+int view_count(struct view *view, struct view_count *count)
+{
+	struct scan_region region[SCAN_REGIONS];
+	struct view_count c = { 0 };
+
+	for (uint64_t at = 0; at < view->arena->len;) {
+		int n = scan(view, &at, view->arena->len, false, region);
+
+		if (n < 0)
+			return n;
+		for (int i = 0; i < n; i++) {
+			uint64_t pages = (region[i].end - region[i].start) / PAGE_SIZE;
+
+			if (region[i].categories & SCAN_FILE)
+				c.shared_pages += pages;
+			else
+				c.private_pages += pages;
+		}
+	}
+	*count = c;
+	return 0;
+}

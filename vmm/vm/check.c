@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The checker: recomputes every count of a family from what refers to what. Tests call it after
+ * every step. It holds off operations on the VMs for as long as it takes, not the VMs. Nothing else
+ * changes a count then: the worker has settled what there was, and only operations make more.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "vmm/vm/vm.h"
+
+/* References to g from VMs and generations. generations_lock is held. */
+static unsigned count_refs(
+	struct ramet_family *f, struct ramet_vm **vm, unsigned n, const struct generation *g)
+{
+	unsigned refs = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		refs += (vm[i]->birth == g) + (vm[i]->home == g);
+	for (struct generation *o = f->all_generations; o; o = o->all)
+		refs += o->base == g;
+	return refs;
+}
+
+static int check_generations(
+	struct ramet_family *f, struct ramet_vm **vm, unsigned n, struct ramet_err *err)
+{
+	for (struct generation *g = f->all_generations; g; g = g->all) {
+		unsigned refs = count_refs(f, vm, n, g);
+
+		if (refs != atomic_load(&g->refs))
+			return err_set(err, -EUCLEAN,
+				"generation %llu has %u references but counts %u",
+				(unsigned long long)g->id, refs, atomic_load(&g->refs));
+		if (!refs)
+			return err_set(err, -EUCLEAN,
+				"generation %llu is used by nobody but still there",
+				(unsigned long long)g->id);
+	}
+	return 0;
+}
+
+static int check_vm(const struct ramet_vm *vm, struct ramet_err *err)
+{
+	bool alive = vm->state == RAMET_RUNNING || vm->state == RAMET_PAUSED;
+
+	if (alive == (vm->shell != NULL) && alive == (vm->birth != NULL) && (alive || !vm->home) &&
+		(alive || !vm->devices.n))
+		return 0;
+	return err_set(err, -EUCLEAN,
+		"'%s' is %s but %s a shell, %s a birth generation, %u devices", vm->name,
+		alive ? "alive" : "stopped", vm->shell ? "has" : "lacks",
+		vm->birth ? "has" : "lacks", vm->devices.n);
+}
+
+static int check_locked(
+	struct ramet_family *f, struct ramet_vm **vm, unsigned n, struct ramet_err *err)
+{
+	struct mmu_root **root;
+	struct generation *g;
+	unsigned n_roots = 0;
+	int r = 0;
+
+	for (unsigned i = 0; i < n && !r; i++)
+		r = check_vm(vm[i], err);
+	if (r)
+		return r;
+	pthread_mutex_lock(&f->generations_lock);
+	r = check_generations(f, vm, n, err);
+	root = calloc(f->n_generations + 1, sizeof(struct mmu_root *));
+	for (g = f->all_generations; g && root; g = g->all)
+		root[n_roots++] = g->root;
+	if (!r)
+		r = root ? memory_check(&f->memory, root, n_roots, err)
+			 : err_set(err, -ENOMEM, "out of memory");
+	pthread_mutex_unlock(&f->generations_lock);
+	free(root);
+	return r;
+}
+
+/* No operation is under way. */
+static int check_quiet(struct ramet_family *f, struct ramet_err *err)
+{
+	unsigned n;
+	struct ramet_vm **vm;
+	int r;
+
+	/* What is under way in the background holds references of its own. */
+	if (worker_drain(f))
+		return err_set(err, -ENOMEM,
+			"cannot check '%s': out of memory, so what its VMs hold is not settled",
+			f->cfg.name);
+	vm = family_snapshot(f, &n);
+	if (!vm)
+		return err_set(err, -ENOMEM, "out of memory");
+	r = check_locked(f, vm, n, err);
+	for (unsigned i = 0; i < n; i++)
+		ramet_vm_put(vm[i]);
+	free(vm);
+	return r;
+}
+
+int ramet_family_check(struct ramet_family *f, struct ramet_err *err)
+{
+	int r;
+
+	pthread_rwlock_wrlock(&f->operations);
+	r = check_quiet(f, err);
+	pthread_rwlock_unlock(&f->operations);
+	return r;
+}

@@ -1,0 +1,437 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * fork(VM): the VM becomes an immutable generation, from which it goes on itself and its children
+ * are born.
+ *
+ * All that can fail or take long is done before the vCPUs are stopped: shells, memory, a root that
+ * shares the PTE tables of the VM's birth generation (the tables of a VM that runs never change:
+ * what it writes is private to its view). In the pause there is only the machine's state to save
+ * and load.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "vmm/base/futex.h"
+#include "vmm/base/priority.h"
+#include "vmm/base/limits.h"
+#include "vmm/vm/vm.h"
+
+struct fork {
+	struct ramet_vm *vm;
+	unsigned n;
+	struct ramet_vm **child;
+	struct generation *gen;
+	struct shell *old_shell, *shell; /* the parent's */
+	struct generation *old_birth;	 /* the parent's */
+	int error;			 /* of handing over */
+	uint64_t request_ns, stop_ns;
+	uint64_t first[RAMET_CPUS_MAX * 3]; /* GPAs its vCPUs need first */
+	unsigned n_first;
+	bool running;  /* the parent is */
+	bool reserved; /* a place among the unsettled generations */
+	bool reuse; /* it has not run since its birth: its birth generation is what it would freeze
+		     to */
+	bool deferred; /* the VM has a view of its own over its birth generation: it becomes the
+			  overlay */
+};
+
+/* A generation is born from a root and a state; a VM that booted and was never forked has its own
+ * already. */
+static int prepare_generation(struct fork *k)
+{
+	struct ramet_family *f = k->vm->family;
+	int r;
+
+	if (k->reuse || !k->vm->birth->state) {
+		k->gen = generation_get(k->vm->birth);
+		if (k->reuse)
+			return 0;
+	} else {
+		r = generation_branch(k->vm->birth, &k->gen);
+		if (r)
+			return r;
+		k->deferred = true;
+	}
+	k->gen->state = machine_state_new(&f->machine.host, f->cfg.cpus, f->machine.pit);
+	return k->gen->state ? 0 : -ENOMEM;
+}
+
+/*
+ * What is resolved is mapped ahead. While the VM that booted still writes its frames, nobody may
+ * touch them through another view: KVM might, in a shell that was used, to fetch a page for its
+ * former VM. That view is filled on demand.
+ */
+static int map_ahead(const struct fork *k, struct shell *sh)
+{
+	return !k->reuse && sh->used ? 0 : generation_populate(sh->view, k->gen);
+}
+
+static int prepare_child(struct fork *k, struct ramet_vm **out)
+{
+	struct ramet_vm *c;
+	struct shell *sh;
+	int r = vm_new(k->vm->family, k->vm, &c);
+
+	if (r)
+		return r;
+	/* Until the fork is done: a child may end at once, and the reaper would stop it while it is
+	 * still being started. */
+	pthread_mutex_lock(&c->op);
+	*out = c;
+	r = shells_take(c->family, &sh);
+	if (r)
+		return r;
+	c->shell = sh;
+	return map_ahead(k, sh);
+}
+
+static void discard_children(struct fork *k)
+{
+	/* All of them first: vm_discard() takes the lock of one again, and their order is that of
+	 * prepare(). */
+	for (unsigned i = 0; i < k->n; i++)
+		if (k->child[i])
+			pthread_mutex_unlock(&k->child[i]->op);
+	for (unsigned i = 0; i < k->n; i++)
+		if (k->child[i])
+			vm_discard(k->child[i]);
+}
+
+static int prepare(struct fork *k)
+{
+	int r = prepare_generation(k);
+
+	if (!r && !k->reuse)
+		r = shells_take(k->vm->family, &k->shell);
+	if (!r && k->shell && !k->deferred)
+		r = map_ahead(k, k->shell);
+	for (unsigned i = 0; i < k->n && !r; i++)
+		r = prepare_child(k, &k->child[i]);
+	if (!r && k->running)
+		shell_rehearse(k->shell, k->gen->state);
+	return r;
+}
+
+/* Gives back what prepare() got; the VM goes on as it was. */
+static void undo(struct fork *k)
+{
+	discard_children(k);
+	shells_give(k->vm->family, k->shell);
+	if (k->gen && k->gen == k->vm->birth && !k->reuse) {
+		machine_state_put(k->gen->state);
+		k->gen->state = NULL;
+		device_set_free(k->gen->devices);
+	}
+	generation_put(k->gen);
+}
+
+/*
+ * A vCPU that goes on needs its code, its stack and its page tables at once; where all is deferred
+ * it would wait for a fault on each. Asks the stopped VM, which still has them, where they are.
+ */
+static void note_first_spans(struct fork *k)
+{
+	const struct machine_state *s = k->gen->state;
+
+	for (unsigned i = 0; i < s->cpus; i++) {
+		const struct vcpu_state *v = &s->vcpu[i];
+		uint64_t linear[] = { v->regs.rip, v->regs.rsp };
+
+		k->first[k->n_first++] = v->sregs.cr3 & ~0xfffull;
+		for (unsigned j = 0; j < 2; j++) {
+			struct kvm_translation t = { .linear_address = linear[j] };
+
+			if (ioctl(k->old_shell->vcpu[i].fd, KVM_TRANSLATE, &t) == 0 && t.valid)
+				k->first[k->n_first++] = t.physical_address;
+		}
+	}
+}
+
+static void fill_first_spans(const struct fork *k, struct ramet_vm *vm)
+{
+	for (unsigned i = 0; i < k->n_first; i++) {
+		int64_t off = ram_offset(&vm->family->ram, k->first[i], 1);
+
+		/* A span that cannot be filled is met again by the vCPU, and reported then. */
+		if (off >= 0)
+			generation_touch(vm->shell->view, (uint64_t)off >> SPAN_SHIFT,
+				(int)(off % (int64_t)SPAN_SIZE / PAGE_SIZE));
+	}
+}
+
+/* The parent goes on in a shell of its own, from the generation, like a child. */
+static int move_parent(struct fork *k)
+{
+	struct ramet_vm *vm = k->vm;
+	int r;
+
+	k->old_shell = vm->shell;
+	if (k->deferred)
+		k->gen->overlay = k->old_shell;
+	view_set_source(k->shell->view, k->gen);
+	if (!k->running) {
+		r = shell_load(k->shell, k->gen->state);
+		if (r) {
+			view_set_source(k->shell->view, NULL);
+			k->gen->overlay = NULL;
+			return r;
+		}
+	}
+	vm->shell = k->shell;
+	k->old_birth = vm->birth;
+	vm->birth = generation_get(k->gen);
+	/* Of a VM that stays paused more children may be born: its generation must stay whole. */
+	if (k->deferred && k->running)
+		atomic_store(&k->gen->heir, vm->shell->view);
+	vm->ran = k->running;
+	vm_new_birth(vm, k->request_ns, false);
+	device_set_attach(&vm->devices);
+	if (k->running)
+		shell_start_async(vm->shell, vm, k->gen->state);
+	return 0;
+}
+
+/* The VM has stopped and its state is saved: all that is left to do before it goes on. */
+static void hand_over(void *arg)
+{
+	struct fork *k = arg;
+
+	/* It has ended, or failed, meanwhile: what it would do next is nothing to inherit. */
+	if (atomic_load(&k->vm->exit_status) >= 0) {
+		k->error = -ESRCH;
+		return;
+	}
+	k->gen->phase = atomic_load(&k->vm->phase);
+	k->gen->counter = atomic_load(&k->vm->counter);
+	k->gen->births = atomic_load(&k->vm->births);
+	k->error = device_set_clone(&k->vm->devices, NULL, k->gen->devices);
+	if (!k->error)
+		k->error = move_parent(k);
+}
+
+/* Stops the VM, fills the generation in and lets the parent go on. On failure it runs on, as it
+ * was.
+ */
+static int freeze(struct fork *k)
+{
+	struct ramet_vm *vm = k->vm;
+	int r;
+
+	if (k->running)
+		device_set_quiesce(&vm->devices);
+	k->stop_ns = now_ns();
+	if (k->running) {
+		r = shell_stop_then(vm->shell, k->gen->state, hand_over, k);
+	} else {
+		r = shell_save(vm->shell, k->gen->state);
+		if (!r)
+			hand_over(k);
+	}
+	r = r ? r : k->error;
+	if (r && k->running)
+		vm_run_on(vm);
+	else if (k->running)
+		device_set_unquiesce(&vm->devices);
+	return r;
+}
+
+/* What can wait until the parent goes on. */
+static void after_freeze(struct fork *k)
+{
+	shells_pattern(k->vm->family, k->gen->state);
+	if (k->deferred)
+		note_first_spans(k);
+	/* From here on it is filled by nobody; what is private in it stays as it is. */
+	view_set_source(k->old_shell->view, NULL);
+	generation_put(k->old_birth);
+}
+
+static int start_child(struct fork *k, struct ramet_vm *c, bool run)
+{
+	int r = device_set_clone(k->gen->devices, c, &c->devices);
+
+	if (r)
+		return r;
+	c->birth = generation_get(k->gen);
+	c->home = generation_get(k->gen);
+	vm_recall(c, k->gen);
+	atomic_store(&c->births, k->gen->births);
+	vm_new_birth(c, k->request_ns, true);
+	view_set_source(c->shell->view, k->gen);
+	device_set_attach(&c->devices);
+	r = device_set_born(&c->devices);
+	if (r)
+		return r;
+	fill_first_spans(k, c);
+	c->ran = run;
+	c->state = run ? RAMET_RUNNING : RAMET_PAUSED;
+	if (run)
+		shell_start_async(c->shell, c, k->gen->state);
+	else
+		r = shell_load(c->shell, k->gen->state);
+	return r;
+}
+
+static int born(struct fork *k, bool run)
+{
+	unsigned started = 0;
+	int r = 0;
+
+	while (started < k->n && !r) {
+		r = start_child(k, k->child[started], run);
+		started += !r;
+	}
+	if (!k->reuse && k->running) {
+		int e = shell_await(k->vm->shell);
+
+		if (e)
+			vm_fail(k->vm, "its state could not be loaded after a fork: %s",
+				strerror(-e));
+	}
+	/* All of them, even if they are to be stopped at once: a shell takes one command at a time.
+	 */
+	for (unsigned i = 0; i < started && run; i++) {
+		int e = shell_await(k->child[i]->shell);
+
+		r = r ? r : e;
+	}
+	for (unsigned i = 0; i < k->n && !r; i++)
+		device_set_loaded(&k->child[i]->devices);
+	return r;
+}
+
+static int fork_locked(struct fork *k, bool run)
+{
+	struct ramet_vm *vm = k->vm;
+	int r = prepare(k);
+
+	if (!r && !k->reuse)
+		r = freeze(k);
+	if (r) {
+		undo(k);
+		return r;
+	}
+	if (!k->reuse)
+		after_freeze(k);
+	r = born(k, run);
+	if (k->deferred) {
+		worker_settle(vm->family, k->gen);
+		k->reserved = false;
+	} else {
+		shells_give(vm->family, k->old_shell);
+	}
+	if (r)
+		discard_children(k);
+	generation_put(k->gen);
+	shells_make(vm->family);
+	return r;
+}
+
+static int explain(struct ramet_err *err, const struct ramet_vm *vm, unsigned n, int r)
+{
+	char why[GUARD_HINT];
+	const char *hint = limit_hint(r);
+
+	if (r == -ESRCH)
+		return err_set(err, r, "cannot fork '%s': it has just ended", vm->name);
+	if (r == -ENOMEM && !*hint)
+		hint = "; stop some clones, or give it more memory";
+	return err_set(err, r, "cannot fork '%s' into %u: %s%s%s; it goes on as before", vm->name,
+		n, strerror(-r), guard_hint(vm->family, why), hint);
+}
+
+/*
+ * Locks the VM, alive, with a place among the unsettled generations if the fork will make one.
+ * If there is no place, the thread waits for one without the lock. Otherwise the worker might wait
+ * for memory that a VM gives back only after the reaper has taken that lock.
+ */
+static int lock_to_fork(struct fork *k, struct ramet_err *err)
+{
+	struct ramet_vm *vm = k->vm;
+	int r;
+
+	for (;;) {
+		r = vm_lock_alive(vm, "fork", err);
+		if (r)
+			return r;
+		k->running = vm->state == RAMET_RUNNING;
+		k->reuse = vm->state == RAMET_PAUSED && !vm->ran && vm->birth->state;
+		k->reserved = !k->reuse && worker_reserve(vm->family);
+		if (k->reuse || k->reserved)
+			return 0;
+		vm_unlock(vm);
+		r = worker_await_room(vm->family);
+		if (r)
+			return explain(err, vm, k->n, r);
+	}
+}
+
+static bool may_fork(const struct ramet_vm *vm)
+{
+	return vm->family->cfg.reseed != RAMET_RESEED_REQUIRE || atomic_load(&vm->reseeds);
+}
+
+/* The children are linked, and their references handed out: from here on they are VMs like any. */
+static void release_children(struct fork *k, struct ramet_vm **children)
+{
+	for (unsigned i = 0; i < k->n; i++) {
+		vm_link(k->child[i]);
+		children[i] = k->child[i];
+		pthread_mutex_unlock(&k->child[i]->op);
+	}
+	atomic_fetch_add(&k->vm->family->forks, 1);
+}
+
+/* The VM is locked. */
+static int fork_all(struct fork *k, unsigned flags, struct ramet_vm **children,
+	struct ramet_fork_times *times, struct ramet_err *err)
+{
+	struct ramet_vm *vm = k->vm;
+	int r;
+
+	if (!may_fork(vm))
+		return err_set(err, -EOPNOTSUPP,
+			"cannot fork '%s': its guest has not promised to reseed its random numbers "
+			"(is it still booting, or without a driver for the VM generation id?), and "
+			"that is required",
+			vm->name);
+	r = fork_locked(k, k->running || flags & RAMET_FORK_RUN);
+	if (r)
+		return explain(err, vm, k->n, r);
+	release_children(k, children);
+	if (times)
+		*times = (struct ramet_fork_times){
+			.request_ns = k->request_ns,
+			.pause_ns = k->running ? atomic_load(&vm->shell->done_ns) - k->stop_ns : 0,
+			.return_ns = now_ns(),
+		};
+	return 0;
+}
+
+int ramet_fork(struct ramet_vm *vm, unsigned n, unsigned flags, struct ramet_vm **children,
+	struct ramet_fork_times *times, struct ramet_err *err)
+{
+	struct fork k = { .vm = vm, .n = n, .request_ns = now_ns() };
+	struct hurry hurry;
+	int r;
+
+	if (!n || n > RAMET_FORK_MAX || flags & ~RAMET_FORK_RUN)
+		return err_set(err, -EINVAL, "cannot fork '%s' into %u: 1 to %u at once", vm->name,
+			n, RAMET_FORK_MAX);
+	k.child = calloc(n, sizeof(*k.child));
+	if (!k.child)
+		return explain(err, vm, n, -ENOMEM);
+	r = lock_to_fork(&k, err);
+	if (!r) {
+		hurry = hurry_begin();
+		r = fork_all(&k, flags, children, times, err);
+		if (k.reserved)
+			worker_unreserve(vm->family);
+		vm_unlock(vm);
+		hurry_end(&hurry);
+	}
+	free(k.child);
+	return r;
+}

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The guard: sees the memory of the host, or of a control group, run out, and fails one VM, with a
+ * reason, before the kernel kills the whole family without. A page that a guest writes to is given
+ * to it by the kernel, not by us, so no count of ours can refuse it: all that can be done is to
+ * look often enough, and to stop who writes.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#include "vmm/base/clock.h"
+#include "vmm/base/headroom.h"
+#include "vmm/base/priority.h"
+#include "vmm/vm/vm.h"
+
+/* What a CPU can make use of in a millisecond, at most: what it can zero. */
+#define BYTES_PER_MS (4ull << 20)
+/* How often to look, at most and at least. */
+#define LOOK_MS_MIN 2u
+#define LOOK_MS_MAX 1000u
+/* What is to be left: for what CPUs use between two looks and until a VM has stopped, and for all
+ * that we do ourselves; but of a small group not most of it. */
+#define RESERVE		(16ull << 20)
+#define RESERVE_PER_CPU (2 * LOOK_MS_MIN * BYTES_PER_MS)
+#define RESERVE_PART	8u
+/* A VM that has failed has this long to give back what it had before the next one fails. */
+#define MERCY_NS 20000000u
+/* When none runs that could fail, look again so soon. */
+#define IDLE_MS 10u
+
+struct guard {
+	pthread_t thread;
+	int quit; /* eventfd */
+	uint64_t cpus;
+	struct headroom headroom;
+	atomic_bool tight;
+	uint64_t mercy_ns;    /* until then none fails */
+	pthread_mutex_t lock; /* guards left */
+	struct headroom_left left;
+};
+
+static uint64_t reserve(const struct guard *g, const struct headroom_left *now)
+{
+	uint64_t want = RESERVE + g->cpus * RESERVE_PER_CPU;
+
+	return want < now->limit / RESERVE_PART ? want : now->limit / RESERVE_PART;
+}
+
+/* ---- who has to go ---- */
+
+/* What a running VM has for itself; 0: it does not run. op is held. */
+static uint64_t weight(struct ramet_vm *vm)
+{
+	struct ramet_family_stat st;
+	struct view_count c;
+
+	if (vm->state != RAMET_RUNNING || atomic_load(&vm->exit_status) >= 0)
+		return 0;
+	/* One that was never forked writes to frames, not to pages of its own. */
+	if (!vm->birth->state) {
+		memory_stat(&vm->family->memory, &st);
+		return 1 + st.pool_resident_bytes;
+	}
+	return view_count(vm->shell->view, &c) ? 1 : 1 + c.private_pages * PAGE_SIZE;
+}
+
+/* Finds the heaviest VM and keeps its op. VMs that somebody is at work on are left out: they may
+ * wait for memory. */
+static struct ramet_vm *lock_heaviest(struct ramet_vm **vm, unsigned n, uint64_t *bytes)
+{
+	struct ramet_vm *heaviest = NULL;
+
+	*bytes = 0;
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t b;
+
+		if (pthread_mutex_trylock(&vm[i]->op))
+			continue;
+		b = weight(vm[i]);
+		if (b <= *bytes) {
+			pthread_mutex_unlock(&vm[i]->op);
+			continue;
+		}
+		if (heaviest)
+			pthread_mutex_unlock(&heaviest->op);
+		heaviest = vm[i];
+		*bytes = b;
+	}
+	return heaviest;
+}
+
+static bool fail_heaviest(struct ramet_family *f, const struct headroom_left *now)
+{
+	unsigned n;
+	struct ramet_vm **all = family_snapshot(f, &n), *vm;
+	uint64_t bytes;
+
+	vm = all ? lock_heaviest(all, n, &bytes) : NULL;
+	if (vm) {
+		vm_fail(vm,
+			"%s had %llu MiB of its %llu MiB left, and of all that ran this VM had "
+			"most for itself (%llu MiB)",
+			now->where, (unsigned long long)now->left >> 20,
+			(unsigned long long)now->limit >> 20, (unsigned long long)bytes >> 20);
+		shell_interrupt(vm->shell);
+		pthread_mutex_unlock(&vm->op);
+	}
+	for (unsigned i = 0; all && i < n; i++)
+		ramet_vm_put(all[i]);
+	free(all);
+	return vm;
+}
+
+/* ---- looking ---- */
+
+/* Returns how long nothing can happen, in ms. */
+static unsigned look(struct ramet_family *f, struct guard *g)
+{
+	struct headroom_left now;
+	uint64_t keep, ms;
+
+	headroom_look(&g->headroom, &now);
+	keep = reserve(g, &now);
+	pthread_mutex_lock(&g->lock);
+	g->left = now;
+	pthread_mutex_unlock(&g->lock);
+	atomic_store(&g->tight, now.left < keep);
+	memory_spare(&f->memory, now.left < keep);
+	/* While nothing new is begun what has been may still be finished. */
+	memory_grant(&f->memory, now.left > keep / 2 ? now.left - keep / 2 : 0);
+	if (now.left < keep) {
+		if (now_ns() < g->mercy_ns)
+			return LOOK_MS_MIN;
+		if (!fail_heaviest(f, &now))
+			return IDLE_MS;
+		g->mercy_ns = now_ns() + MERCY_NS;
+		return LOOK_MS_MIN;
+	}
+	ms = (now.left - keep) / (BYTES_PER_MS * g->cpus);
+	return ms < LOOK_MS_MIN ? LOOK_MS_MIN : ms > LOOK_MS_MAX ? LOOK_MS_MAX : (unsigned)ms;
+}
+
+static void *guard_thread(void *arg)
+{
+	struct ramet_family *f = arg;
+	struct guard *g = f->guard;
+	struct pollfd quit = { .fd = g->quit, .events = POLLIN };
+
+	/* Guests that use memory up keep CPUs busy, too. */
+	hurry_begin_at(GUARD_PRIORITY);
+	while (poll(&quit, 1, (int)look(f, g)) <= 0)
+		;
+	return NULL;
+}
+
+int guard_start(struct ramet_family *f)
+{
+	struct guard *g = calloc(1, sizeof(*g));
+	int r;
+
+	if (!g)
+		return -ENOMEM;
+	g->quit = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (g->quit < 0) {
+		r = -errno;
+		free(g);
+		return r;
+	}
+	g->cpus = (uint64_t)get_nprocs(); /* reads a file */
+	headroom_open(&g->headroom, "");
+	headroom_look(&g->headroom, &g->left);
+	pthread_mutex_init(&g->lock, NULL);
+	f->guard = g;
+	r = -pthread_create(&g->thread, NULL, guard_thread, f);
+	if (r) {
+		g->thread = 0;
+		guard_stop(f);
+	}
+	return r;
+}
+
+void guard_stop(struct ramet_family *f)
+{
+	struct guard *g = f->guard;
+
+	eventfd_write(g->quit, 1);
+	if (g->thread)
+		pthread_join(g->thread, NULL);
+	headroom_close(&g->headroom);
+	pthread_mutex_destroy(&g->lock);
+	close(g->quit);
+	free(g);
+	f->guard = NULL;
+}
+
+bool guard_tight(const struct ramet_family *f)
+{
+	return atomic_load_explicit(&f->guard->tight, memory_order_relaxed);
+}
+
+static struct headroom_left left_now(struct guard *g)
+{
+	struct headroom_left left;
+
+	pthread_mutex_lock(&g->lock);
+	left = g->left;
+	pthread_mutex_unlock(&g->lock);
+	return left;
+}
+
+void guard_stat(struct ramet_family *f, struct ramet_family_stat *st)
+{
+	struct headroom_left now = left_now(f->guard);
+
+	st->headroom_bytes = now.left;
+	memcpy(st->headroom_of, now.where, sizeof(st->headroom_of));
+}
+
+const char *guard_hint(struct ramet_family *f, char buf[GUARD_HINT])
+{
+	struct headroom_left now;
+
+	buf[0] = 0;
+	if (!guard_tight(f))
+		return buf;
+	now = left_now(f->guard);
+	snprintf(buf, GUARD_HINT, ": %s has %llu MiB of its %llu MiB left", now.where,
+		(unsigned long long)now.left >> 20, (unsigned long long)now.limit >> 20);
+	return buf;
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The reaper: stops VMs whose guests have ended them, or which have failed. It is a thread of its
+ * own, apart from the worker, since it takes the locks of VMs: a thread that holds such a lock may
+ * wait for the worker.
+ * Nobody waits for the reaper but ramet_family_destroy().
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/queue.h>
+
+#include "vmm/base/priority.h"
+#include "vmm/vm/vm.h"
+
+struct reaper {
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	STAILQ_HEAD(ended_vms, ramet_vm) ended;
+	atomic_uint queued, done; /* VMs ever */
+	bool quit;
+};
+
+/* A VM may have been failed for the memory that it has: give it back soon. */
+static void reap(struct ramet_vm *vm)
+{
+	struct ramet_family *f = vm->family;
+	struct hurry hurry = hurry_begin();
+
+	ramet_stop(vm, NULL);
+	hurry_end(&hurry);
+	ramet_vm_put(vm);
+	atomic_fetch_add(&f->reaper->done, 1);
+	worker_retry(f);
+}
+
+static void *reaper_thread(void *arg)
+{
+	struct reaper *r = arg;
+
+	pthread_mutex_lock(&r->lock);
+	for (;;) {
+		struct ramet_vm *vm = STAILQ_FIRST(&r->ended);
+
+		if (vm) {
+			STAILQ_REMOVE_HEAD(&r->ended, next_ended);
+			pthread_mutex_unlock(&r->lock);
+			reap(vm);
+			pthread_mutex_lock(&r->lock);
+		} else if (r->quit) {
+			break;
+		} else {
+			pthread_cond_wait(&r->cond, &r->lock);
+		}
+	}
+	pthread_mutex_unlock(&r->lock);
+	return NULL;
+}
+
+int reaper_start(struct ramet_family *f)
+{
+	struct reaper *r = calloc(1, sizeof(*r));
+	int e;
+
+	if (!r)
+		return -ENOMEM;
+	pthread_mutex_init(&r->lock, NULL);
+	pthread_cond_init(&r->cond, NULL);
+	STAILQ_INIT(&r->ended);
+	f->reaper = r;
+	e = -pthread_create(&r->thread, NULL, reaper_thread, r);
+	if (e) {
+		free(r);
+		f->reaper = NULL;
+	}
+	return e;
+}
+
+void reaper_stop(struct ramet_family *f)
+{
+	struct reaper *r = f->reaper;
+
+	pthread_mutex_lock(&r->lock);
+	r->quit = true;
+	pthread_cond_signal(&r->cond);
+	pthread_mutex_unlock(&r->lock);
+	pthread_join(r->thread, NULL);
+}
+
+void reaper_free(struct ramet_family *f)
+{
+	struct reaper *r = f->reaper;
+
+	pthread_mutex_destroy(&r->lock);
+	pthread_cond_destroy(&r->cond);
+	free(r);
+	f->reaper = NULL;
+}
+
+void reaper_ended(struct ramet_vm *vm)
+{
+	struct reaper *r = vm->family->reaper;
+
+	pthread_mutex_lock(&r->lock);
+	STAILQ_INSERT_TAIL(&r->ended, vm, next_ended);
+	atomic_fetch_add(&r->queued, 1);
+	pthread_cond_signal(&r->cond);
+	pthread_mutex_unlock(&r->lock);
+}
+
+bool reaper_idle(const struct ramet_family *f, unsigned *queued)
+{
+	unsigned done = atomic_load(&f->reaper->done);
+
+	*queued = atomic_load(&f->reaper->queued);
+	return done == *queued;
+}

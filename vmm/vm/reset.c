@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * reset(VM): back to the generation it was born from. A clone that was never forked itself keeps
+ * its shell and its view, and only the pages it dirtied are put back; else it gets a fresh shell,
+ * as at its birth.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/base/futex.h"
+#include "vmm/base/priority.h"
+#include "vmm/vm/vm.h"
+
+/* Putting back a page takes about a microsecond; dropping a whole view and touching it anew, a
+ * fault a page. */
+#define RESTORE_PAGES_MAX 16384
+
+/* Puts back a span's private pages, from the frames that the home generation's table names. */
+static int restore_span(struct ramet_vm *vm, uint64_t span, const uint64_t bitmap[SPAN_PAGES / 64])
+{
+	struct memory *m = &vm->family->memory;
+	struct frame_run run[SPAN_PAGES];
+	uint64_t off = span << SPAN_SHIFT, next;
+	unsigned n;
+	int r = generation_resolve(vm->home, span); /* what is PARTIAL need not be so yet */
+
+	if (r)
+		return r;
+	n = memory_runs(m, vm->home->root, off, off + SPAN_SIZE, run, SPAN_PAGES, &next);
+	for (unsigned i = 0; i < n; i++)
+		for (uint64_t p = 0; p < run[i].n_pages; p++) {
+			uint64_t at = run[i].off + p * PAGE_SIZE;
+			unsigned page = (unsigned)(at - off) / PAGE_SIZE;
+
+			if (!(bitmap[page / 64] >> (page % 64) & 1))
+				continue;
+			/* In place: the page stays mapped, in KVM's tables too. */
+			r = memory_read_frames(m, run[i].frame + p, 1, vm->shell->view->base + at);
+			if (r)
+				return r;
+		}
+	return 0;
+}
+
+struct reset {
+	struct ramet_vm *vm;
+	bool running;
+	bool stopped; /* its vCPUs have been, and not been started since */
+	bool spoilt;  /* its memory is neither what it was nor what it shall be */
+	uint64_t request_ns;
+	struct device_set devices;
+	uint8_t *dirty; /* of each span */
+};
+
+/* -E2BIG: a fresh shell costs less. */
+static int restore_view(struct reset *k, struct view *view)
+{
+	uint64_t spans = k->vm->family->ram.size >> SPAN_SHIFT;
+	uint64_t bitmap[SPAN_PAGES / 64];
+	int r = view_private_spans(view, 0, spans, k->dirty);
+
+	if (r > RESTORE_PAGES_MAX)
+		return -E2BIG;
+	for (uint64_t s = 0; s < spans && r >= 0; s++) {
+		if (view_state(view, s) == VIEW_POISONED)
+			return -E2BIG;
+		if (!k->dirty[s])
+			continue;
+		r = view_private_pages(view, s, bitmap);
+		if (r <= 0)
+			continue;
+		k->spoilt = true;
+		r = restore_span(k->vm, s, bitmap);
+	}
+	k->spoilt = r < 0;
+	return r < 0 ? r : 0;
+}
+
+/* The vCPUs are stopped. */
+static int reset_in_place(struct reset *k)
+{
+	struct view *view = k->vm->shell->view;
+	int r;
+
+	pthread_mutex_lock(&view->lock);
+	r = restore_view(k, view);
+	pthread_mutex_unlock(&view->lock);
+	return r;
+}
+
+static int reset_in_new_shell(struct ramet_vm *vm)
+{
+	struct shell *sh;
+	int r = shells_take(vm->family, &sh);
+
+	if (r)
+		return r;
+	r = generation_populate(sh->view, vm->home);
+	if (r) {
+		shells_give(vm->family, sh);
+		return r;
+	}
+	shells_give(vm->family, vm->shell);
+	vm->shell = sh;
+	generation_put(vm->birth);
+	vm->birth = generation_get(vm->home);
+	view_set_source(sh->view, vm->home);
+	return 0;
+}
+
+/* The vCPUs are stopped. */
+static int restore_memory(struct reset *k)
+{
+	struct ramet_vm *vm = k->vm;
+	bool in_place = vm->birth == vm->home && !atomic_load(&vm->shell->broken);
+	int r;
+
+	/* It has ended, or failed, meanwhile: the reaper will stop it. */
+	if (atomic_load(&vm->exit_status) >= 0)
+		return -ESRCH;
+	r = in_place ? reset_in_place(k) : -E2BIG;
+	return r ? reset_in_new_shell(vm) : 0;
+}
+
+/* All that can fail while the VM still is what it was. */
+static int prepare(struct reset *k)
+{
+	struct ramet_vm *vm = k->vm;
+	int r;
+
+	k->dirty = malloc(vm->family->ram.size >> SPAN_SHIFT);
+	r = k->dirty ? device_set_clone(vm->home->devices, vm, &k->devices) : -ENOMEM;
+	if (r)
+		return r;
+	if (k->running) {
+		device_set_quiesce(&vm->devices);
+		shell_stop(vm->shell, NULL);
+		k->stopped = true;
+	}
+	r = restore_memory(k);
+	if (r && k->running && !k->spoilt) {
+		vm_run_on(vm);
+		k->stopped = false;
+	}
+	return r;
+}
+
+/* Its memory is that of its birth; now the rest of the machine. */
+static int be_born(struct reset *k)
+{
+	struct ramet_vm *vm = k->vm;
+	int r;
+
+	device_set_free(&vm->devices);
+	vm->devices = k->devices;
+	k->devices.n = 0;
+	vm_recall(vm, vm->home);
+	vm_new_birth(vm, k->request_ns, true);
+	device_set_attach(&vm->devices);
+	r = device_set_born(&vm->devices);
+	if (r)
+		return r;
+	vm->ran = k->running;
+	k->stopped = false;
+	r = k->running ? shell_start(vm->shell, vm, vm->home->state)
+		       : shell_load(vm->shell, vm->home->state);
+	if (!r)
+		device_set_loaded(&vm->devices);
+	return r;
+}
+
+static int reset_locked(struct reset *k)
+{
+	struct ramet_vm *vm = k->vm;
+	int r = prepare(k);
+	bool lost = r && k->spoilt;
+
+	if (!r) {
+		r = be_born(k);
+		lost = r;
+	}
+	if (lost && k->stopped)
+		vm->state = RAMET_PAUSED; /* no vCPU runs: the reaper has none to stop */
+	if (lost)
+		vm_fail(vm, "it could not be reset: %s", strerror(-r));
+	device_set_free(&k->devices);
+	free(k->dirty);
+	return r;
+}
+
+int ramet_reset(struct ramet_vm *vm, struct ramet_err *err)
+{
+	struct reset k = { .vm = vm, .request_ns = now_ns() };
+	int r = vm_lock_alive(vm, "reset", err);
+	char why[GUARD_HINT];
+	struct hurry hurry;
+
+	if (r)
+		return r;
+	if (!vm->home) {
+		vm_unlock(vm);
+		return err_set(err, -EINVAL,
+			"cannot reset '%s': it booted, so it has no birth to go back to; reset a "
+			"clone of it",
+			vm->name);
+	}
+	k.running = vm->state == RAMET_RUNNING;
+	hurry = hurry_begin();
+	r = reset_locked(&k);
+	if (!r)
+		atomic_fetch_add(&vm->family->resets, 1);
+	vm_unlock(vm);
+	hurry_end(&hurry);
+	if (r == -ESRCH)
+		return err_set(err, r, "cannot reset '%s': it has just ended", vm->name);
+	return r ? err_set(err, r, "cannot reset '%s': %s%s", vm->name, strerror(-r),
+			   guard_hint(vm->family, why))
+		 : 0;
+}

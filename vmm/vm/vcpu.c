@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What a vCPU does between two stays in the guest. */
+#include <errno.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "vmm/devices/acpi-device.h"
+#include "vmm/base/futex.h"
+#include "vmm/base/priority.h"
+#include "vmm/vm/vm.h"
+
+/* Its first exit after a birth: the guest has executed something, and somebody outside has seen it.
+ */
+static void note_ready(struct vcpu *vcpu)
+{
+	struct ramet_vm *vm = vcpu->shell->vm;
+	uint64_t none = 0;
+
+	if (!atomic_load_explicit(&vm->ready_ns, memory_order_relaxed) &&
+		atomic_compare_exchange_strong(&vm->ready_ns, &none, now_ns())) {
+		vcpu_ordinary(vcpu, 0);
+		vm_event(vm);
+	}
+}
+
+static void port_io(struct vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+	uint8_t *data = (uint8_t *)run + run->io.data_offset;
+
+	/* count > 1: a string instruction, one access after the other to the same port. */
+	for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size)
+		device_io(vcpu->shell->vm, vcpu, SPACE_PIO, run->io.port,
+			run->io.direction == KVM_EXIT_IO_OUT, data, run->io.size);
+}
+
+/* Linux resets a machine this way when it is told to (reboot=t), or when no other way works; a
+ * kernel that nobody has heard of since it booted has not come that far. */
+static void triple_fault(struct vcpu *vcpu)
+{
+	struct ramet_vm *vm = vcpu->shell->vm;
+
+	if (vm->family->cfg.kernel && (atomic_load(&vm->births) > 1 || atomic_load(&vm->ready_ns)))
+		vm_exit(vm, ACPI_EXIT_RESET);
+	else
+		vm_fail(vm, "vCPU %u: triple fault", vcpu->index);
+}
+
+bool vcpu_exit(struct vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+	struct ramet_vm *vm = vcpu->shell->vm;
+
+	switch (run->exit_reason) {
+	case KVM_EXIT_IO:
+		note_ready(vcpu);
+		port_io(vcpu);
+		break;
+	case KVM_EXIT_MMIO:
+		note_ready(vcpu);
+		device_io(vm, vcpu, SPACE_MMIO, run->mmio.phys_addr, run->mmio.is_write,
+			run->mmio.data, run->mmio.len);
+		break;
+	case KVM_EXIT_INTR:
+	case KVM_EXIT_IRQ_WINDOW_OPEN:
+		break;
+	case KVM_EXIT_SHUTDOWN:
+		triple_fault(vcpu);
+		return false;
+	case KVM_EXIT_SYSTEM_EVENT:
+		vm_exit(vm, 0);
+		return false;
+	case KVM_EXIT_INTERNAL_ERROR:
+		vm_fail(vm, "vCPU %u: KVM could not emulate an instruction (internal error %u)",
+			vcpu->index, run->internal.suberror);
+		return false;
+	case KVM_EXIT_FAIL_ENTRY:
+		vm_fail(vm, "vCPU %u: the processor refused to enter the guest (reason 0x%llx)",
+			vcpu->index,
+			(unsigned long long)run->fail_entry.hardware_entry_failure_reason);
+		return false;
+	default:
+		vm_fail(vm, "vCPU %u: unknown KVM exit %u", vcpu->index, run->exit_reason);
+		return false;
+	}
+	return vcpu_wanted(vcpu);
+}
+
+bool vcpu_wanted(const struct vcpu *vcpu)
+{
+	return atomic_load_explicit(&vcpu->shell->vm->exit_status, memory_order_relaxed) < 0;
+}
+
+bool vcpu_may_begin(const struct vcpu *vcpu)
+{
+	/* Tell Linux that it was paused. Otherwise its watchdogs see that jiffies have gone on, and
+	 * report a CPU that hangs. EINVAL: there is no kvmclock (yet). */
+	if (vcpu->shell->vm->family->cfg.kernel)
+		ioctl(vcpu->fd, KVM_KVMCLOCK_CTRL, 0);
+	if (atomic_load(&vcpu->shell->view->poisoned))
+		vm_fail(vcpu->shell->vm,
+			"some of its memory could not be provided when KVM looked at it before it "
+			"ran: out of memory");
+	return vcpu_wanted(vcpu);
+}
+
+void vcpu_failed(struct vcpu *vcpu, int error)
+{
+	if (error == -EFAULT)
+		vm_fail(vcpu->shell->vm,
+			"vCPU %u touched memory that could not be provided: the host is out of "
+			"memory",
+			vcpu->index);
+	else
+		vm_fail(vcpu->shell->vm, "vCPU %u: KVM_RUN: %s", vcpu->index, strerror(-error));
+}
+
+void vcpu_sleep(struct vcpu *vcpu, uint32_t us)
+{
+	uint64_t until = now_ns() + us * 1000ull, now;
+
+	while (!atomic_load(&vcpu->shell->stop) && (now = now_ns()) < until)
+		futex_wait(&vcpu->shell->stop, 0, until - now);
+}
