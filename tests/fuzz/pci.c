@@ -12,14 +12,14 @@
 
 #define SLOTS 4u
 
-static struct device *make_bus(struct ramet_vm *vm)
+static struct device *make_bus(struct port *port)
 {
 	struct pci_function *fn;
 	struct device *bus;
 
-	if (pci_bus_new(vm, &bus) || virtio_rng_new(vm, &fn) || pci_bus_add(bus, fn) ||
-		virtio_console_new(vm, &fn) || pci_bus_add(bus, fn) || virtio_rng_new(vm, &fn) ||
-		pci_bus_add(bus, fn))
+	if (pci_bus_new(port, &bus) || virtio_rng_new(port, &fn) || pci_bus_add(bus, fn) ||
+		virtio_console_new(port, &fn) || pci_bus_add(bus, fn) ||
+		virtio_rng_new(port, &fn) || pci_bus_add(bus, fn))
 		abort();
 	return bus;
 }
@@ -38,7 +38,7 @@ static void assert_read_only_kept(struct device *bus, uint8_t before[SLOTS][PCI_
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	uint8_t before[SLOTS][PCI_CONFIG_LEN];
-	struct device *bus = make_bus(fuzz_vm());
+	struct device *bus = make_bus(fuzz_port());
 
 	for (unsigned s = 0; s < SLOTS; s++)
 		memcpy(before[s], pci_bus_function(bus, s)->config, PCI_CONFIG_LEN);

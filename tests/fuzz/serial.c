@@ -13,12 +13,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static struct ramet_vm vm;
+	static struct recorder vm = { .port = { &recorder_ops } };
 	struct device *uart;
 	size_t sent = 0;
 
 	vm.console_len = 0;
-	if (serial_new(&vm, &uart))
+	if (serial_new(&vm.port, &uart))
 		return 0;
 	for (; size >= 2; size -= 2, data += 2) {
 		unsigned reg = data[0] & 7, width = 1u << (data[0] >> 4 & 3) % 3;

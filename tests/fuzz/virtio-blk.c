@@ -51,7 +51,7 @@ static void end(struct pci_function *fn)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct ramet_vm *vm = fuzz_vm();
+	struct port *port = fuzz_port();
 	struct pci_function *fn;
 	struct disk *disk;
 	char path[32];
@@ -59,9 +59,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", base_fd());
 	if (!size || disk_open(path, data[0] & 1, &disk, NULL))
 		return 0;
-	if (disk_clone(disk, &watch) || virtio_blk_new(vm, disk, &fn))
+	if (disk_clone(disk, &watch) || virtio_blk_new(port, disk, &fn))
 		abort();
-	fuzz_function(vm, fn, data + 1, size - 1, NULL, end);
+	fuzz_function(port, fn, data + 1, size - 1, NULL, end);
 	/* The device's disk has gone with it, and all it had written. */
 	if (disk_check(&watch, 1))
 		abort();

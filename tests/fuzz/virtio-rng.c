@@ -4,10 +4,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct ramet_vm *vm = fuzz_vm();
+	struct port *port = fuzz_port();
 	struct pci_function *fn;
 
-	if (!virtio_rng_new(vm, &fn))
-		fuzz_function(vm, fn, data, size, NULL, NULL);
+	if (!virtio_rng_new(port, &fn))
+		fuzz_function(port, fn, data, size, NULL, NULL);
 	return 0;
 }

@@ -16,7 +16,8 @@
 /* Offsets into the BAR: vmm/devices/virtio.c has a page for each structure, in this order. */
 enum { COMMON = 0, NOTIFY = 0x3000, MSIX = 0x4000 };
 
-struct ramet_vm {
+struct machine {
+	struct port port;
 	uint8_t *ram;
 	size_t console;
 	unsigned racer_in; /* looks at memory until another processor changes a byte */
@@ -27,35 +28,42 @@ struct ramet_vm {
 struct program {
 	const uint8_t *data;
 	size_t size;
-	struct ramet_vm *vm;
+	struct machine *vm;
 	struct device *bus;
 	uint16_t posted[VIRTIO_QUEUES_MAX];
 };
 
-/* vmm/devices/device.h */
-
-void *vm_mem(struct ramet_vm *vm, uint64_t gpa, uint64_t len)
+static struct machine *machine_of(struct port *port)
 {
+	return (struct machine *)port;
+}
+
+static void *mem(struct port *port, uint64_t gpa, uint64_t len)
+{
+	struct machine *vm = machine_of(port);
+
 	if (vm->racer_in && !--vm->racer_in)
 		vm->ram[vm->racer_at] = vm->racer_value;
 	return gpa <= FUZZ_RAM && len <= FUZZ_RAM - gpa ? vm->ram + gpa : NULL;
 }
 
-int vm_msi(struct ramet_vm *vm, uint64_t address, uint32_t data)
+static int msi(struct port *port, uint64_t address, uint32_t data)
 {
 	return 0;
 }
 
-void vm_console(struct ramet_vm *vm, const char *buf, size_t len)
+static void console(struct port *port, const char *buf, size_t len)
 {
 	/* All of it must be readable. */
 	for (size_t i = 0; i < len; i++)
-		vm->console += (unsigned char)buf[i] != 0;
+		machine_of(port)->console += (unsigned char)buf[i] != 0;
 }
 
-struct ramet_vm *fuzz_vm(void)
+static const struct port_ops port_ops = { .mem = mem, .msi = msi, .console = console };
+
+struct port *fuzz_port(void)
 {
-	static struct ramet_vm vm;
+	static struct machine vm = { .port = { &port_ops } };
 
 	if (!vm.ram)
 		vm.ram = malloc(FUZZ_RAM); /* for a sanitizer to see its end */
@@ -63,7 +71,7 @@ struct ramet_vm *fuzz_vm(void)
 		abort();
 	memset(vm.ram, 0, FUZZ_RAM);
 	vm.racer_in = 0;
-	return &vm;
+	return &vm.port;
 }
 
 /* Operands */
@@ -193,7 +201,7 @@ static void use_clone(struct program *p)
 	struct device *copy;
 
 	p->bus->ops->quiesce(p->bus);
-	if (p->bus->ops->clone(p->bus, p->vm, &copy))
+	if (p->bus->ops->clone(p->bus, &p->vm->port, &copy))
 		return;
 	p->bus->ops->free(p->bus);
 	p->bus = copy;
@@ -284,13 +292,13 @@ static void assert_sane(const struct virtio *v)
 	}
 }
 
-void fuzz_function(struct ramet_vm *vm, struct pci_function *fn, const uint8_t *data, size_t size,
+void fuzz_function(struct port *port, struct pci_function *fn, const uint8_t *data, size_t size,
 	size_t (*input)(struct pci_function *fn, const char *buf, size_t len),
 	void (*end)(struct pci_function *fn))
 {
-	struct program p = { .data = data, .size = size, .vm = vm };
+	struct program p = { .data = data, .size = size, .vm = machine_of(port) };
 
-	if (pci_bus_new(vm, &p.bus) || pci_bus_add(p.bus, fn))
+	if (pci_bus_new(port, &p.bus) || pci_bus_add(p.bus, fn))
 		abort();
 	while (p.size) {
 		operation(&p, input);

@@ -35,11 +35,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
  * Plugs fn into a bus and runs the program. After each operation the device's state must make
  * sense. `input`, if any, is for operation 7. `end`, if any, looks at the function before it goes.
  */
-void fuzz_function(struct ramet_vm *vm, struct pci_function *fn, const uint8_t *data, size_t size,
+void fuzz_function(struct port *port, struct pci_function *fn, const uint8_t *data, size_t size,
 	size_t (*input)(struct pci_function *fn, const char *buf, size_t len),
 	void (*end)(struct pci_function *fn));
 
-/* The VM that functions belong to, its memory cleared. */
-struct ramet_vm *fuzz_vm(void);
+/* The port of the VM that functions belong to, its memory cleared. */
+struct port *fuzz_port(void);
 
 #endif

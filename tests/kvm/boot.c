@@ -2,7 +2,7 @@
 /*
  * The boot loader, the devices and the guests, on the real /dev/kvm but without the rest of the
  * VMM: a VM of one memslot per RAM range and one thread per vCPU. What devices may use of a VM
- * (vmm/devices/device.h) is implemented here, in the plainest way.
+ * (vmm/devices/port.h) is implemented here, in the plainest way.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,14 +26,15 @@
 #include "vmm/devices/serial.h"
 
 struct vcpu {
-	struct ramet_vm *vm;
+	struct vm *vm;
 	unsigned index;
 	int fd;
 	struct kvm_run *run;
 	pthread_t thread;
 };
 
-struct ramet_vm {
+struct vm {
+	struct port port;
 	int kvm, fd;
 	unsigned cpus;
 	struct vcpu vcpu[RAMET_CPUS_MAX];
@@ -50,82 +51,70 @@ struct ramet_vm {
 	size_t console_len;
 };
 
-/* vmm/devices/device.h */
-int vm_irq_line(struct ramet_vm *vm, unsigned gsi, bool level)
+/* vmm/devices/port.h */
+static struct vm *vm_of(struct port *port)
+{
+	return (struct vm *)port;
+}
+
+static int vm_irq(struct port *port, unsigned gsi, bool level)
 {
 	struct kvm_irq_level l = { .irq = gsi, .level = level };
 
-	return ioctl(vm->fd, KVM_IRQ_LINE, &l) ? -errno : 0;
+	return ioctl(vm_of(port)->fd, KVM_IRQ_LINE, &l) ? -errno : 0;
 }
 
-uint64_t vm_id(const struct ramet_vm *vm)
+static void vm_identity(struct port *port, struct identity *out)
 {
-	return 0;
+	*out = (struct identity){ .births = vm_of(port)->births, .genid = "0123456789abcdef" };
 }
 
-uint64_t vm_births(const struct ramet_vm *vm)
+static void vm_heartbeat(struct port *port, uint32_t counter)
 {
-	return vm->births;
+	vm_of(port)->counter = counter;
+	vm_of(port)->beats++;
 }
 
-const uint8_t *vm_genid(const struct ramet_vm *vm)
+static void vm_phase(struct port *port, uint32_t phase)
 {
-	static const uint8_t id[16] = "0123456789abcdef";
-
-	return id;
+	vm_of(port)->phase = phase;
 }
 
-/* Nobody is born here. */
-void vm_reseed_owed(struct ramet_vm *vm, bool promised)
+static void vm_report(struct port *port, uint32_t code, uint64_t gpa)
 {
+	vm_of(port)->report_gpa = gpa;
+	vm_of(port)->report = code;
 }
 
-void vm_reseed_start(struct ramet_vm *vm)
+static void vm_exit(struct port *port, int status)
 {
+	vm_of(port)->exit_status = status;
+	vm_of(port)->stop = true;
 }
 
-void vm_reseed_done(struct ramet_vm *vm)
+static void vm_console(struct port *port, const char *buf, size_t len)
 {
-}
+	struct vm *vm = vm_of(port);
 
-bool vm_reseed_pending(const struct ramet_vm *vm)
-{
-	return false;
-}
-
-void vm_heartbeat(struct ramet_vm *vm, uint32_t counter)
-{
-	vm->counter = counter;
-	vm->beats++;
-}
-
-void vm_phase(struct ramet_vm *vm, uint32_t phase)
-{
-	vm->phase = phase;
-}
-
-void vm_report(struct ramet_vm *vm, uint32_t code, uint64_t gpa)
-{
-	vm->report_gpa = gpa;
-	vm->report = code;
-}
-
-void vm_exit(struct ramet_vm *vm, int status)
-{
-	vm->exit_status = status;
-	vm->stop = true;
-}
-
-void vm_console(struct ramet_vm *vm, const char *buf, size_t len)
-{
 	for (size_t i = 0; i < len && vm->console_len < sizeof(vm->console) - 1; i++)
 		vm->console[vm->console_len++] = buf[i];
 }
 
-void vcpu_sleep(struct vcpu *vcpu, uint32_t us)
+static void vm_sleep(struct port *port, struct vcpu *vcpu, uint32_t us)
 {
 	usleep(us);
 }
+
+static const struct port_ops port_ops = {
+	.irq = vm_irq,
+	.identity = vm_identity,
+	.heartbeat = vm_heartbeat,
+	.phase = vm_phase,
+	.report = vm_report,
+	.exit = vm_exit,
+	.console = vm_console,
+	.sleep = vm_sleep,
+};
 
 static void handle_io(struct vcpu *vcpu)
 {
@@ -157,7 +146,7 @@ static void *run_vcpu(void *arg)
 		}
 		fprintf(stderr, "vCPU %u: unexpected exit %u, suberror %u\n", vcpu->index,
 			vcpu->run->exit_reason, vcpu->run->internal.suberror);
-		vm_exit(vcpu->vm, -2);
+		vm_exit(&vcpu->vm->port, -2);
 	}
 	return NULL;
 }
@@ -166,7 +155,7 @@ static void no_op(int sig)
 {
 }
 
-static void make_vcpu(struct ramet_vm *vm, const struct ramet_config *cfg, unsigned i)
+static void make_vcpu(struct vm *vm, const struct ramet_config *cfg, unsigned i)
 {
 	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + 128 * sizeof(cpuid->entries[0]));
 	struct vcpu *vcpu = &vm->vcpu[i];
@@ -190,12 +179,13 @@ static void make_vcpu(struct ramet_vm *vm, const struct ramet_config *cfg, unsig
 	assert_return_code(ioctl(vcpu->fd, KVM_SET_MP_STATE, &mp), errno);
 }
 
-static struct ramet_vm *launch(const struct ramet_config *cfg)
+static struct vm *launch(const struct ramet_config *cfg)
 {
-	struct ramet_vm *vm = calloc(1, sizeof(*vm));
+	struct vm *vm = calloc(1, sizeof(*vm));
 	struct ramet_err err = { "" };
 
 	assert_non_null(vm);
+	vm->port.ops = &port_ops;
 	vm->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	vm->fd = ioctl(vm->kvm, KVM_CREATE_VM, 0);
 	assert_true(vm->fd >= 0);
@@ -217,8 +207,8 @@ static struct ramet_vm *launch(const struct ramet_config *cfg)
 		assert_return_code(ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &slot), errno);
 	}
 	assert_int_equal(boot_guest_load(cfg, &vm->mem, &err), 0);
-	assert_int_equal(serial_new(vm, &vm->serial), 0);
-	assert_int_equal(doorbell_new(vm, &vm->doorbell), 0);
+	assert_int_equal(serial_new(&vm->port, &vm->serial), 0);
+	assert_int_equal(doorbell_new(&vm->port, 0, &vm->doorbell), 0);
 	vm->cpus = cfg->cpus;
 	for (unsigned i = 0; i < vm->cpus; i++)
 		make_vcpu(vm, cfg, i);
@@ -229,7 +219,7 @@ static struct ramet_vm *launch(const struct ramet_config *cfg)
 }
 
 /* Ends the VM (if it has not) and returns its exit status. */
-static int finish(struct ramet_vm *vm)
+static int finish(struct vm *vm)
 {
 	int status;
 
@@ -254,7 +244,7 @@ static int finish(struct ramet_vm *vm)
 }
 
 /* Waits until the guest has beaten n times or has stopped. */
-static void wait_beats(struct ramet_vm *vm, unsigned n)
+static void wait_beats(struct vm *vm, unsigned n)
 {
 	while (vm->beats < n && !vm->stop)
 		usleep(1000);
@@ -263,7 +253,7 @@ static void wait_beats(struct ramet_vm *vm, unsigned n)
 static void test_count(void **state)
 {
 	struct ramet_config cfg = { .guest = "count", .memory = 16 << 20, .cpus = 1 };
-	struct ramet_vm *vm = launch(&cfg);
+	struct vm *vm = launch(&cfg);
 
 	wait_beats(vm, 100);
 	assert_int_equal(vm->exit_status, -1);
@@ -278,7 +268,7 @@ static void test_usage(void **state)
 	struct ramet_config cfg = {
 		.guest = "count", .memory = 16 << 20, .cpus = 2, .args = "rate=5 colour=blue"
 	};
-	struct ramet_vm *vm = launch(&cfg);
+	struct vm *vm = launch(&cfg);
 
 	wait_beats(vm, 1);
 	assert_string_equal(vm->console, "unknown argument colour=blue\n");
@@ -295,7 +285,7 @@ static void test_dirty(void **state)
 	struct ramet_config cfg = {
 		.guest = "dirty", .memory = 64 << 20, .cpus = 1, .args = "dirty=32M rate=max"
 	};
-	struct ramet_vm *vm = launch(&cfg);
+	struct vm *vm = launch(&cfg);
 	unsigned dirty = 0;
 
 	wait_beats(vm, 10);
@@ -313,7 +303,7 @@ static void test_verify(void **state)
 	struct ramet_config cfg = {
 		.guest = "verify", .memory = 16 << 20, .cpus = 1, .args = "memory=8M"
 	};
-	struct ramet_vm *vm = launch(&cfg);
+	struct vm *vm = launch(&cfg);
 	uint64_t *word;
 
 	while (vm->phase != RAMET_PHASE_VERIFIED && !vm->stop)
@@ -336,7 +326,7 @@ static void test_verify(void **state)
 static void test_smp(void **state)
 {
 	struct ramet_config cfg = { .guest = "smp", .memory = 16 << 20, .cpus = 4 };
-	struct ramet_vm *vm = launch(&cfg);
+	struct vm *vm = launch(&cfg);
 
 	wait_beats(vm, 300);
 	assert_int_equal(vm->phase, RAMET_PHASE_READY); /* so: ticks came on all vCPUs */
@@ -351,7 +341,7 @@ static void test_state(void **state)
 		.memory = 16 << 20,
 		.cpus = 2,
 		.args = getenv("RAMET_EMULATED") ? "bare=1 watch=0" : "bare=1" };
-	struct ramet_vm *vm = launch(&cfg);
+	struct vm *vm = launch(&cfg);
 
 	while (vm->phase != RAMET_PHASE_READY && !vm->stop)
 		usleep(1000);

@@ -9,7 +9,7 @@
 #include "vmm/devices/acpi-device.h"
 #include "vmm/boot/linux.h"
 
-static struct ramet_vm vm;
+static struct recorder vm = { .port = { &recorder_ops } };
 static struct device *dev;
 
 /* The window a port lies in. */
@@ -45,7 +45,7 @@ static uint8_t read_port(uint64_t port)
 
 static void test_writes(void **state)
 {
-	assert_int_equal(acpi_device_new(&vm, &dev), 0);
+	assert_int_equal(acpi_device_new(&vm.port, &dev), 0);
 	for (uint32_t v = 0; v < 256; v++) {
 		assert_int_equal(written(KBD_PORT, v, 1), v == 0xfe ? ACPI_EXIT_RESET : -1);
 		assert_int_equal(written(ACPI_PORT_RESET, v, 1),

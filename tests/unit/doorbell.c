@@ -9,15 +9,19 @@
 #include "tests/unit/recorder.h"
 #include "vmm/devices/doorbell.h"
 
-static struct ramet_vm vm = {
-	.id = 7, .births = 3, .genid = "0123456789abcdef", .exit_status = -1
+#define RESEED_MS 20u
+
+static struct recorder vm = {
+	.port = { &recorder_ops },
+	.who = { .id = 7, .births = 3, .genid = "0123456789abcdef" },
+	.exit_status = -1,
 };
 static struct vcpu vcpu;
 static struct device *db;
 
 static int make(void **state)
 {
-	return doorbell_new(&vm, &db);
+	return doorbell_new(&vm.port, RESEED_MS, &db);
 }
 
 static int unmake(void **state)
@@ -34,7 +38,7 @@ static void test_read(void **state)
 	assert_int_equal(dev_read(db, RAMET_DB_GENERATION, 4), 3);
 	for (unsigned i = 0; i < 4; i++)
 		id[i] = dev_read(db, RAMET_DB_GENID0 + 4 * i, 4);
-	assert_memory_equal(id, vm.genid, 16);
+	assert_memory_equal(id, vm.who.genid, 16);
 	/* Write-only and unused registers, and unaligned ones. */
 	for (unsigned reg = 0; reg < RAMET_DOORBELL_LEN; reg++)
 		if (reg % 4 || reg < RAMET_DB_RESEED || reg > RAMET_DB_WALL_HI ||
@@ -70,7 +74,7 @@ static void test_report(void **state)
 /* Other widths, read-only registers and unused ones: nothing happens. */
 static void test_ignored(void **state)
 {
-	struct ramet_vm before = vm;
+	struct recorder before = vm;
 	struct vcpu cpu_before = vcpu;
 
 	for (unsigned reg = 0; reg < RAMET_DOORBELL_LEN; reg++)
@@ -87,13 +91,14 @@ static void test_ignored(void **state)
 /* A fork between the halves of a report loses nothing; a clone answers for its own VM. */
 static void test_clone(void **state)
 {
-	static struct ramet_vm child = { .id = 8, .births = 4 };
+	static struct recorder child = { .port = { &recorder_ops },
+		.who = { .id = 8, .births = 4 } };
 	struct device *frozen, *copy;
 
 	dev_write(db, &vcpu, RAMET_DB_REPORT_LO, 0x1000, 4);
 	dev_write(db, &vcpu, RAMET_DB_REPORT_HI, 0x2, 4);
 	assert_int_equal(db->ops->clone(db, NULL, &frozen), 0);
-	assert_int_equal(frozen->ops->clone(frozen, &child, &copy), 0);
+	assert_int_equal(frozen->ops->clone(frozen, &child.port, &copy), 0);
 	frozen->ops->free(frozen);
 	vm.report_gpa = 0;
 	dev_write(copy, &vcpu, RAMET_DB_REPORT, RAMET_REPORT_TRAP, 4);
@@ -114,35 +119,64 @@ static void test_wall_clock(void **state)
 	assert_in_range(at / 1000000000u, before, (uint64_t)time(NULL));
 }
 
-/* Who promises owes a reseed in each birth to come, clones too, until it has done it. */
+static void await_late(struct device *dev)
+{
+	struct timespec ms = { .tv_nsec = 1000000 };
+
+	for (unsigned i = 0; i < 10000 && !doorbell_reseed_late(dev); i++)
+		nanosleep(&ms, NULL);
+	assert_true(doorbell_reseed_late(dev));
+}
+
+/* A guest that has promised owes a reseed in each birth to come, and so do its clones. */
 static void test_reseed(void **state)
 {
-	static struct ramet_vm child = { .id = 9 };
 	struct device *copy, *grandchild;
 
 	db->ops->born(db);
-	assert_false(vm.reseed_owed);
+	assert_false(doorbell_promised(db));
 	assert_int_equal(dev_read(db, RAMET_DB_RESEED, 4), 1);
 	dev_write(db, &vcpu, RAMET_DB_RESEED, 0, 4);
+	assert_true(doorbell_promised(db));
 
-	assert_int_equal(db->ops->clone(db, &child, &copy), 0);
+	assert_int_equal(db->ops->clone(db, &vm.port, &copy), 0);
 	copy->ops->born(copy);
-	assert_true(child.reseed_owed && !child.reseed_counts);
-	copy->ops->loaded(copy);
-	assert_true(child.reseed_counts);
 	assert_int_equal(dev_read(copy, RAMET_DB_RESEED, 4), 0);
 	assert_int_equal(dev_read(db, RAMET_DB_RESEED, 4), 1);
 	dev_write(copy, &vcpu, RAMET_DB_RESEED, 0, 2); /* no such access */
-	assert_true(child.reseed_owed);
+	assert_int_equal(dev_read(copy, RAMET_DB_RESEED, 4), 0);
 
-	assert_int_equal(copy->ops->clone(copy, &vm, &grandchild), 0);
+	assert_int_equal(copy->ops->clone(copy, &vm.port, &grandchild), 0);
 	dev_write(copy, &vcpu, RAMET_DB_RESEED, 7, 4);
-	assert_false(child.reseed_owed);
 	assert_int_equal(dev_read(copy, RAMET_DB_RESEED, 4), 1);
 	grandchild->ops->born(grandchild);
-	assert_true(vm.reseed_owed);
+	assert_int_equal(dev_read(grandchild, RAMET_DB_RESEED, 4), 0);
 	copy->ops->free(copy);
 	grandchild->ops->free(grandchild);
+}
+
+/* The time counts from the start. A clone that reseeds is never late; nor is one without a limit.
+ */
+static void test_reseed_late(void **state)
+{
+	struct device *copy, *patient;
+
+	dev_write(db, &vcpu, RAMET_DB_RESEED, 0, 4);
+	assert_int_equal(db->ops->clone(db, &vm.port, &copy), 0);
+	copy->ops->born(copy);
+	nanosleep(&(struct timespec){ .tv_nsec = 2 * RESEED_MS * 1000000 }, NULL);
+	assert_false(doorbell_reseed_late(copy));
+	copy->ops->loaded(copy);
+	await_late(copy);
+	dev_write(copy, &vcpu, RAMET_DB_RESEED, 0, 4);
+	assert_false(doorbell_reseed_late(copy));
+	copy->ops->free(copy);
+
+	assert_int_equal(doorbell_new(&vm.port, 0, &patient), 0);
+	dev_write(patient, &vcpu, RAMET_DB_RESEED, 0, 4);
+	patient->ops->born(patient);
+	assert_int_equal(dev_read(patient, RAMET_DB_RESEED, 4), 1);
+	patient->ops->free(patient);
 }
 
 int main(void)
@@ -155,6 +189,7 @@ int main(void)
 		cmocka_unit_test(test_clone),
 		cmocka_unit_test(test_wall_clock),
 		cmocka_unit_test(test_reseed),
+		cmocka_unit_test(test_reseed_late),
 	};
 
 	return cmocka_run_group_tests(tests, make, unmake);

@@ -3,89 +3,79 @@
 
 #include "tests/unit/recorder.h"
 
-void *vm_mem(struct ramet_vm *vm, uint64_t gpa, uint64_t len)
+static struct recorder *recorder_of(struct port *port)
+{
+	return (struct recorder *)port;
+}
+
+static void *no_mem(struct port *port, uint64_t gpa, uint64_t len)
 {
 	return NULL;
 }
 
-int vm_irq_line(struct ramet_vm *vm, unsigned gsi, bool level)
+static int record_irq(struct port *port, unsigned gsi, bool level)
 {
-	vm->irq_changes += vm->irq[gsi] != level;
-	vm->irq[gsi] = level;
+	struct recorder *r = recorder_of(port);
+
+	r->irq_changes += r->irq[gsi] != level;
+	r->irq[gsi] = level;
 	return 0;
 }
 
-uint64_t vm_id(const struct ramet_vm *vm)
+static void record_console(struct port *port, const char *buf, size_t len)
 {
-	return vm->id;
+	struct recorder *r = recorder_of(port);
+
+	if (len > sizeof(r->console) - 1 - r->console_len)
+		len = sizeof(r->console) - 1 - r->console_len;
+	memcpy(r->console + r->console_len, buf, len);
+	r->console_len += len;
+	r->console_calls++;
 }
 
-uint64_t vm_births(const struct ramet_vm *vm)
+static void record_exit(struct port *port, int status)
 {
-	return vm->births;
+	recorder_of(port)->exit_status = status;
 }
 
-const uint8_t *vm_genid(const struct ramet_vm *vm)
-{
-	return vm->genid;
-}
-
-void vm_reseed_owed(struct ramet_vm *vm, bool promised)
-{
-	vm->reseed_owed = promised;
-	vm->reseed_counts = false;
-}
-
-void vm_reseed_start(struct ramet_vm *vm)
-{
-	vm->reseed_counts = vm->reseed_owed;
-}
-
-void vm_reseed_done(struct ramet_vm *vm)
-{
-	vm->reseed_owed = false;
-}
-
-bool vm_reseed_pending(const struct ramet_vm *vm)
-{
-	return vm->reseed_owed;
-}
-
-void vm_heartbeat(struct ramet_vm *vm, uint32_t counter)
-{
-	vm->beats++;
-	vm->counter = counter;
-}
-
-void vm_phase(struct ramet_vm *vm, uint32_t phase)
-{
-	vm->phase = phase;
-}
-
-void vm_report(struct ramet_vm *vm, uint32_t code, uint64_t gpa)
-{
-	vm->report = code;
-	vm->report_gpa = gpa;
-}
-
-void vm_exit(struct ramet_vm *vm, int status)
-{
-	vm->exit_status = status;
-}
-
-void vm_console(struct ramet_vm *vm, const char *buf, size_t len)
-{
-	if (len > sizeof(vm->console) - 1 - vm->console_len)
-		len = sizeof(vm->console) - 1 - vm->console_len;
-	memcpy(vm->console + vm->console_len, buf, len);
-	vm->console_len += len;
-	vm->console_calls++;
-}
-
-void vcpu_sleep(struct vcpu *vcpu, uint32_t us)
+static void record_sleep(struct port *port, struct vcpu *vcpu, uint32_t us)
 {
 	vcpu->slept += us;
 }
+
+static void identity(struct port *port, struct identity *out)
+{
+	*out = recorder_of(port)->who;
+}
+
+static void record_heartbeat(struct port *port, uint32_t counter)
+{
+	recorder_of(port)->beats++;
+	recorder_of(port)->counter = counter;
+}
+
+static void record_phase(struct port *port, uint32_t phase)
+{
+	recorder_of(port)->phase = phase;
+}
+
+static void record_report(struct port *port, uint32_t code, uint64_t gpa)
+{
+	recorder_of(port)->report = code;
+	recorder_of(port)->report_gpa = gpa;
+}
+
+const struct port_ops recorder_ops = {
+	.mem = no_mem,
+	.irq = record_irq,
+	.console = record_console,
+	.exit = record_exit,
+	.sleep = record_sleep,
+	.identity = identity,
+	.heartbeat = record_heartbeat,
+	.phase = record_phase,
+	.report = record_report,
+};
 
 void dev_write(struct device *dev, struct vcpu *vcpu, uint64_t addr, uint32_t value, unsigned size)
 {

@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A VM for device tests: vmm/devices/device.h implemented by writing down what a device does. */
+/* A VM for device tests: vmm/devices/port.h implemented by writing down what a device asks for. */
 #ifndef TESTS_UNIT_RECORDER_H
 #define TESTS_UNIT_RECORDER_H
 
 #include "vmm/devices/device.h"
 
-struct ramet_vm {
-	uint64_t id, births;
-	uint8_t genid[16];
+struct recorder {
+	struct port port; /* .ops = &recorder_ops */
+	struct identity who;
 	bool irq[24];
 	unsigned irq_changes, beats;
 	uint32_t counter, phase, report;
 	uint64_t report_gpa;
 	int exit_status;
-	bool reseed_owed, reseed_counts;
 	char console[65536];
 	size_t console_len;
 	unsigned console_calls;
 };
+
+extern const struct port_ops recorder_ops;
 
 struct vcpu {
 	uint32_t slept;

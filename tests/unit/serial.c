@@ -11,13 +11,16 @@
 
 enum { DATA, IER, IIR, LCR, MCR, LSR, MSR, SCR, FCR = IIR };
 
-static struct ramet_vm *vm;
+static struct recorder *vm;
 static struct device *uart;
 
 static int make(void **state)
 {
 	vm = calloc(1, sizeof(*vm));
-	return vm ? serial_new(vm, &uart) : -1;
+	if (!vm)
+		return -1;
+	vm->port.ops = &recorder_ops;
+	return serial_new(&vm->port, &uart);
 }
 
 static int unmake(void **state)
@@ -203,7 +206,7 @@ static void test_wide(void **state)
 /* A fork: the clone has the registers and the input, the parent its unfinished line. */
 static void test_clone(void **state)
 {
-	static struct ramet_vm child;
+	static struct recorder child = { .port = { &recorder_ops } };
 	struct device *frozen, *copy, *parent = uart;
 
 	out(FCR, 1);
@@ -215,7 +218,7 @@ static void test_clone(void **state)
 	assert_int_equal(serial_input(uart, "late", 4), 0);
 	assert_string_equal(vm->console, "half");
 	assert_int_equal(uart->ops->clone(uart, NULL, &frozen), 0);
-	assert_int_equal(frozen->ops->clone(frozen, &child, &copy), 0);
+	assert_int_equal(frozen->ops->clone(frozen, &child.port, &copy), 0);
 	frozen->ops->free(frozen);
 	uart->ops->unquiesce(uart);
 	copy->ops->loaded(copy);

@@ -15,14 +15,14 @@ enum { SLEEP_ENABLE = 1 << 5, SLEEP_TYPE_SHIFT = 2, SLEEP_TYPE_MASK = 7 };
 
 enum { WIN_ACPI, WIN_KBD };
 
-static void acpi_write(struct ramet_vm *vm, uint64_t port, uint8_t value)
+static void acpi_write(struct port *port, uint64_t address, uint8_t value)
 {
 	unsigned type = value >> SLEEP_TYPE_SHIFT & SLEEP_TYPE_MASK;
 
-	if (port == ACPI_PORT_SLEEP && (value & SLEEP_ENABLE) && type == ACPI_SLEEP_OFF)
-		vm_exit(vm, 0);
-	if (port == ACPI_PORT_RESET && value == ACPI_RESET_VALUE)
-		vm_exit(vm, ACPI_EXIT_RESET);
+	if (address == ACPI_PORT_SLEEP && (value & SLEEP_ENABLE) && type == ACPI_SLEEP_OFF)
+		port_exit(port, 0);
+	if (address == ACPI_PORT_RESET && value == ACPI_RESET_VALUE)
+		port_exit(port, ACPI_EXIT_RESET);
 }
 
 static void acpi_io(struct device *dev, struct vcpu *vcpu, unsigned win, uint64_t addr, bool write,
@@ -32,33 +32,35 @@ static void acpi_io(struct device *dev, struct vcpu *vcpu, unsigned win, uint64_
 	if (!write)
 		memset(data, 0, size);
 	else if (size == 1 && win == WIN_KBD && *(uint8_t *)data == KBD_PULSE_RESET)
-		vm_exit(dev->vm, ACPI_EXIT_RESET);
+		port_exit(dev->port, ACPI_EXIT_RESET);
 	else if (size == 1 && win == WIN_ACPI)
-		acpi_write(dev->vm, ACPI_PORTS + addr, *(uint8_t *)data);
+		acpi_write(dev->port, ACPI_PORTS + addr, *(uint8_t *)data);
 }
 
-static int acpi_clone(const struct device *dev, struct ramet_vm *vm, struct device **out)
+static int acpi_clone(const struct device *dev, struct port *port, struct device **out)
 {
-	return acpi_device_new(vm, out);
+	return acpi_device_new(port, out);
 }
 
 /* A new id, before the clone's first instruction ... */
 static int acpi_born(struct device *dev)
 {
-	void *id = vm_mem(dev->vm, LINUX_GPA_GENID, 16);
+	void *id = port_mem(dev->port, LINUX_GPA_GENID, 16);
+	struct identity who;
 
 	/* With its parent's id, the guest would not reseed for the event. */
 	if (!id)
 		return -ENOMEM;
-	memcpy(id, vm_genid(dev->vm), 16);
+	dev->port->ops->identity(dev->port, &who);
+	memcpy(id, who.genid, sizeof(who.genid));
 	return 0;
 }
 
 /* ... and the event: the guest reseeds its random numbers. */
 static void acpi_loaded(struct device *dev)
 {
-	vm_irq_line(dev->vm, ACPI_GED_GSI, true);
-	vm_irq_line(dev->vm, ACPI_GED_GSI, false);
+	port_irq(dev->port, ACPI_GED_GSI, true);
+	port_irq(dev->port, ACPI_GED_GSI, false);
 }
 
 static void acpi_free(struct device *dev)
@@ -75,14 +77,14 @@ static const struct device_ops acpi_ops = {
 	.free = acpi_free,
 };
 
-int acpi_device_new(struct ramet_vm *vm, struct device **out)
+int acpi_device_new(struct port *port, struct device **out)
 {
 	struct device *dev = calloc(1, sizeof(*dev));
 
 	if (!dev)
 		return -ENOMEM;
 	dev->ops = &acpi_ops;
-	dev->vm = vm;
+	dev->port = port;
 	dev->win[WIN_ACPI] = (struct device_window){ SPACE_PIO, ACPI_PORTS, ACPI_PORTS_LEN };
 	dev->win[WIN_KBD] = (struct device_window){ SPACE_PIO, KBD_PORT, 1 };
 	*out = dev;

@@ -12,6 +12,6 @@
 #define ACPI_EXIT_RESET 64
 
 /* 0 or -ENOMEM. */
-int acpi_device_new(struct ramet_vm *vm, struct device **out);
+int acpi_device_new(struct port *port, struct device **out);
 
 #endif

@@ -4,8 +4,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "vmm/vm/vm.h"
-
 void device_set_free(struct device_set *set)
 {
 	while (set->n) {
@@ -15,12 +13,12 @@ void device_set_free(struct device_set *set)
 	}
 }
 
-int device_set_clone(const struct device_set *from, struct ramet_vm *vm, struct device_set *out)
+int device_set_clone(const struct device_set *from, struct port *port, struct device_set *out)
 {
 	struct device_set set = { .n = 0 };
 
 	for (unsigned i = 0; i < from->n; i++) {
-		int r = from->dev[i]->ops->clone(from->dev[i], vm, &set.dev[i]);
+		int r = from->dev[i]->ops->clone(from->dev[i], port, &set.dev[i]);
 
 		if (r) {
 			device_set_free(&set);
@@ -70,11 +68,17 @@ void device_set_loaded(struct device_set *set)
 			set->dev[i]->ops->loaded(set->dev[i]);
 }
 
-void device_io(struct ramet_vm *vm, struct vcpu *vcpu, enum device_space space, uint64_t addr,
-	bool write, void *data, unsigned size)
+void device_no_answer(bool write, void *data, unsigned size)
 {
-	for (unsigned i = 0; i < vm->devices.n && !vm_reseed_late(vm); i++) {
-		struct device *d = vm->devices.dev[i];
+	if (!write)
+		memset(data, 0xff, size);
+}
+
+void device_set_io(struct device_set *set, struct vcpu *vcpu, enum device_space space,
+	uint64_t addr, bool write, void *data, unsigned size)
+{
+	for (unsigned i = 0; i < set->n; i++) {
+		struct device *d = set->dev[i];
 
 		for (unsigned w = 0; w < DEVICE_WINDOWS_MAX; w++) {
 			const struct device_window *win = &d->win[w];
@@ -87,7 +91,5 @@ void device_io(struct ramet_vm *vm, struct vcpu *vcpu, enum device_space space, 
 			return;
 		}
 	}
-	/* Nobody answers (or may): a bus reads as all ones, as on a PC. */
-	if (!write)
-		memset(data, 0xff, size);
+	device_no_answer(write, data, size);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Devices of a VM, and what they may use of it.
+ * Devices of a VM. What they may use of it is in port.h.
  *
- * A device belongs to one VM (or to a frozen generation, then vm is NULL and only clone() and
+ * A device belongs to one VM (or to a frozen generation, then `port` is NULL and only clone() and
  * free() are called). Handlers run on a vCPU thread without any lock held; a device with state
  * shared between vCPUs locks it itself. At a fork all vCPUs are stopped when clone() is called, so
  * it may read freely; threads of the device's own must be quiet by the time quiesce() returns.
@@ -10,13 +10,8 @@
 #ifndef RAMET_VMM_DEVICES_DEVICE_H
 #define RAMET_VMM_DEVICES_DEVICE_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "vmm/devices/port.h"
 
-struct ramet_err;
-struct ramet_vm;
-struct vcpu;
 struct device;
 
 struct device_ops {
@@ -28,8 +23,8 @@ struct device_ops {
 	/* Stop touching guest memory and finish what is under way / go on. Optional. */
 	void (*quiesce)(struct device *dev);
 	void (*unquiesce)(struct device *dev);
-	/* A copy of the state, for `vm` (NULL: a generation). 0 or -errno. */
-	int (*clone)(const struct device *dev, struct ramet_vm *vm, struct device **out);
+	/* A copy of the state, for the VM behind `port` (NULL: for a generation). 0 or -errno. */
+	int (*clone)(const struct device *dev, struct port *port, struct device **out);
 	/* The VM has a new KVM VM (irqfds and ioeventfds are gone with the old one); no vCPU runs.
 	 * Optional. */
 	void (*attach)(struct device *dev);
@@ -53,42 +48,30 @@ struct device_window {
 
 struct device {
 	const struct device_ops *ops;
-	struct ramet_vm *vm;
+	struct port *port;
 	struct device_window win[DEVICE_WINDOWS_MAX];
 };
 
 #define DEVICES_MAX 16
 
-/*
- * The one door to guest memory: a pointer to [gpa, gpa + len), or NULL unless all of it is RAM and
- * in one piece. Valid until the VM stops, is forked or reset: never kept across handler calls.
- * Touching it may wait for the fault thread: hold no lock that the fork path takes.
- */
-void *vm_mem(struct ramet_vm *vm, uint64_t gpa, uint64_t len);
+struct device_set {
+	struct device *dev[DEVICES_MAX];
+	unsigned n;
+};
 
-/* Level of an interrupt line of the in-kernel irqchip (GSI), and message-signalled interrupts. */
-int vm_irq_line(struct ramet_vm *vm, unsigned gsi, bool level);
-int vm_msi(struct ramet_vm *vm, uint64_t address, uint32_t data);
-
-/* For the doorbell: facts of this VM and notes about it. */
-uint64_t vm_id(const struct ramet_vm *vm);
-uint64_t vm_births(const struct ramet_vm *vm);
-const uint8_t *vm_genid(const struct ramet_vm *vm); /* 16 random bytes of this birth */
-/*
- * Random numbers (RAMET_DB_RESEED). Who is born from a guest that promised to take the bits of each
- * birth owes that. One who has not done it within the configured time (struct ramet_config) after
- * vm_reseed_start() fails with its next device access: nothing of it gets out any more.
- */
-void vm_reseed_owed(struct ramet_vm *vm, bool promised);
-void vm_reseed_start(struct ramet_vm *vm); /* it runs: the time counts from now on */
-void vm_reseed_done(struct ramet_vm *vm);
-bool vm_reseed_pending(const struct ramet_vm *vm);
-void vm_heartbeat(struct ramet_vm *vm, uint32_t counter);
-void vm_phase(struct ramet_vm *vm, uint32_t phase);
-void vm_report(struct ramet_vm *vm, uint32_t code, uint64_t gpa);
-void vm_exit(struct ramet_vm *vm, int status); /* the calling vCPU does not run again */
-void vm_console(struct ramet_vm *vm, const char *buf, size_t len);
-/* Sleeps, but wakes as soon as this vCPU is asked to stop for a fork, pause or stop. */
-void vcpu_sleep(struct vcpu *vcpu, uint32_t us);
+void device_set_free(struct device_set *set);
+/* All or nothing: 0, or -errno and *out is as it was. */
+int device_set_clone(const struct device_set *from, struct port *port, struct device_set *out);
+void device_set_quiesce(struct device_set *set);
+void device_set_unquiesce(struct device_set *set);
+/* The VM is in a new shell: whatever hangs on its KVM descriptor is to be set up again. */
+void device_set_attach(struct device_set *set);
+int device_set_born(struct device_set *set); /* 0, or -errno: then the VM must not run */
+void device_set_loaded(struct device_set *set);
+/* One access by a vCPU, to the device that decodes the address. */
+void device_set_io(struct device_set *set, struct vcpu *vcpu, enum device_space space,
+	uint64_t addr, bool write, void *data, unsigned size);
+/* An access that no device answers: it reads as all ones, as on a PC's bus. */
+void device_no_answer(bool write, void *data, unsigned size);
 
 #endif

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "include/ramet/abi.h"
+#include "vmm/base/clock.h"
 #include "vmm/devices/doorbell.h"
 
 /*
@@ -16,8 +17,12 @@ struct doorbell {
 	struct device dev;
 	_Atomic uint32_t report_lo, report_hi;
 	_Atomic uint32_t wall_hi;
-	atomic_bool reseeds; /* the guest has promised to, RAMET_DB_RESEED */
+	unsigned reseed_ms;
+	atomic_bool promised;	       /* to reseed in each birth */
+	_Atomic uint64_t reseed_by_ns; /* by when, in this birth; 0: done; ANY_TIME */
 };
+
+#define ANY_TIME UINT64_MAX /* the time does not count yet */
 
 static struct doorbell *doorbell_of(struct device *dev)
 {
@@ -37,22 +42,23 @@ static uint32_t take_wall_clock(struct doorbell *db)
 
 static uint32_t doorbell_read(struct doorbell *db, uint64_t reg)
 {
-	struct ramet_vm *vm = db->dev.vm;
+	struct identity who;
 	uint32_t value;
 
+	db->dev.port->ops->identity(db->dev.port, &who);
 	switch (reg) {
 	case RAMET_DB_CLONE_ID:
-		return (uint32_t)vm_id(vm);
+		return (uint32_t)who.id;
 	case RAMET_DB_GENERATION:
-		return (uint32_t)vm_births(vm);
+		return (uint32_t)who.births;
 	case RAMET_DB_GENID0:
 	case RAMET_DB_GENID0 + 4:
 	case RAMET_DB_GENID0 + 8:
 	case RAMET_DB_GENID3:
-		memcpy(&value, vm_genid(vm) + (reg - RAMET_DB_GENID0), sizeof(value));
+		memcpy(&value, who.genid + (reg - RAMET_DB_GENID0), sizeof(value));
 		return value;
 	case RAMET_DB_RESEED:
-		return !vm_reseed_pending(vm);
+		return !atomic_load(&db->reseed_by_ns);
 	case RAMET_DB_WALL_LO:
 		return take_wall_clock(db);
 	case RAMET_DB_WALL_HI:
@@ -64,20 +70,20 @@ static uint32_t doorbell_read(struct doorbell *db, uint64_t reg)
 
 static void doorbell_write(struct doorbell *db, struct vcpu *vcpu, uint64_t reg, uint32_t value)
 {
-	struct ramet_vm *vm = db->dev.vm;
+	struct port *port = db->dev.port;
 
 	switch (reg) {
 	case RAMET_DB_HEARTBEAT:
-		vm_heartbeat(vm, value);
+		port->ops->heartbeat(port, value);
 		break;
 	case RAMET_DB_EXIT:
-		vm_exit(vm, (int)(value & 0xff));
+		port_exit(port, (int)(value & 0xff));
 		break;
 	case RAMET_DB_SLEEP:
-		vcpu_sleep(vcpu, value < RAMET_SLEEP_MAX ? value : RAMET_SLEEP_MAX);
+		port->ops->sleep(port, vcpu, value < RAMET_SLEEP_MAX ? value : RAMET_SLEEP_MAX);
 		break;
 	case RAMET_DB_PHASE:
-		vm_phase(vm, value);
+		port->ops->phase(port, value);
 		break;
 	case RAMET_DB_REPORT_LO:
 		db->report_lo = value;
@@ -86,11 +92,11 @@ static void doorbell_write(struct doorbell *db, struct vcpu *vcpu, uint64_t reg,
 		db->report_hi = value;
 		break;
 	case RAMET_DB_RESEED:
-		db->reseeds = true;
-		vm_reseed_done(vm);
+		atomic_store(&db->promised, true);
+		atomic_store(&db->reseed_by_ns, 0);
 		break;
 	case RAMET_DB_REPORT:
-		vm_report(vm, value, (uint64_t)db->report_hi << 32 | db->report_lo);
+		port->ops->report(port, value, (uint64_t)db->report_hi << 32 | db->report_lo);
 		break;
 	}
 }
@@ -114,31 +120,53 @@ static void doorbell_io(struct device *dev, struct vcpu *vcpu, unsigned win, uin
 	}
 }
 
-static int doorbell_clone(const struct device *dev, struct ramet_vm *vm, struct device **out)
+static int doorbell_clone(const struct device *dev, struct port *port, struct device **out)
 {
 	const struct doorbell *from = (const struct doorbell *)dev;
 	struct device *to;
-	int ret = doorbell_new(vm, &to);
+	int ret = doorbell_new(port, from->reseed_ms, &to);
 
 	if (ret)
 		return ret;
 	doorbell_of(to)->report_lo = from->report_lo;
 	doorbell_of(to)->report_hi = from->report_hi;
 	doorbell_of(to)->wall_hi = from->wall_hi;
-	doorbell_of(to)->reseeds = from->reseeds;
+	atomic_store(&doorbell_of(to)->promised, atomic_load(&from->promised));
 	*out = to;
 	return 0;
 }
 
 static int doorbell_born(struct device *dev)
 {
-	vm_reseed_owed(dev->vm, doorbell_of(dev)->reseeds);
+	struct doorbell *db = doorbell_of(dev);
+	bool owed = atomic_load(&db->promised) && db->reseed_ms;
+
+	atomic_store(&db->reseed_by_ns, owed ? ANY_TIME : 0);
 	return 0;
 }
 
-static void doorbell_loaded(struct device *dev)
+bool doorbell_promised(const struct device *dev)
 {
-	vm_reseed_start(dev->vm);
+	return atomic_load(&((const struct doorbell *)dev)->promised);
+}
+
+void doorbell_reseed_start(struct device *dev)
+{
+	struct doorbell *db = doorbell_of(dev);
+	uint64_t by = atomic_load(&db->reseed_by_ns);
+
+	/* Its vCPUs may reseed at this moment. */
+	if (by)
+		atomic_compare_exchange_strong(
+			&db->reseed_by_ns, &by, now_ns() + db->reseed_ms * 1000000ull);
+}
+
+bool doorbell_reseed_late(const struct device *dev)
+{
+	const struct doorbell *db = (const struct doorbell *)dev;
+	uint64_t by = atomic_load_explicit(&db->reseed_by_ns, memory_order_relaxed);
+
+	return by && by != ANY_TIME && now_ns() > by;
 }
 
 static void doorbell_free(struct device *dev)
@@ -151,18 +179,19 @@ static const struct device_ops doorbell_ops = {
 	.io = doorbell_io,
 	.clone = doorbell_clone,
 	.born = doorbell_born,
-	.loaded = doorbell_loaded,
+	.loaded = doorbell_reseed_start,
 	.free = doorbell_free,
 };
 
-int doorbell_new(struct ramet_vm *vm, struct device **out)
+int doorbell_new(struct port *port, unsigned reseed_ms, struct device **out)
 {
 	struct doorbell *db = calloc(1, sizeof(*db));
 
 	if (!db)
 		return -ENOMEM;
 	db->dev.ops = &doorbell_ops;
-	db->dev.vm = vm;
+	db->dev.port = port;
+	db->reseed_ms = reseed_ms;
 	db->dev.win[0] = (struct device_window){ SPACE_PIO, RAMET_DOORBELL, RAMET_DOORBELL_LEN };
 	db->dev.win[1] =
 		(struct device_window){ SPACE_MMIO, RAMET_DOORBELL_MMIO, RAMET_DOORBELL_LEN };

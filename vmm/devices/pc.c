@@ -19,8 +19,8 @@ static int plug(struct device *bus, struct pci_function *fn)
 	return ret;
 }
 
-static int plug_disk(struct ramet_vm *vm, struct device *bus, const struct ramet_disk *spec,
-	struct ramet_err *err)
+static int plug_disk(
+	struct port *port, struct device *bus, const struct ramet_disk *spec, struct ramet_err *err)
 {
 	struct pci_function *fn;
 	struct disk *disk;
@@ -28,7 +28,7 @@ static int plug_disk(struct ramet_vm *vm, struct device *bus, const struct ramet
 
 	if (ret)
 		return ret;
-	ret = virtio_blk_new(vm, disk, &fn);
+	ret = virtio_blk_new(port, disk, &fn);
 	if (ret)
 		disk_free(disk);
 	else
@@ -36,39 +36,39 @@ static int plug_disk(struct ramet_vm *vm, struct device *bus, const struct ramet
 	return ret ? err_set(err, ret, "disk '%s': out of memory", spec->path) : 0;
 }
 
-static int plug_all(struct ramet_vm *vm, const struct ramet_config *cfg, struct device *bus,
+static int plug_all(struct port *port, const struct ramet_config *cfg, struct device *bus,
 	struct ramet_err *err)
 {
 	struct pci_function *fn;
-	int ret = virtio_console_new(vm, &fn);
+	int ret = virtio_console_new(port, &fn);
 
 	if (!ret)
 		ret = plug(bus, fn);
 	if (!ret)
-		ret = virtio_rng_new(vm, &fn);
+		ret = virtio_rng_new(port, &fn);
 	if (!ret)
 		ret = plug(bus, fn);
 	if (ret)
 		return err_set(err, ret, "virtio devices: out of memory");
 	for (unsigned i = 0; !ret && i < cfg->n_disks; i++)
-		ret = plug_disk(vm, bus, &cfg->disks[i], err);
+		ret = plug_disk(port, bus, &cfg->disks[i], err);
 	return ret;
 }
 
-int linux_devices_new(struct ramet_vm *vm, const struct ramet_config *cfg,
+int linux_devices_new(struct port *port, const struct ramet_config *cfg,
 	struct device *out[LINUX_DEVICES], struct ramet_err *err)
 {
 	struct device *acpi, *bus;
-	int ret = acpi_device_new(vm, &acpi);
+	int ret = acpi_device_new(port, &acpi);
 
 	if (ret)
 		return err_set(err, ret, "ACPI: out of memory");
-	ret = pci_bus_new(vm, &bus);
+	ret = pci_bus_new(port, &bus);
 	if (ret) {
 		acpi->ops->free(acpi);
 		return err_set(err, ret, "PCI bus: out of memory");
 	}
-	ret = plug_all(vm, cfg, bus, err);
+	ret = plug_all(port, cfg, bus, err);
 	if (ret) {
 		bus->ops->free(bus);
 		acpi->ops->free(acpi);

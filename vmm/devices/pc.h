@@ -7,11 +7,10 @@
 #include "vmm/boot/machine.h"
 
 #define LINUX_DEVICES 2u
-#define LINUX_FIRST   2u /* their place among a VM's devices, after serial port and doorbell */
 
 /* Makes ACPI's device and the PCI bus: virtio console, entropy, and a block device for each disk of
  * cfg, in this order. 0 or -errno. */
-int linux_devices_new(struct ramet_vm *vm, const struct ramet_config *cfg,
+int linux_devices_new(struct port *port, const struct ramet_config *cfg,
 	struct device *out[LINUX_DEVICES], struct ramet_err *err);
 
 /* Whether a kernel with this command line (or NULL) has the virtio console as /dev/console. */

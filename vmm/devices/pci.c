@@ -46,9 +46,11 @@ void pci_set(struct pci_function *fn, unsigned offset, uint32_t value, unsigned 
 }
 
 void pci_function_init(struct pci_function *fn, const struct pci_function_ops *ops,
-	struct ramet_vm *vm, uint16_t vendor, uint16_t device, uint32_t class, uint32_t bar_len)
+	struct port *port, uint16_t vendor, uint16_t device, uint32_t class, uint32_t bar_len)
 {
-	*fn = (struct pci_function){ .ops = ops, .vm = vm, .bar_len = bar_len, .cap_end = 0x40 };
+	*fn = (struct pci_function){
+		.ops = ops, .port = port, .bar_len = bar_len, .cap_end = 0x40
+	};
 	pci_set(fn, PCI_VENDOR_ID, vendor, 2);
 	pci_set(fn, PCI_DEVICE_ID, device, 2);
 	pci_set(fn, PCI_CLASS_PROG, class, 3);
@@ -173,14 +175,14 @@ static void bus_free(struct device *dev)
 
 static const struct device_ops bus_ops;
 
-static int bus_alloc(struct ramet_vm *vm, struct pci_bus **out)
+static int bus_alloc(struct port *port, struct pci_bus **out)
 {
 	struct pci_bus *bus = calloc(1, sizeof(*bus));
 
 	if (!bus)
 		return -ENOMEM;
 	bus->dev.ops = &bus_ops;
-	bus->dev.vm = vm;
+	bus->dev.port = port;
 	bus->dev.win[WIN_CONFIG] = (struct device_window){ SPACE_PIO, CONFIG_ADDRESS, CONFIG_LEN };
 	bus->dev.win[WIN_MEMORY] =
 		(struct device_window){ SPACE_MMIO, PCI_MMIO_BASE, PCI_MMIO_LEN };
@@ -189,18 +191,18 @@ static int bus_alloc(struct ramet_vm *vm, struct pci_bus **out)
 	return 0;
 }
 
-static int bus_clone(const struct device *dev, struct ramet_vm *vm, struct device **out)
+static int bus_clone(const struct device *dev, struct port *port, struct device **out)
 {
 	const struct pci_bus *from = (const struct pci_bus *)dev;
 	struct pci_bus *to;
-	int ret = bus_alloc(vm, &to);
+	int ret = bus_alloc(port, &to);
 
 	if (ret)
 		return ret;
 	to->address = from->address;
 	for (unsigned i = 0; !ret && i < PCI_FUNCTIONS_MAX; i++)
 		if (from->fn[i])
-			ret = from->fn[i]->ops->clone(from->fn[i], vm, &to->fn[i]);
+			ret = from->fn[i]->ops->clone(from->fn[i], port, &to->fn[i]);
 	if (ret) {
 		bus_free(&to->dev);
 		return ret;
@@ -224,15 +226,14 @@ static void bridge_free(struct pci_function *fn)
 	free(fn);
 }
 
-static int bridge_clone(
-	const struct pci_function *fn, struct ramet_vm *vm, struct pci_function **out)
+static int bridge_clone(const struct pci_function *fn, struct port *port, struct pci_function **out)
 {
 	struct pci_function *to = malloc(sizeof(*to));
 
 	if (!to)
 		return -ENOMEM;
 	*to = *fn;
-	to->vm = vm;
+	to->port = port;
 	*out = to;
 	return 0;
 }
@@ -259,19 +260,19 @@ struct pci_function *pci_bus_function(struct device *dev, unsigned slot)
 	return slot < PCI_FUNCTIONS_MAX ? bus_of(dev)->fn[slot] : NULL;
 }
 
-int pci_bus_new(struct ramet_vm *vm, struct device **out)
+int pci_bus_new(struct port *port, struct device **out)
 {
 	struct pci_function *bridge = malloc(sizeof(*bridge));
 	struct pci_bus *bus;
 
 	if (!bridge)
 		return -ENOMEM;
-	if (bus_alloc(vm, &bus)) {
+	if (bus_alloc(port, &bus)) {
 		free(bridge);
 		return -ENOMEM;
 	}
 	pci_function_init(
-		bridge, &bridge_ops, vm, VENDOR_REDHAT, DEVICE_HOST_BRIDGE, CLASS_HOST_BRIDGE, 0);
+		bridge, &bridge_ops, port, VENDOR_REDHAT, DEVICE_HOST_BRIDGE, CLASS_HOST_BRIDGE, 0);
 	pci_bus_add(&bus->dev, bridge);
 	*out = &bus->dev;
 	return 0;

@@ -26,7 +26,7 @@ struct pci_function_ops {
 		void *data, unsigned size);
 	void (*config)(struct pci_function *fn, struct vcpu *vcpu, unsigned offset, bool write,
 		unsigned size);
-	int (*clone)(const struct pci_function *fn, struct ramet_vm *vm, struct pci_function **out);
+	int (*clone)(const struct pci_function *fn, struct port *port, struct pci_function **out);
 	void (*quiesce)(struct pci_function *fn);
 	void (*unquiesce)(struct pci_function *fn);
 	void (*free)(struct pci_function *fn);
@@ -34,7 +34,7 @@ struct pci_function_ops {
 
 struct pci_function {
 	const struct pci_function_ops *ops;
-	struct ramet_vm *vm;
+	struct port *port;
 	uint8_t config[PCI_CONFIG_LEN];
 	uint8_t writable[PCI_CONFIG_LEN]; /* bits the guest may change */
 	uint32_t bar_len;		  /* a power of two, or 0: no BAR */
@@ -48,12 +48,12 @@ void pci_set(struct pci_function *fn, unsigned offset, uint32_t value, unsigned 
 
 /* A header: class is the 24-bit class code. bar_len as above. */
 void pci_function_init(struct pci_function *fn, const struct pci_function_ops *ops,
-	struct ramet_vm *vm, uint16_t vendor, uint16_t device, uint32_t class, uint32_t bar_len);
+	struct port *port, uint16_t vendor, uint16_t device, uint32_t class, uint32_t bar_len);
 /* Appends a capability of len bytes, id and link included, zero so far. Returns its offset. */
 unsigned pci_add_capability(struct pci_function *fn, uint8_t id, unsigned len);
 
 /* 0 or -ENOMEM. */
-int pci_bus_new(struct ramet_vm *vm, struct device **out);
+int pci_bus_new(struct port *port, struct device **out);
 /* Plugs a function in; the bus owns it then. Before the VM runs. 0 or -ENOSPC. */
 int pci_bus_add(struct device *bus, struct pci_function *fn);
 /* The function in a slot, or NULL. */

@@ -54,7 +54,7 @@ struct serial {
 	struct uart u;
 	bool quiet, line;
 
-	pthread_mutex_t out_lock; /* taken without `lock`; held over vm_console() to keep order */
+	pthread_mutex_t out_lock; /* taken without `lock`; held over port_console() to keep order */
 	char out[256];
 	size_t out_len;
 };
@@ -202,14 +202,14 @@ static void line_update(struct serial *s)
 	bool level = interrupt(&s->u) != IIR_NONE;
 
 	if (level != s->line)
-		vm_irq_line(s->dev.vm, SERIAL_GSI, level);
+		port_irq(s->dev.port, SERIAL_GSI, level);
 	s->line = level;
 }
 
 static void out_flush(struct serial *s)
 {
 	if (s->out_len)
-		vm_console(s->dev.vm, s->out, s->out_len);
+		port_console(s->dev.port, s->out, s->out_len);
 	s->out_len = 0;
 }
 
@@ -293,16 +293,16 @@ static void serial_unquiesce(struct device *dev)
 	pthread_mutex_lock(&s->lock);
 	s->quiet = false;
 	s->line = interrupt(&s->u) != IIR_NONE;
-	vm_irq_line(s->dev.vm, SERIAL_GSI, s->line);
+	port_irq(s->dev.port, SERIAL_GSI, s->line);
 	pthread_mutex_unlock(&s->lock);
 }
 
-static int serial_clone(const struct device *dev, struct ramet_vm *vm, struct device **out)
+static int serial_clone(const struct device *dev, struct port *port, struct device **out)
 {
 	/* Collected output stays behind: it was written before the fork, by the other VM. */
 	const struct serial *from = (const struct serial *)dev;
 	struct device *to;
-	int ret = serial_new(vm, &to);
+	int ret = serial_new(port, &to);
 
 	if (ret)
 		return ret;
@@ -315,7 +315,7 @@ static void serial_free(struct device *dev)
 {
 	struct serial *s = serial_of(dev);
 
-	if (s->dev.vm)
+	if (s->dev.port)
 		out_flush(s);
 	pthread_mutex_destroy(&s->lock);
 	pthread_mutex_destroy(&s->out_lock);
@@ -332,14 +332,14 @@ static const struct device_ops serial_ops = {
 	.free = serial_free,
 };
 
-int serial_new(struct ramet_vm *vm, struct device **out)
+int serial_new(struct port *port, struct device **out)
 {
 	struct serial *s = calloc(1, sizeof(*s));
 
 	if (!s)
 		return -ENOMEM;
 	s->dev.ops = &serial_ops;
-	s->dev.vm = vm;
+	s->dev.port = port;
 	s->dev.win[0] = (struct device_window){ SPACE_PIO, SERIAL_BASE, SERIAL_LEN };
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_mutex_init(&s->out_lock, NULL);

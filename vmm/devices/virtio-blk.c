@@ -30,7 +30,7 @@ static int transfer(struct virtio_blk *blk, const struct virtq_chain *chain, boo
 {
 	while (len) {
 		uint64_t n = len;
-		void *p = virtq_piece(blk->v.fn.vm, chain, read, at, &n);
+		void *p = virtq_piece(blk->v.fn.port, chain, read, at, &n);
 		int ret = !p	 ? -EFAULT
 			  : read ? disk_read(blk->disk, pos, p, n)
 				 : disk_write(blk->disk, pos, p, n);
@@ -58,7 +58,7 @@ static void tell(struct virtio_blk *blk, bool read, int error)
 		"\r\nramet: the host cannot %s this VM's disk: %s%s; its guest gets I/O errors\r\n",
 		read ? "read from" : "write to", strerror(-error),
 		error == -ENOSPC ? " (where TMPDIR was, or in /var/tmp)" : "");
-	vm_console(blk->v.fn.vm, line, (size_t)n);
+	port_console(blk->v.fn.port, line, (size_t)n);
 }
 
 /* Data in or out: `len` bytes at the sector the header names. Returns a status. */
@@ -86,7 +86,7 @@ static int64_t blk_request(struct virtio *v, const struct virtq_chain *chain)
 	uint8_t status = VIRTIO_BLK_S_UNSUPP;
 	char id[VIRTIO_BLK_ID_BYTES] = "ramet";
 
-	if (!chain->write_len || virtq_read(v->fn.vm, chain, 0, &hdr, sizeof(hdr)))
+	if (!chain->write_len || virtq_read(v->fn.port, chain, 0, &hdr, sizeof(hdr)))
 		return -EPROTO;
 	switch (hdr.type) {
 	case VIRTIO_BLK_T_IN:
@@ -103,14 +103,14 @@ static int64_t blk_request(struct virtio *v, const struct virtq_chain *chain)
 		break;
 	case VIRTIO_BLK_T_GET_ID:
 		if (chain->write_len - 1 == sizeof(id) &&
-			!virtq_write(v->fn.vm, chain, 0, id, sizeof(id))) {
+			!virtq_write(v->fn.port, chain, 0, id, sizeof(id))) {
 			status = VIRTIO_BLK_S_OK;
 			written = chain->write_len;
 		}
 		break;
 	}
-	return virtq_write(v->fn.vm, chain, chain->write_len - 1, &status, 1) ? -EPROTO
-									      : (int64_t)written;
+	return virtq_write(v->fn.port, chain, chain->write_len - 1, &status, 1) ? -EPROTO
+										: (int64_t)written;
 }
 
 static int blk_kick(struct virtio *v, unsigned queue)
@@ -118,7 +118,7 @@ static int blk_kick(struct virtio *v, unsigned queue)
 	return virtio_serve(v, queue, blk_request);
 }
 
-static int blk_clone(const struct virtio *v, struct ramet_vm *vm, struct virtio **out)
+static int blk_clone(const struct virtio *v, struct port *port, struct virtio **out)
 {
 	const struct virtio_blk *from = (const struct virtio_blk *)v;
 	struct pci_function *fn;
@@ -126,7 +126,7 @@ static int blk_clone(const struct virtio *v, struct ramet_vm *vm, struct virtio 
 	int ret = disk_clone(from->disk, &disk);
 
 	if (!ret)
-		ret = virtio_blk_new(vm, disk, &fn);
+		ret = virtio_blk_new(port, disk, &fn);
 	else
 		disk = NULL;
 	if (ret)
@@ -152,7 +152,7 @@ static const struct virtio_ops blk_ops = {
 	.free = blk_free,
 };
 
-int virtio_blk_new(struct ramet_vm *vm, struct disk *disk, struct pci_function **out)
+int virtio_blk_new(struct port *port, struct disk *disk, struct pci_function **out)
 {
 	struct virtio_blk_config config = {
 		.capacity = disk_size(disk) / DISK_SECTOR,
@@ -165,7 +165,7 @@ int virtio_blk_new(struct ramet_vm *vm, struct disk *disk, struct pci_function *
 	if (!blk)
 		return -ENOMEM;
 	/* Up to the last field of the features offered. */
-	virtio_init(&blk->v, &blk_ops, vm, features, &config,
+	virtio_init(&blk->v, &blk_ops, port, features, &config,
 		offsetof(struct virtio_blk_config, geometry));
 	blk->disk = disk;
 	*out = &blk->v.fn;

@@ -18,10 +18,10 @@ static int64_t console_transmit(struct virtio *v, const struct virtq_chain *chai
 		const void *p;
 
 		n = len - at;
-		p = virtq_piece(v->fn.vm, chain, false, at, &n);
+		p = virtq_piece(v->fn.port, chain, false, at, &n);
 		if (!p)
 			return -EPROTO;
-		vm_console(v->fn.vm, p, n);
+		port_console(v->fn.port, p, n);
 	}
 	return 0;
 }
@@ -38,13 +38,13 @@ static int64_t receive(struct virtio *v, const char *buf, size_t len)
 	struct virtq *q = &v->s.queue[QUEUE_RECEIVE];
 	struct virtq_chain chain;
 	uint64_t n;
-	int ret = virtq_pop(v->fn.vm, q, &chain);
+	int ret = virtq_pop(v->fn.port, q, &chain);
 
 	if (ret <= 0)
 		return ret;
 	n = len < chain.write_len ? len : chain.write_len;
-	if (!n || virtq_write(v->fn.vm, &chain, 0, buf, n) ||
-		virtq_push(v->fn.vm, q, &chain, (uint32_t)n))
+	if (!n || virtq_write(v->fn.port, &chain, 0, buf, n) ||
+		virtq_push(v->fn.port, q, &chain, (uint32_t)n))
 		return -EPROTO;
 	return (int64_t)n;
 }
@@ -69,10 +69,10 @@ size_t virtio_console_input(struct pci_function *fn, const char *buf, size_t len
 	return done;
 }
 
-static int console_clone(const struct virtio *v, struct ramet_vm *vm, struct virtio **out)
+static int console_clone(const struct virtio *v, struct port *port, struct virtio **out)
 {
 	struct pci_function *fn;
-	int ret = virtio_console_new(vm, &fn);
+	int ret = virtio_console_new(port, &fn);
 
 	if (!ret)
 		*out = virtio_of(fn);
@@ -94,13 +94,13 @@ static const struct virtio_ops console_ops = {
 	.free = console_free,
 };
 
-int virtio_console_new(struct ramet_vm *vm, struct pci_function **out)
+int virtio_console_new(struct port *port, struct pci_function **out)
 {
 	struct virtio *v = calloc(1, sizeof(*v));
 
 	if (!v)
 		return -ENOMEM;
-	virtio_init(v, &console_ops, vm, 0, NULL, 0);
+	virtio_init(v, &console_ops, port, 0, NULL, 0);
 	*out = &v->fn;
 	return 0;
 }

@@ -8,10 +8,10 @@
 struct disk;
 
 /* 0 or -ENOMEM. */
-int virtio_rng_new(struct ramet_vm *vm, struct pci_function **out);
-int virtio_console_new(struct ramet_vm *vm, struct pci_function **out);
+int virtio_rng_new(struct port *port, struct pci_function **out);
+int virtio_console_new(struct port *port, struct pci_function **out);
 /* Owns the disk, once made. */
-int virtio_blk_new(struct ramet_vm *vm, struct disk *disk, struct pci_function **out);
+int virtio_blk_new(struct port *port, struct disk *disk, struct pci_function **out);
 
 /* Input from outside, from any thread: returns how many bytes the guest had room for. */
 size_t virtio_console_input(struct pci_function *fn, const char *buf, size_t len);

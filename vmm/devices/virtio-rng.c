@@ -16,7 +16,7 @@ static int64_t rng_request(struct virtio *v, const struct virtq_chain *chain)
 
 	if (chain->n_read || getrandom(bytes, len, 0) != (ssize_t)len)
 		return -EPROTO;
-	return virtq_write(v->fn.vm, chain, 0, bytes, len) ? -EPROTO : (int64_t)len;
+	return virtq_write(v->fn.port, chain, 0, bytes, len) ? -EPROTO : (int64_t)len;
 }
 
 static int rng_kick(struct virtio *v, unsigned queue)
@@ -24,10 +24,10 @@ static int rng_kick(struct virtio *v, unsigned queue)
 	return virtio_serve(v, queue, rng_request);
 }
 
-static int rng_clone(const struct virtio *v, struct ramet_vm *vm, struct virtio **out)
+static int rng_clone(const struct virtio *v, struct port *port, struct virtio **out)
 {
 	struct pci_function *fn;
-	int ret = virtio_rng_new(vm, &fn);
+	int ret = virtio_rng_new(port, &fn);
 
 	if (!ret)
 		*out = virtio_of(fn);
@@ -49,13 +49,13 @@ static const struct virtio_ops rng_ops = {
 	.free = rng_free,
 };
 
-int virtio_rng_new(struct ramet_vm *vm, struct pci_function **out)
+int virtio_rng_new(struct port *port, struct pci_function **out)
 {
 	struct virtio *v = calloc(1, sizeof(*v));
 
 	if (!v)
 		return -ENOMEM;
-	virtio_init(v, &rng_ops, vm, 0, NULL, 0);
+	virtio_init(v, &rng_ops, port, 0, NULL, 0);
 	*out = &v->fn;
 	return 0;
 }

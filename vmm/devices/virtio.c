@@ -56,7 +56,7 @@ static void msix_fire(struct virtio *v, unsigned vector)
 		return;
 	}
 	v->s.msix_pending &= ~(1u << vector);
-	vm_msi(v->fn.vm, (uint64_t)entry[1] << 32 | entry[0], entry[2]);
+	port_msi(v->fn.port, (uint64_t)entry[1] << 32 | entry[0], entry[2]);
 }
 
 static void msix_signal(struct virtio *v, uint16_t vector)
@@ -89,7 +89,7 @@ static void msix_access(struct virtio *v, uint64_t at, bool write, void *data, u
 
 void virtio_interrupt(struct virtio *v, unsigned queue)
 {
-	if (!virtq_wants_interrupt(v->fn.vm, &v->s.queue[queue]))
+	if (!virtq_wants_interrupt(v->fn.port, &v->s.queue[queue]))
 		return;
 	v->s.isr |= ISR_QUEUE;
 	msix_signal(v, v->s.queue[queue].vector);
@@ -114,12 +114,12 @@ int virtio_serve(struct virtio *v, unsigned queue,
 	for (unsigned n = q->size; n; n--) {
 		int64_t written;
 
-		ret = virtq_pop(v->fn.vm, q, &chain);
+		ret = virtq_pop(v->fn.port, q, &chain);
 		if (ret <= 0)
 			break;
 		written = request(v, &chain);
 		ret = written < 0 ? (int)written
-				  : virtq_push(v->fn.vm, q, &chain, (uint32_t)written);
+				  : virtq_push(v->fn.port, q, &chain, (uint32_t)written);
 		if (ret)
 			break;
 		pushed = true;
@@ -394,12 +394,11 @@ static void virtio_config(
 
 /* Life */
 
-static int virtio_clone(
-	const struct pci_function *fn, struct ramet_vm *vm, struct pci_function **out)
+static int virtio_clone(const struct pci_function *fn, struct port *port, struct pci_function **out)
 {
 	const struct virtio *from = (const struct virtio *)fn;
 	struct virtio *to;
-	int ret = from->ops->clone(from, vm, &to);
+	int ret = from->ops->clone(from, port, &to);
 
 	if (ret)
 		return ret;
@@ -484,10 +483,10 @@ static void add_capabilities(struct virtio *v)
 		(PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL) >> 8;
 }
 
-void virtio_init(struct virtio *v, const struct virtio_ops *ops, struct ramet_vm *vm,
+void virtio_init(struct virtio *v, const struct virtio_ops *ops, struct port *port,
 	uint64_t features, const void *config, unsigned len)
 {
-	pci_function_init(&v->fn, &virtio_ops, vm, VENDOR_VIRTIO,
+	pci_function_init(&v->fn, &virtio_ops, port, VENDOR_VIRTIO,
 		(uint16_t)(DEVICE_VIRTIO + ops->id), ops->class, BAR_LEN);
 	pci_set(&v->fn, PCI_REVISION_ID, 1, 1); /* 4.1.2.1: not transitional */
 	pci_set(&v->fn, PCI_SUBSYSTEM_VENDOR_ID, VENDOR_VIRTIO, 2);

@@ -26,7 +26,7 @@ struct virtio_ops {
 	/* The driver has put something into a queue. Under v->lock. 0, or -EPROTO: broken. */
 	int (*kick)(struct virtio *v, unsigned queue);
 	/* Makes the clone with virtio_init(); what is common is copied by the caller. */
-	int (*clone)(const struct virtio *v, struct ramet_vm *vm, struct virtio **out);
+	int (*clone)(const struct virtio *v, struct port *port, struct virtio **out);
 	void (*free)(struct virtio *v); /* ends with virtio_destroy() and free() */
 };
 
@@ -54,7 +54,7 @@ struct virtio {
 };
 
 /* features: the device's own, VERSION_1 is added. config[len] is copied. */
-void virtio_init(struct virtio *v, const struct virtio_ops *ops, struct ramet_vm *vm,
+void virtio_init(struct virtio *v, const struct virtio_ops *ops, struct port *port,
 	uint64_t features, const void *config, unsigned len);
 void virtio_destroy(struct virtio *v);
 /* The virtio device of a PCI function. */

@@ -6,9 +6,9 @@
 #include "vmm/devices/virtq.h"
 
 /* Ring indices are shared with running vCPUs: ordered as 2.7.13 and 2.7.14 ask. */
-static bool load16(struct ramet_vm *vm, uint64_t gpa, uint16_t *value)
+static bool load16(struct port *port, uint64_t gpa, uint16_t *value)
 {
-	const uint16_t *p = vm_mem(vm, gpa, sizeof(*p));
+	const uint16_t *p = port_mem(port, gpa, sizeof(*p));
 
 	if (p)
 		*value = __atomic_load_n(p, __ATOMIC_ACQUIRE);
@@ -17,10 +17,10 @@ static bool load16(struct ramet_vm *vm, uint64_t gpa, uint16_t *value)
 
 /* One descriptor, read once. */
 static bool load_desc(
-	struct ramet_vm *vm, const struct virtq *q, uint16_t index, struct vring_desc *desc)
+	struct port *port, const struct virtq *q, uint16_t index, struct vring_desc *desc)
 {
 	const volatile struct vring_desc *p =
-		vm_mem(vm, q->desc + index * sizeof(*desc), sizeof(*desc));
+		port_mem(port, q->desc + index * sizeof(*desc), sizeof(*desc));
 
 	if (!p)
 		return false;
@@ -31,7 +31,7 @@ static bool load_desc(
 	return true;
 }
 
-static int follow(struct ramet_vm *vm, const struct virtq *q, struct virtq_chain *c)
+static int follow(struct port *port, const struct virtq *q, struct virtq_chain *c)
 {
 	uint16_t index = c->head;
 	struct vring_desc d;
@@ -42,7 +42,7 @@ static int follow(struct ramet_vm *vm, const struct virtq *q, struct virtq_chain
 		bool writable;
 
 		/* A chain longer than the queue is a loop. */
-		if (index >= q->size || c->n == q->size || !load_desc(vm, q, index, &d))
+		if (index >= q->size || c->n == q->size || !load_desc(port, q, index, &d))
 			return -EPROTO;
 		/* Indirect tables are not offered. */
 		if (d.flags & ~(VRING_DESC_F_NEXT | VRING_DESC_F_WRITE))
@@ -64,36 +64,36 @@ static int follow(struct ramet_vm *vm, const struct virtq *q, struct virtq_chain
 	return 1;
 }
 
-int virtq_pop(struct ramet_vm *vm, struct virtq *q, struct virtq_chain *chain)
+int virtq_pop(struct port *port, struct virtq *q, struct virtq_chain *chain)
 {
 	uint16_t idx;
 	int ret;
 
 	if (!q->ready)
 		return 0;
-	if (!load16(vm, q->avail + offsetof(struct vring_avail, idx), &idx))
+	if (!load16(port, q->avail + offsetof(struct vring_avail, idx), &idx))
 		return -EPROTO;
 	if (idx == q->last_avail)
 		return 0;
 	if ((uint16_t)(idx - q->last_avail) > q->size ||
-		!load16(vm,
+		!load16(port,
 			q->avail + offsetof(struct vring_avail, ring) +
 				(q->last_avail & (q->size - 1)) * sizeof(uint16_t),
 			&chain->head))
 		return -EPROTO;
-	ret = follow(vm, q, chain);
+	ret = follow(port, q, chain);
 	if (ret > 0)
 		q->last_avail++;
 	return ret;
 }
 
 int virtq_push(
-	struct ramet_vm *vm, struct virtq *q, const struct virtq_chain *chain, uint32_t written)
+	struct port *port, struct virtq *q, const struct virtq_chain *chain, uint32_t written)
 {
 	unsigned slot = q->used_idx & (q->size - 1u);
-	struct vring_used_elem *elem = vm_mem(vm,
+	struct vring_used_elem *elem = port_mem(port,
 		q->used + offsetof(struct vring_used, ring) + slot * sizeof(*elem), sizeof(*elem));
-	uint16_t *idx = vm_mem(vm, q->used + offsetof(struct vring_used, idx), sizeof(*idx));
+	uint16_t *idx = port_mem(port, q->used + offsetof(struct vring_used, idx), sizeof(*idx));
 
 	if (!elem || !idx)
 		return -EPROTO;
@@ -102,17 +102,17 @@ int virtq_push(
 	return 0;
 }
 
-bool virtq_wants_interrupt(struct ramet_vm *vm, const struct virtq *q)
+bool virtq_wants_interrupt(struct port *port, const struct virtq *q)
 {
 	uint16_t flags;
 
 	/* The driver sets the flag, then looks at used->idx: our store must be visible first. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	return load16(vm, q->avail + offsetof(struct vring_avail, flags), &flags) &&
+	return load16(port, q->avail + offsetof(struct vring_avail, flags), &flags) &&
 	       !(flags & VRING_AVAIL_F_NO_INTERRUPT);
 }
 
-void *virtq_piece(struct ramet_vm *vm, const struct virtq_chain *c, bool writable, uint64_t offset,
+void *virtq_piece(struct port *port, const struct virtq_chain *c, bool writable, uint64_t offset,
 	uint64_t *len)
 {
 	unsigned end = writable ? c->n : c->n_read;
@@ -123,19 +123,19 @@ void *virtq_piece(struct ramet_vm *vm, const struct virtq_chain *c, bool writabl
 		if (offset < left) {
 			left -= offset;
 			*len = *len < left ? *len : left;
-			return vm_mem(vm, c->seg[i].gpa + offset, *len);
+			return port_mem(port, c->seg[i].gpa + offset, *len);
 		}
 		offset -= left;
 	}
 	return NULL;
 }
 
-int virtq_read(struct ramet_vm *vm, const struct virtq_chain *chain, uint64_t offset, void *buf,
+int virtq_read(struct port *port, const struct virtq_chain *chain, uint64_t offset, void *buf,
 	uint64_t len)
 {
 	while (len) {
 		uint64_t n = len;
-		const void *p = virtq_piece(vm, chain, false, offset, &n);
+		const void *p = virtq_piece(port, chain, false, offset, &n);
 
 		if (!p)
 			return -EFAULT;
@@ -147,12 +147,12 @@ int virtq_read(struct ramet_vm *vm, const struct virtq_chain *chain, uint64_t of
 	return 0;
 }
 
-int virtq_write(struct ramet_vm *vm, const struct virtq_chain *chain, uint64_t offset,
+int virtq_write(struct port *port, const struct virtq_chain *chain, uint64_t offset,
 	const void *buf, uint64_t len)
 {
 	while (len) {
 		uint64_t n = len;
-		void *p = virtq_piece(vm, chain, true, offset, &n);
+		void *p = virtq_piece(port, chain, true, offset, &n);
 
 		if (!p)
 			return -EFAULT;

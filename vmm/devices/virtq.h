@@ -31,23 +31,23 @@ struct virtq_chain {
 };
 
 /* Takes the next chain. 1, 0: there is none, -EPROTO: the queue is broken. */
-int virtq_pop(struct ramet_vm *vm, struct virtq *q, struct virtq_chain *chain);
+int virtq_pop(struct port *port, struct virtq *q, struct virtq_chain *chain);
 /* Gives a chain back, `written` bytes of its writable part filled. 0 or -EPROTO. */
 int virtq_push(
-	struct ramet_vm *vm, struct virtq *q, const struct virtq_chain *chain, uint32_t written);
+	struct port *port, struct virtq *q, const struct virtq_chain *chain, uint32_t written);
 /* Whether the driver wants an interrupt for what was pushed. */
-bool virtq_wants_interrupt(struct ramet_vm *vm, const struct virtq *q);
+bool virtq_wants_interrupt(struct port *port, const struct virtq *q);
 
 /*
  * A pointer to byte `offset` of the readable or writable stream and the number of bytes that follow
  * it in one piece, at most *len. NULL: beyond the end, or not RAM.
  */
-void *virtq_piece(struct ramet_vm *vm, const struct virtq_chain *chain, bool writable,
+void *virtq_piece(struct port *port, const struct virtq_chain *chain, bool writable,
 	uint64_t offset, uint64_t *len);
 /* Copies all of len bytes. 0 or -EFAULT. */
-int virtq_read(struct ramet_vm *vm, const struct virtq_chain *chain, uint64_t offset, void *buf,
+int virtq_read(struct port *port, const struct virtq_chain *chain, uint64_t offset, void *buf,
 	uint64_t len);
-int virtq_write(struct ramet_vm *vm, const struct virtq_chain *chain, uint64_t offset,
+int virtq_write(struct port *port, const struct virtq_chain *chain, uint64_t offset,
 	const void *buf, uint64_t len);
 
 #endif

@@ -251,19 +251,21 @@ static int set_entry(struct ramet_family *f, struct shell *sh, const struct boot
 
 static int add_devices(struct ramet_vm *vm, struct ramet_err *err)
 {
+	const struct ramet_config *cfg = &vm->family->cfg;
+	unsigned reseed_ms = cfg->reseed == RAMET_RESEED_OFF ? 0 : cfg->reseed_ms;
 	struct device_set *set = &vm->devices;
-	int r = serial_new(vm, &set->dev[0]); /* ramet_console_input() relies on its place */
+	int r = serial_new(&vm->port, &set->dev[DEVICE_SERIAL]);
 
 	if (r)
 		return err_set(err, r, "cannot make the serial port: %s", strerror(-r));
-	set->n = 1;
-	r = doorbell_new(vm, &set->dev[1]);
+	set->n++;
+	r = doorbell_new(&vm->port, reseed_ms, &set->dev[DEVICE_DOORBELL]);
 	if (r)
 		return err_set(err, r, "cannot make the doorbell: %s", strerror(-r));
-	set->n = 2;
-	if (vm->family->cfg.kernel) {
-		vm->family->virtio_console = linux_console_is_virtio(vm->family->cfg.args);
-		r = linux_devices_new(vm, &vm->family->cfg, &set->dev[set->n], err);
+	set->n++;
+	if (cfg->kernel) {
+		vm->family->virtio_console = linux_console_is_virtio(cfg->args);
+		r = linux_devices_new(&vm->port, cfg, &set->dev[DEVICE_LINUX], err);
 		set->n += r ? 0 : LINUX_DEVICES;
 	}
 	return r;

@@ -250,7 +250,7 @@ static void after_freeze(struct fork *k)
 
 static int start_child(struct fork *k, struct ramet_vm *c, bool run)
 {
-	int r = device_set_clone(k->gen->devices, c, &c->devices);
+	int r = device_set_clone(k->gen->devices, &c->port, &c->devices);
 
 	if (r)
 		return r;
@@ -370,7 +370,8 @@ static int lock_to_fork(struct fork *k, struct ramet_err *err)
 
 static bool may_fork(const struct ramet_vm *vm)
 {
-	return vm->family->cfg.reseed != RAMET_RESEED_REQUIRE || atomic_load(&vm->reseeds);
+	return vm->family->cfg.reseed != RAMET_RESEED_REQUIRE ||
+	       doorbell_promised(vm->devices.dev[DEVICE_DOORBELL]);
 }
 
 /* The children are linked, and their references handed out: from here on they are VMs like any. */

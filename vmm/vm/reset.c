@@ -130,7 +130,7 @@ static int prepare(struct reset *k)
 	int r;
 
 	k->dirty = malloc(vm->family->ram.size >> SPAN_SHIFT);
-	r = k->dirty ? device_set_clone(vm->home->devices, vm, &k->devices) : -ENOMEM;
+	r = k->dirty ? device_set_clone(vm->home->devices, &vm->port, &k->devices) : -ENOMEM;
 	if (r)
 		return r;
 	if (k->running) {

@@ -5,7 +5,7 @@
 #include <sys/ioctl.h>
 
 #include "vmm/devices/acpi-device.h"
-#include "vmm/base/futex.h"
+#include "vmm/base/clock.h"
 #include "vmm/base/priority.h"
 #include "vmm/vm/vm.h"
 
@@ -30,7 +30,7 @@ static void port_io(struct vcpu *vcpu)
 
 	/* count > 1: a string instruction, one access after the other to the same port. */
 	for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size)
-		device_io(vcpu->shell->vm, vcpu, SPACE_PIO, run->io.port,
+		vm_io(vcpu->shell->vm, vcpu, SPACE_PIO, run->io.port,
 			run->io.direction == KVM_EXIT_IO_OUT, data, run->io.size);
 }
 
@@ -58,8 +58,8 @@ bool vcpu_exit(struct vcpu *vcpu)
 		break;
 	case KVM_EXIT_MMIO:
 		note_ready(vcpu);
-		device_io(vm, vcpu, SPACE_MMIO, run->mmio.phys_addr, run->mmio.is_write,
-			run->mmio.data, run->mmio.len);
+		vm_io(vm, vcpu, SPACE_MMIO, run->mmio.phys_addr, run->mmio.is_write, run->mmio.data,
+			run->mmio.len);
 		break;
 	case KVM_EXIT_INTR:
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
@@ -113,12 +113,4 @@ void vcpu_failed(struct vcpu *vcpu, int error)
 			vcpu->index);
 	else
 		vm_fail(vcpu->shell->vm, "vCPU %u: KVM_RUN: %s", vcpu->index, strerror(-error));
-}
-
-void vcpu_sleep(struct vcpu *vcpu, uint32_t us)
-{
-	uint64_t until = now_ns() + us * 1000ull, now;
-
-	while (!atomic_load(&vcpu->shell->stop) && (now = now_ns()) < until)
-		futex_wait(&vcpu->shell->stop, 0, until - now);
 }

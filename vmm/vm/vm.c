@@ -19,6 +19,7 @@ int vm_new(struct ramet_family *f, struct ramet_vm *parent, struct ramet_vm **ou
 
 	if (!vm)
 		return -ENOMEM;
+	vm->port.ops = &vm_port_ops;
 	vm->family = f;
 	vm->parent = parent;
 	vm->parent_id = parent ? parent->id : 0;
@@ -222,7 +223,7 @@ int ramet_resume(struct ramet_vm *vm, struct ramet_err *err)
 		return r;
 	if (vm->state == RAMET_PAUSED) {
 		device_set_unquiesce(&vm->devices);
-		vm_reseed_start(vm);
+		doorbell_reseed_start(vm->devices.dev[DEVICE_DOORBELL]);
 		vm->ran = true;
 		vm->state = RAMET_RUNNING;
 		shell_start(vm->shell, vm, NULL);
@@ -264,7 +265,7 @@ int ramet_read(struct ramet_vm *vm, uint64_t gpa, void *buf, size_t len)
 	 */
 	for (uint8_t *to = buf; len && !r;) {
 		size_t n = SPAN_SIZE - gpa % SPAN_SIZE < len ? SPAN_SIZE - gpa % SPAN_SIZE : len;
-		const void *p = vm_mem(vm, gpa, n);
+		const void *p = port_mem(&vm->port, gpa, n);
 
 		if (!p) {
 			r = -ENOMEM;
@@ -286,9 +287,9 @@ size_t ramet_console_input(struct ramet_vm *vm, const char *buf, size_t len)
 	if (vm_lock_alive(vm, "write to", NULL))
 		return 0;
 	if (vm->state == RAMET_RUNNING && vm->family->virtio_console)
-		n = linux_console_input(&vm->devices.dev[LINUX_FIRST], buf, len);
+		n = linux_console_input(&vm->devices.dev[DEVICE_LINUX], buf, len);
 	else if (vm->state == RAMET_RUNNING)
-		n = serial_input(vm->devices.dev[0], buf, len);
+		n = serial_input(vm->devices.dev[DEVICE_SERIAL], buf, len);
 	vm_unlock(vm);
 	return n;
 }

@@ -10,23 +10,21 @@
 #include "include/ramet/abi.h"
 #include "include/ramet/ramet.h"
 #include "vmm/devices/device.h"
+#include "vmm/devices/doorbell.h"
 #include "vmm/fork/generation.h"
 #include "vmm/boot/machine.h"
 #include "vmm/memory/memory.h"
 #include "vmm/kvm/shell.h"
 
-#define RESEED_ANY_TIME UINT64_MAX /* the time does not count yet */
-
 /* Exit statuses that no guest can give. */
 #define VM_EXIT_FAILED	0x100
 #define VM_EXIT_FAILING 0x101 /* the same, but `failure` is still being written */
 
-struct device_set {
-	struct device *dev[DEVICES_MAX];
-	unsigned n;
-};
+/* The places of a VM's devices in its set. */
+enum { DEVICE_SERIAL, DEVICE_DOORBELL, DEVICE_LINUX };
 
 struct ramet_vm {
+	struct port port; /* what its devices know of it */
 	struct ramet_family *family;
 	uint64_t id;
 	char name[RAMET_NAME_MAX];
@@ -51,8 +49,6 @@ struct ramet_vm {
 	uint8_t genid[16];
 	_Atomic uint64_t born_ns;
 	_Atomic uint64_t ready_ns;
-	atomic_bool reseeds;	       /* its guest has promised to, RAMET_DB_RESEED */
-	_Atomic uint64_t reseed_by_ns; /* by when, in this birth; 0: done; RESEED_ANY_TIME */
 
 	/* What the guest told. */
 	_Atomic uint64_t heartbeats;
@@ -118,16 +114,10 @@ void shells_pattern(struct ramet_family *f, struct machine_state *state);
 /* Gives back a shell whose vCPUs are idle. Its view's pages are dropped in the background. */
 void shells_give(struct ramet_family *f, struct shell *sh);
 
-/* device.c */
-void device_set_free(struct device_set *set);
-int device_set_clone(const struct device_set *from, struct ramet_vm *vm, struct device_set *out);
-void device_set_quiesce(struct device_set *set);
-void device_set_unquiesce(struct device_set *set);
-/* The VM is in a new shell: whatever hangs on its KVM descriptor is to be set up again. */
-void device_set_attach(struct device_set *set);
-int device_set_born(struct device_set *set); /* 0, or -errno: then the VM must not run */
-void device_set_loaded(struct device_set *set);
-void device_io(struct ramet_vm *vm, struct vcpu *vcpu, enum device_space space, uint64_t addr,
+/* port.c */
+extern const struct port_ops vm_port_ops;
+/* One access by a vCPU to the VM's devices. */
+void vm_io(struct ramet_vm *vm, struct vcpu *vcpu, enum device_space space, uint64_t addr,
 	bool write, void *data, unsigned size);
 
 /* vm.c */
@@ -152,11 +142,11 @@ void vm_release(struct ramet_vm *vm);
 /* For one that was never linked: stops and forgets it. */
 void vm_discard(struct ramet_vm *vm);
 
-/* vm-events.c; see also device.h */
+/* events.c */
 void vm_event(struct ramet_vm *vm);
+/* The VM's guest has ended it. The calling vCPU does not run again. */
+void vm_exit(struct ramet_vm *vm, int status);
 void vm_fail(struct ramet_vm *vm, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* Whether it owes a reseed for too long: then it has failed. */
-bool vm_reseed_late(struct ramet_vm *vm);
 
 /* worker.c: what need not be done while somebody waits for it. */
 int worker_start(struct ramet_family *f);

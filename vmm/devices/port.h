@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a device may ask of its VM: the VM hands down a port, and a device knows nothing else of it.
+ * A test hands down a port of its own (tests/unit/recorder.h).
+ *
+ * Every call comes from a vCPU's thread, or from a thread that holds the VM's `op` lock while no
+ * vCPU runs. A call takes no lock of a device.
+ */
+#ifndef RAMET_VMM_DEVICES_PORT_H
+#define RAMET_VMM_DEVICES_PORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct port;
+struct vcpu;
+
+/* Who the VM is, in its present birth. */
+struct identity {
+	uint64_t id;	   /* unique in the family */
+	uint64_t births;   /* of this VM and of its ancestors, on the way to it */
+	uint8_t genid[16]; /* random bits of this birth */
+};
+
+struct port_ops {
+	/*
+	 * The one door to guest memory: a pointer to [gpa, gpa + len), or NULL unless all of it is
+	 * RAM and in one piece. Valid until the VM stops, is forked or reset: never kept across
+	 * handler calls. Touching it may wait for the fault thread: hold no lock that the fork path
+	 * takes.
+	 */
+	void *(*mem)(struct port *port, uint64_t gpa, uint64_t len);
+	/* Level of an interrupt line (GSI) of the in-kernel irqchip. 0 or -errno. */
+	int (*irq)(struct port *port, unsigned gsi, bool level);
+	/* A message-signalled interrupt. 0 or -errno. */
+	int (*msi)(struct port *port, uint64_t address, uint32_t data);
+	/* Console output, in the order of the calls. */
+	void (*console)(struct port *port, const char *buf, size_t len);
+	/* The VM ends with that exit status. The calling vCPU does not run again. */
+	void (*exit)(struct port *port, int status);
+	/* Sleeps, but returns as soon as this vCPU is asked to stop for a fork, pause or stop. */
+	void (*sleep)(struct port *port, struct vcpu *vcpu, uint32_t us);
+	void (*identity)(struct port *port, struct identity *out);
+
+	/* What a guest tells through the doorbell (ramet/abi.h). */
+	void (*heartbeat)(struct port *port, uint32_t counter);
+	void (*phase)(struct port *port, uint32_t phase);
+	void (*report)(struct port *port, uint32_t code, uint64_t gpa);
+};
+
+struct port {
+	const struct port_ops *ops;
+};
+
+static inline void *port_mem(struct port *port, uint64_t gpa, uint64_t len)
+{
+	return port->ops->mem(port, gpa, len);
+}
+
+static inline int port_irq(struct port *port, unsigned gsi, bool level)
+{
+	return port->ops->irq(port, gsi, level);
+}
+
+static inline int port_msi(struct port *port, uint64_t address, uint32_t data)
+{
+	return port->ops->msi(port, address, data);
+}
+
+static inline void port_console(struct port *port, const char *buf, size_t len)
+{
+	port->ops->console(port, buf, len);
+}
+
+static inline void port_exit(struct port *port, int status)
+{
+	port->ops->exit(port, status);
+}
+
+#endif

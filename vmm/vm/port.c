@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What the devices of a VM may ask of it: devices/port.h, for real. */
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "vmm/base/futex.h"
+#include "vmm/vm/vm.h"
+
+static struct ramet_vm *vm_of(struct port *port)
+{
+	return (struct ramet_vm *)((char *)port - offsetof(struct ramet_vm, port));
+}
+
+/* Fills what is absent first, so that its failure is an error here rather than a fault of ours. */
+static void *vm_mem(struct port *port, uint64_t gpa, uint64_t len)
+{
+	struct ramet_vm *vm = vm_of(port);
+	struct view *view = vm->shell->view;
+	int64_t off = ram_offset(&vm->family->ram, gpa, len);
+
+	if (off < 0)
+		return NULL;
+	for (uint64_t s = (uint64_t)off >> SPAN_SHIFT;
+		len && s <= ((uint64_t)off + len - 1) >> SPAN_SHIFT; s++)
+		if (generation_touch(view, s, -1))
+			return NULL;
+	return view->base + off;
+}
+
+static int vm_irq(struct port *port, unsigned gsi, bool level)
+{
+	struct kvm_irq_level l = { .irq = gsi, .level = level };
+
+	return ioctl(vm_of(port)->shell->vm_fd, KVM_IRQ_LINE, &l) < 0 ? -errno : 0;
+}
+
+static int vm_msi(struct port *port, uint64_t address, uint32_t data)
+{
+	struct kvm_msi msi = { .address_lo = (uint32_t)address,
+		.address_hi = (uint32_t)(address >> 32),
+		.data = data };
+
+	return ioctl(vm_of(port)->shell->vm_fd, KVM_SIGNAL_MSI, &msi) < 0 ? -errno : 0;
+}
+
+static void vm_console(struct port *port, const char *buf, size_t len)
+{
+	struct ramet_vm *vm = vm_of(port);
+	const struct ramet_config *cfg = &vm->family->cfg;
+
+	if (cfg->console)
+		cfg->console(cfg->console_arg, vm, buf, len);
+}
+
+static void vm_exits(struct port *port, int status)
+{
+	vm_exit(vm_of(port), status);
+}
+
+static void vm_sleep(struct port *port, struct vcpu *vcpu, uint32_t us)
+{
+	uint64_t until = now_ns() + us * 1000ull, now;
+
+	while (!atomic_load(&vcpu->shell->stop) && (now = now_ns()) < until)
+		futex_wait(&vcpu->shell->stop, 0, until - now);
+}
+
+static void vm_identity(struct port *port, struct identity *out)
+{
+	const struct ramet_vm *vm = vm_of(port);
+
+	out->id = vm->id;
+	out->births = atomic_load(&vm->births);
+	memcpy(out->genid, vm->genid, sizeof(out->genid));
+}
+
+static void vm_heartbeat(struct port *port, uint32_t counter)
+{
+	struct ramet_vm *vm = vm_of(port);
+
+	atomic_store_explicit(&vm->counter, counter, memory_order_relaxed);
+	atomic_fetch_add(&vm->heartbeats, 1);
+	vm_event(vm);
+}
+
+static void vm_phase(struct port *port, uint32_t phase)
+{
+	struct ramet_vm *vm = vm_of(port);
+
+	atomic_store(&vm->phase, phase);
+	vm_event(vm);
+}
+
+static void vm_report(struct port *port, uint32_t code, uint64_t gpa)
+{
+	struct ramet_vm *vm = vm_of(port);
+
+	/* The first report is the one that tells. */
+	if (!atomic_load(&vm->report)) {
+		atomic_store(&vm->report_gpa, gpa);
+		atomic_store(&vm->report, code);
+	}
+	vm_event(vm);
+}
+
+const struct port_ops vm_port_ops = {
+	.mem = vm_mem,
+	.irq = vm_irq,
+	.msi = vm_msi,
+	.console = vm_console,
+	.exit = vm_exits,
+	.sleep = vm_sleep,
+	.identity = vm_identity,
+	.heartbeat = vm_heartbeat,
+	.phase = vm_phase,
+	.report = vm_report,
+};
+
+void vm_io(struct ramet_vm *vm, struct vcpu *vcpu, enum device_space space, uint64_t addr,
+	bool write, void *data, unsigned size)
+{
+	if (doorbell_reseed_late(vm->devices.dev[DEVICE_DOORBELL])) {
+		vm_fail(vm,
+			"its guest has not reseeded its random numbers within %u ms of its birth, "
+			"so they may be another VM's",
+			vm->family->cfg.reseed_ms);
+		device_no_answer(write, data, size);
+		return;
+	}
+	device_set_io(&vm->devices, vcpu, space, addr, write, data, size);
+}
