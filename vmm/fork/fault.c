@@ -14,41 +14,13 @@
 #include <unistd.h>
 
 #include "vmm/base/priority.h"
-#include "vmm/vm/vm.h"
+#include "vmm/fork/fault.h"
 
-#define FAULT_THREADS 2
-
-struct fault_threads {
-	int quit; /* eventfd */
-	unsigned n;
-	pthread_t thread[FAULT_THREADS];
-};
-
-/*
- * A span of a running VM cannot be filled. It must not run on, not for one instruction: where KVM's
- * own access meets such a page, the guest is told of a fault that is none of its own.
- */
-static void give_up(struct view *view, uint64_t span)
-{
-	struct ramet_vm *vm = view->shell->vm;
-	char why[GUARD_HINT];
-
-	view_poison(view, span);
-	/* Not loaded yet: then vcpu_may_begin() sees it. Or it has moved on, and this is its past.
-	 */
-	if (!vm || vm->shell != view->shell)
-		return;
-	guard_hint(vm->family, why);
-	vm_fail(vm, "it touched memory that could not be provided%s",
-		why[0] ? why : ": the host is out of memory, or the family at its limit");
-	shell_interrupt(view->shell);
-}
-
-static void serve(struct ramet_family *f, uint64_t address, enum touch touch)
+static void serve(struct faults *f, uint64_t address, enum touch touch)
 {
 	uint64_t off, span;
 	unsigned page;
-	struct view *view = view_find(&f->machine.arena, address, &off);
+	struct view *view = view_find(f->arena, address, &off);
 	int r = 0;
 
 	if (!view)
@@ -63,10 +35,12 @@ static void serve(struct ramet_family *f, uint64_t address, enum touch touch)
 		view->unserved = true;
 	} else {
 		if (view_state(view, span) != VIEW_POISONED && !view_has_page(view, span, page))
-			r = generation_fill(view, span, (int)page, touch);
+			r = view->source->fill(view, span, (int)page, touch);
 		/* Out of memory: the touch fails rather than waits for ever. */
-		if (r)
-			give_up(view, span);
+		if (r) {
+			view_poison(view, span);
+			view->source->lost(view);
+		}
 		view_wake(view, span << SPAN_SHIFT, SPAN_SIZE);
 	}
 	pthread_mutex_unlock(&view->lock);
@@ -74,10 +48,10 @@ static void serve(struct ramet_family *f, uint64_t address, enum touch touch)
 
 static void *fault_thread(void *arg)
 {
-	struct ramet_family *f = arg;
+	struct faults *f = arg;
 	struct pollfd fds[2] = {
-		{ .fd = f->machine.arena.uffd, .events = POLLIN },
-		{ .fd = f->faults->quit, .events = POLLIN },
+		{ .fd = f->arena->uffd, .events = POLLIN },
+		{ .fd = f->quit, .events = POLLIN },
 	};
 
 	/* A guest waits for what this thread does. */
@@ -101,22 +75,15 @@ static void *fault_thread(void *arg)
 	return NULL;
 }
 
-int faults_start(struct ramet_family *f)
+int faults_start(struct faults *f, struct view_arena *arena)
 {
-	struct fault_threads *t = calloc(1, sizeof(*t));
-
-	if (!t)
-		return -ENOMEM;
-	t->quit = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (t->quit < 0) {
-		int e = -errno;
-
-		free(t);
-		return e;
-	}
-	f->faults = t;
-	for (; t->n < FAULT_THREADS; t->n++) {
-		int r = -pthread_create(&t->thread[t->n], NULL, fault_thread, f);
+	f->arena = arena;
+	f->n = 0;
+	f->quit = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (f->quit < 0)
+		return -errno;
+	for (; f->n < FAULT_THREADS; f->n++) {
+		int r = -pthread_create(&f->thread[f->n], NULL, fault_thread, f);
 
 		if (r) {
 			faults_stop(f);
@@ -126,16 +93,10 @@ int faults_start(struct ramet_family *f)
 	return 0;
 }
 
-void faults_stop(struct ramet_family *f)
+void faults_stop(struct faults *f)
 {
-	struct fault_threads *t = f->faults;
-
-	if (!t)
-		return;
-	eventfd_write(t->quit, 1);
-	for (unsigned i = 0; i < t->n; i++)
-		pthread_join(t->thread[i], NULL);
-	close(t->quit);
-	free(t);
-	f->faults = NULL;
+	eventfd_write(f->quit, 1);
+	for (unsigned i = 0; i < f->n; i++)
+		pthread_join(f->thread[i], NULL);
+	close(f->quit);
 }

@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 
 #include "vmm/base/priority.h"
-#include "vmm/vm/vm.h"
+#include "vmm/fork/generation.h"
 
 /* A span in more pieces than this is copied into a view rather than mapped: a mapping costs a VMA
  * and about as much time as copying two pages. */
@@ -100,7 +100,7 @@ static int map_runs(struct view *view, struct memory *m, const struct frame_run 
 
 static int map_span(struct view *view, struct generation *g, uint64_t span)
 {
-	struct memory *m = &g->family->memory;
+	struct memory *m = g->set->memory;
 	struct frame_run run[SPAN_PAGES];
 	uint64_t off = span << SPAN_SHIFT, next;
 	unsigned n = memory_runs(m, g->root, off, off + SPAN_SIZE, run, SPAN_PAGES, &next);
@@ -127,7 +127,7 @@ static int take_span(struct view *view, struct generation *g, uint64_t span)
 	r = view_take(view, overlay, span);
 	pthread_mutex_unlock(&overlay->lock);
 	if (!r)
-		atomic_fetch_add_explicit(&g->family->taken_back, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&g->set->taken_back, 1, memory_order_relaxed);
 	return r;
 }
 
@@ -195,14 +195,14 @@ static int fill_span(
 		return take_resolved(view, g, span);
 	r = map_span(view, g, span);
 	if (!r && touch == TOUCH_WRITE && view_writes_on(view, span) &&
-		memory_charge(&g->family->memory, SPAN_SIZE))
+		memory_charge(g->set->memory, SPAN_SIZE))
 		view_copy_ahead(view, span);
 	return r;
 }
 
 int generation_fill(struct view *view, uint64_t span, int page, enum touch touch)
 {
-	struct generation *g = view->source;
+	struct generation *g = generation_of(view->source);
 	bool heir = may_take(view, g, span);
 	int r;
 
@@ -232,7 +232,7 @@ void generation_take_ahead(struct generation *g, uint64_t span)
 	/* The heir may wait for the lock. */
 	hurry = hurry_begin_at(FILL_PRIORITY);
 	pthread_mutex_lock(&heir->lock);
-	if (heir->source == g && may_take(heir, g, span) &&
+	if (heir->source == &g->source && may_take(heir, g, span) &&
 		atomic_load(&g->span[span]) == GEN_DEFERRED &&
 		atomic_load(&heir->arena->pieces) < PIECES_MAX)
 		generation_fill(heir, span, -1, TOUCH_WRITE); /* or else it is resolved */
@@ -276,8 +276,8 @@ static struct frame_list *make_list(struct generation *g)
 	if (!l)
 		return NULL;
 	l->n = memory_runs(
-		&g->family->memory, g->root, 0, g->family->ram.size, l->run, LIST_PIECES, &next);
-	l->whole = next == g->family->ram.size;
+		g->set->memory, g->root, 0, g->set->ram->size, l->run, LIST_PIECES, &next);
+	l->whole = next == g->set->ram->size;
 	/* What is cut short by the limit stays absent from the next whole span on. */
 	while (!l->whole && l->n && list_end(l) % SPAN_SIZE) {
 		struct frame_run *last = &l->run[l->n - 1];

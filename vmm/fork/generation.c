@@ -7,14 +7,31 @@
 
 #include "vmm/base/futex.h"
 #include "vmm/base/priority.h"
-#include "vmm/vm/vm.h"
+#include "vmm/devices/device.h"
 
-/* Times that the worker looks again whether the heir still takes spans back. */
-#define KEEP_LOOKS 20u
+void generations_init(struct generations *set, struct memory *memory, const struct ram_layout *ram,
+	struct shell_pool *shells, void (*lost)(struct view *view))
+{
+	*set = (struct generations){ .memory = memory, .ram = ram, .shells = shells, .lost = lost };
+	pthread_mutex_init(&set->lock, NULL);
+}
 
-#define SETTLE_SPANS 64u
+void generations_destroy(struct generations *set)
+{
+	pthread_mutex_destroy(&set->lock);
+}
 
-int generation_new(struct ramet_family *f, struct mmu_root *root, struct generation **out)
+uint64_t generations_count(struct generations *set)
+{
+	uint64_t n;
+
+	pthread_mutex_lock(&set->lock);
+	n = set->n;
+	pthread_mutex_unlock(&set->lock);
+	return n;
+}
+
+int generation_new(struct generations *set, struct mmu_root *root, struct generation **out)
 {
 	static atomic_uint_fast64_t next_id;
 	struct generation *g = calloc(1, sizeof(*g));
@@ -26,16 +43,17 @@ int generation_new(struct ramet_family *f, struct mmu_root *root, struct generat
 		free(g);
 		return -ENOMEM;
 	}
-	g->family = f;
+	g->source = (struct view_source){ .fill = generation_fill, .lost = set->lost };
+	g->set = set;
 	g->id = atomic_fetch_add(&next_id, 1);
 	g->root = root;
 	atomic_init(&g->refs, 1);
 	atomic_init(&g->settled, true);
-	pthread_mutex_lock(&f->generations_lock);
-	g->all = f->all_generations;
-	f->all_generations = g;
-	f->n_generations++;
-	pthread_mutex_unlock(&f->generations_lock);
+	pthread_mutex_lock(&set->lock);
+	g->all = set->all;
+	set->all = g;
+	set->n++;
+	pthread_mutex_unlock(&set->lock);
 	*out = g;
 	return 0;
 }
@@ -49,19 +67,19 @@ struct generation *generation_get(struct generation *g)
 void generation_put(struct generation *g)
 {
 	if (g && atomic_fetch_sub(&g->refs, 1) == 1)
-		worker_free(g->family, g);
+		g->set->idle(g->set->idle_arg, g);
 }
 
 static void unlist(struct generation *g)
 {
-	struct generation **p = &g->family->all_generations;
+	struct generation **p = &g->set->all;
 
-	pthread_mutex_lock(&g->family->generations_lock);
+	pthread_mutex_lock(&g->set->lock);
 	while (*p != g)
 		p = &(*p)->all;
 	*p = g->all;
-	g->family->n_generations--;
-	pthread_mutex_unlock(&g->family->generations_lock);
+	g->set->n--;
+	pthread_mutex_unlock(&g->set->lock);
 }
 
 void generation_free(struct generation *g)
@@ -69,11 +87,11 @@ void generation_free(struct generation *g)
 	unlist(g);
 	generation_put(g->base);
 	if (g->overlay)
-		shells_give(g->family, g->overlay);
+		shell_pool_give(g->set->shells, g->overlay);
 	device_set_free(g->devices);
 	free(g->devices);
 	machine_state_put(g->state);
-	memory_put_root(&g->family->memory, g->root);
+	memory_put_root(g->set->memory, g->root);
 	free(g->list);
 	free((void *)g->span);
 	free(g->kept);
@@ -85,7 +103,7 @@ int generation_branch(struct generation *base, struct generation **out)
 	/* Before the root is taken: a base that settles meanwhile would else have tables that we
 	 * lack. */
 	struct generation *unsettled = atomic_load(&base->settled) ? NULL : generation_get(base);
-	struct memory *m = &base->family->memory;
+	struct memory *m = base->set->memory;
 	struct mmu_root *root;
 	struct generation *g;
 	int r = memory_fork_root(m, base->root, &root);
@@ -94,7 +112,7 @@ int generation_branch(struct generation *base, struct generation **out)
 		generation_put(unsettled);
 		return r;
 	}
-	r = generation_new(base->family, root, &g);
+	r = generation_new(base->set, root, &g);
 	if (r) {
 		memory_put_root(m, root);
 		generation_put(unsettled);
@@ -103,8 +121,8 @@ int generation_branch(struct generation *base, struct generation **out)
 	g->base = unsettled;
 	/* From now on: nobody may map what its root, the base's as yet, says of any span. */
 	atomic_store(&g->settled, false);
-	g->span = calloc(g->family->ram.size >> SPAN_SHIFT, 1); /* GEN_DEFERRED */
-	g->kept = calloc(g->family->ram.size >> SPAN_SHIFT, sizeof(*g->kept));
+	g->span = calloc(g->set->ram->size >> SPAN_SHIFT, 1); /* GEN_DEFERRED */
+	g->kept = calloc(g->set->ram->size >> SPAN_SHIFT, sizeof(*g->kept));
 	if (!g->span || !g->kept) {
 		generation_put(g);
 		return -ENOMEM;
@@ -122,7 +140,7 @@ int generation_inherit(struct generation *g, uint64_t span)
 	if (!g->base)
 		return 0;
 	r = generation_resolve(g->base, span);
-	return r ? r : memory_share_span(&g->family->memory, g->root, g->base->root, span);
+	return r ? r : memory_share_span(g->set->memory, g->root, g->base->root, span);
 }
 
 /* Leaves those pages out of bitmap that a view holds privately (at src + page * 4096) but which are
@@ -159,7 +177,7 @@ static int resolve_busy(struct generation *g, uint64_t span, uint8_t *state)
 {
 	struct view *overlay = g->overlay->view;
 	const uint8_t *src = overlay->base + (span << SPAN_SHIFT);
-	struct memory *m = &g->family->memory;
+	struct memory *m = g->set->memory;
 	uint64_t bitmap[SPAN_PAGES / 64];
 	bool moved_all, touched, copies;
 	int n, r = generation_inherit(g, span);
@@ -244,98 +262,11 @@ int generation_resolve(struct generation *g, uint64_t span)
 	generation_unclaim(g, span, r ? GEN_DEFERRED : state);
 	hurry_end(&hurry);
 	if (!r)
-		atomic_fetch_add_explicit(&g->family->resolved, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&g->set->resolved, 1, memory_order_relaxed);
 	return r;
 }
 
-/* ---- settling ---- */
-
-/* Nothing is deferred any more. The heir's lock, since it looks at the overlay under it. */
-static void let_go(struct generation *g)
-{
-	struct view *heir = atomic_load(&g->heir);
-	struct shell *overlay = g->overlay;
-
-	if (heir)
-		pthread_mutex_lock(&heir->lock);
-	atomic_store(&g->heir, NULL);
-	g->overlay = NULL;
-	if (heir)
-		pthread_mutex_unlock(&heir->lock);
-	atomic_store(&g->settled, true);
-	atomic_store(&g->n_kept, 0);
-	generation_put(g->base);
-	g->base = NULL;
-	shells_give(g->family, overlay);
-}
-
-/* The heir goes on taking back spans that it writes to; but not for ever. */
-static bool heir_wants_more(struct generation *g)
-{
-	struct view *heir = atomic_load(&g->heir);
-	unsigned taken = atomic_load(&g->n_taken);
-	bool wants;
-
-	if (!heir || taken == g->taken_seen || g->looks == KEEP_LOOKS)
-		return false;
-	g->taken_seen = taken;
-	g->looks++;
-	pthread_mutex_lock(&heir->lock);
-	wants = heir->source == g;
-	pthread_mutex_unlock(&heir->lock);
-	return wants;
-}
-
-/* Spans of which the overlay has nothing are what base has. Quickly, others may wait for one. */
-static int settle_empty(struct generation *g, uint64_t first, uint64_t n, const uint8_t *has)
-{
-	struct hurry hurry = hurry_begin_at(FILL_PRIORITY);
-	int r = 0;
-
-	for (uint64_t i = 0; i < n && !r; i++) {
-		if (has[i] || !generation_claim(g, first + i))
-			continue;
-		r = generation_inherit(g, first + i);
-		generation_unclaim(g, first + i, r ? GEN_DEFERRED : GEN_RESOLVED);
-	}
-	hurry_end(&hurry);
-	return r;
-}
-
-/* Spans [first, first + n), which the overlay is asked for at once: to scan all of a big view would
- * keep others from changing theirs. */
-static int settle_some(struct generation *g, uint64_t first, uint64_t n)
-{
-	uint8_t has[SETTLE_SPANS];
-	int r;
-
-	if (view_private_spans(g->overlay->view, first, n, has) < 0)
-		memset(has, 1, n);
-	r = settle_empty(g, first, n, has);
-	for (uint64_t i = 0; i < n && !r && atomic_load(&g->refs); i++)
-		if (has[i]) {
-			generation_take_ahead(g, first + i);
-			r = generation_resolve(g, first + i);
-		}
-	return r;
-}
-
-int generation_settle(struct generation *g, bool hurry)
-{
-	uint64_t spans = g->family->ram.size >> SPAN_SHIFT;
-	int r = 0;
-
-	for (uint64_t s = 0; s < spans && !r && atomic_load(&g->refs); s += SETTLE_SPANS)
-		r = settle_some(g, s, spans - s < SETTLE_SPANS ? spans - s : SETTLE_SPANS);
-	if (!atomic_load(&g->refs))
-		return 0; /* nobody wants it any more: it is about to be freed */
-	memory_trim(&g->family->memory);
-	if (!r && !hurry && heir_wants_more(g))
-		return 1;
-	if (!r)
-		let_go(g);
-	return r;
-}
+/* ---- accounts ---- */
 
 uint64_t generation_duplicates(struct generation *g)
 {
@@ -344,7 +275,7 @@ uint64_t generation_duplicates(struct generation *g)
 
 uint64_t generation_view_duplicates(struct view *view, struct generation *g)
 {
-	uint64_t spans = g->family->ram.size >> SPAN_SHIFT, pages = 0;
+	uint64_t spans = g->set->ram->size >> SPAN_SHIFT, pages = 0;
 	uint64_t bitmap[SPAN_PAGES / 64];
 
 	for (uint64_t s = 0; s < spans; s++) {
@@ -353,7 +284,7 @@ uint64_t generation_view_duplicates(struct view *view, struct generation *g)
 		pthread_mutex_lock(&view->lock);
 		if (view->flags[s] & VIEW_COPIES && !generation_resolve(g, s)) {
 			n = view_private_pages(view, s, bitmap);
-			left = n > 0 ? leave_out_unchanged(&g->family->memory, g->root, s, bitmap,
+			left = n > 0 ? leave_out_unchanged(g->set->memory, g->root, s, bitmap,
 					       view->base + (s << SPAN_SHIFT))
 				     : n;
 			pages += left >= 0 ? (uint64_t)(n - left) : 0;

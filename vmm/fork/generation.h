@@ -23,16 +23,39 @@
 
 #include <stdatomic.h>
 
+#include "vmm/kvm/shell-pool.h"
 #include "vmm/memory/memory.h"
-#include "vmm/kvm/shell.h"
 
-struct ramet_family;
 struct device_set;
+struct generation;
+
+/* All generations of a family, and what they need of it. */
+struct generations {
+	struct memory *memory;
+	const struct ram_layout *ram;
+	struct shell_pool *shells; /* where the overlays go back to */
+	/* Nothing refers to g any more. Called from any thread, with any lock held;
+	 * generation_free() follows later. The settler sets it. */
+	void (*idle)(void *arg, struct generation *g);
+	void *idle_arg;
+	void (*lost)(struct view *view); /* see struct view_source */
+
+	pthread_mutex_t lock; /* guards the next two */
+	struct generation *all;
+	uint64_t n;
+	_Atomic uint64_t resolved, taken_back; /* spans, ever */
+};
+
+void generations_init(struct generations *set, struct memory *memory, const struct ram_layout *ram,
+	struct shell_pool *shells, void (*lost)(struct view *view));
+void generations_destroy(struct generations *set); /* all have been freed */
+uint64_t generations_count(struct generations *set);
 
 enum { GEN_DEFERRED, GEN_BUSY, GEN_RESOLVED, GEN_COPIED, GEN_TAKEN };
 
 struct generation {
-	struct ramet_family *family;
+	struct view_source source; /* of views: first, see generation_of() */
+	struct generations *set;   /* that it is in */
 	uint64_t id;
 	/* VMs whose birth or home it is, and generations whose base it is. The last put leaves it
 	 * to the worker. */
@@ -62,8 +85,13 @@ struct generation {
 	struct frame_list *_Atomic list;
 	struct generation *next, *next_dead; /* in the queues of the worker */
 	uint64_t settle_ns;		     /* not before */
-	struct generation *all;		     /* in the family's list */
+	struct generation *all;		     /* the next in set->all */
 };
+
+static inline struct generation *generation_of(struct view_source *source)
+{
+	return (struct generation *)source;
+}
 
 struct frame_list {
 	unsigned n;
@@ -72,7 +100,7 @@ struct frame_list {
 };
 
 /* A generation with that root (taken over on success), one reference and no state. */
-int generation_new(struct ramet_family *f, struct mmu_root *root, struct generation **out);
+int generation_new(struct generations *set, struct mmu_root *root, struct generation **out);
 /* A generation whose every span is deferred: base's plus the private pages of the overlay, which is
  * to be set (a shell it then owns) before anybody is born from it. */
 int generation_branch(struct generation *base, struct generation **out);
@@ -97,23 +125,13 @@ void generation_lock_overlay(struct view *overlay);
 /* The span is BUSY and ours. Brings the root's table up to what base has. */
 int generation_inherit(struct generation *g, uint64_t span);
 
-/* Resolves all spans, or gives them back to the heir if nobody else needs them, then lets go of
- * base and overlay. Worker only. 1: unless in a hurry, look again later, since the heir still takes
- * spans back. -errno: some span could not be resolved for want of memory; try again later. */
-int generation_settle(struct generation *g, bool hurry);
-
 /* Pages held more than once since g was frozen, but nobody has changed; at most. */
 uint64_t generation_duplicates(struct generation *g);
 /* The same of those in the view of a VM that was born from g, exactly. Compares memory. */
 uint64_t generation_view_duplicates(struct view *view, struct generation *g);
 
 /* fill.c */
-enum touch { TOUCH_READ, TOUCH_WRITE };
-
-/* Makes a span of a view, ABSENT or PARTIAL, PRESENT: or, if `page` of it (>= 0) is all that is
- * asked for and more would take long, PARTIAL with that page. The view's lock is held and it has a
- * source.
- */
+/* See struct view_source. */
 int generation_fill(struct view *view, uint64_t span, int page, enum touch touch);
 /* The same from outside the fault threads, for what is not there yet; page -1: all of the span. 0,
  * or -errno if it cannot be. */

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The worker: settles deferred generations and frees those that nobody needs. One thread, so that a
- * generation is never freed while it is being settled. The worker takes no lock of a VM, so that a
- * thread that holds one may wait for the worker.
+ * One thread, so that a generation is never freed while it is being settled. It takes no lock of a
+ * VM, so that a thread that holds one may wait for it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -10,7 +9,8 @@
 
 #include "vmm/base/futex.h"
 #include "vmm/base/priority.h"
-#include "vmm/vm/vm.h"
+#include "vmm/fork/settle.h"
+#include "vmm/fork/settler.h"
 
 /* A generation is left alone for so long after its fork: those who were just born need the CPUs and
  * the memory map more, and a child that ends soon spares most of the work. */
@@ -22,26 +22,12 @@
 /* After the machine has run out of memory for a resolve, try again this much later. */
 #define RETRY_NS 50000000u
 
-struct worker {
-	pthread_t thread;
-	pthread_mutex_t lock;
-	pthread_cond_t cond, idle;
-	struct generation *settle, **settle_tail; /* oldest first: the newer ones build on it */
-	unsigned n_settle;			  /* in that queue */
-	unsigned n_reserved;			  /* places in it, for forks that are under way */
-	struct generation *dead;
-	unsigned draining;
-	unsigned drains; /* ever begun */
-	bool quit, busy;
-	bool stuck; /* the oldest could not be settled, for want of memory */
-};
-
-static bool full(const struct worker *w)
+static bool full(const struct settler *w)
 {
 	return w->n_settle + w->n_reserved >= UNSETTLED_MAX;
 }
 
-static void drop_from_queue(struct worker *w, struct generation *g)
+static void drop_from_queue(struct settler *w, struct generation *g)
 {
 	for (struct generation **p = &w->settle; *p; p = &(*p)->next)
 		if (*p == g) {
@@ -55,7 +41,7 @@ static void drop_from_queue(struct worker *w, struct generation *g)
 }
 
 /* Waits for something to do, at most so long. */
-static void wait_ns(struct worker *w, uint64_t ns)
+static void wait_ns(struct settler *w, uint64_t ns)
 {
 	struct timespec until = timespec_of(now_ns() + ns);
 
@@ -63,13 +49,13 @@ static void wait_ns(struct worker *w, uint64_t ns)
 }
 
 /* Settles the oldest generation. The lock is held on entry and exit. */
-static void settle_one(struct ramet_family *f, struct worker *w, struct generation *g)
+static void settle_one(struct settler *w, struct generation *g)
 {
 	bool hurry = w->n_settle > 1 || w->draining || full(w), idle;
 	unsigned drains = w->drains, queued, queued_then;
 	int r;
 
-	idle = reaper_idle(f, &queued_then);
+	idle = w->others_idle(w->others, &queued_then);
 	pthread_mutex_unlock(&w->lock);
 	r = generation_settle(g, hurry);
 	pthread_mutex_lock(&w->lock);
@@ -84,7 +70,7 @@ static void settle_one(struct ramet_family *f, struct worker *w, struct generati
 	/* An attempt counts as stuck only if nothing gave memory back, and no drain was asked for,
 	 * while it ran. While the checker drains, the reaper gives none back: it waits for the
 	 * checker, and so must not be waited for. */
-	idle = idle && reaper_idle(f, &queued) && queued == queued_then;
+	idle = idle && w->others_idle(w->others, &queued) && queued == queued_then;
 	w->stuck = r && (idle || w->draining) && !w->dead && w->drains == drains;
 	if (w->stuck)
 		pthread_cond_broadcast(&w->idle);
@@ -93,7 +79,7 @@ static void settle_one(struct ramet_family *f, struct worker *w, struct generati
 }
 
 /* Does one thing; the lock is held on entry and exit. Returns false if there was nothing to do. */
-static bool step(struct ramet_family *f, struct worker *w)
+static bool step(struct settler *w)
 {
 	struct generation *g = w->dead;
 	uint64_t now = now_ns();
@@ -113,19 +99,18 @@ static bool step(struct ramet_family *f, struct worker *w)
 	if (!full(w) && !w->draining && !w->quit && now < g->settle_ns)
 		wait_ns(w, g->settle_ns - now);
 	else
-		settle_one(f, w, g);
+		settle_one(w, g);
 	return true;
 }
 
-static void *worker_thread(void *arg)
+static void *settler_thread(void *arg)
 {
-	struct ramet_family *f = arg;
-	struct worker *w = f->worker;
+	struct settler *w = arg;
 
 	pthread_mutex_lock(&w->lock);
 	for (;;) {
 		w->busy = true;
-		while (step(f, w))
+		while (step(w))
 			;
 		w->busy = false;
 		pthread_cond_broadcast(&w->idle);
@@ -137,32 +122,34 @@ static void *worker_thread(void *arg)
 	return NULL;
 }
 
-int worker_start(struct ramet_family *f)
+/* Nothing refers to g any more. */
+static void settler_free(void *arg, struct generation *g)
 {
-	struct worker *w = calloc(1, sizeof(*w));
-	int r;
+	struct settler *w = arg;
 
-	if (!w)
-		return -ENOMEM;
+	pthread_mutex_lock(&w->lock);
+	g->next_dead = w->dead;
+	w->dead = g;
+	pthread_cond_signal(&w->cond);
+	pthread_mutex_unlock(&w->lock);
+}
+
+int settler_start(struct settler *w, struct generations *set,
+	bool (*others_idle)(void *others, unsigned *queued), void *others)
+{
 	pthread_mutex_init(&w->lock, NULL);
 	cond_init(&w->cond);
 	pthread_cond_init(&w->idle, NULL);
 	w->settle_tail = &w->settle;
-	f->worker = w;
-	r = -pthread_create(&w->thread, NULL, worker_thread, f);
-	if (r) {
-		free(w);
-		f->worker = NULL;
-	}
-	return r;
+	w->others_idle = others_idle;
+	w->others = others;
+	set->idle_arg = w;
+	set->idle = settler_free;
+	return -pthread_create(&w->thread, NULL, settler_thread, w);
 }
 
-void worker_stop(struct ramet_family *f)
+void settler_stop(struct settler *w)
 {
-	struct worker *w = f->worker;
-
-	if (!w)
-		return;
 	pthread_mutex_lock(&w->lock);
 	w->quit = true;
 	pthread_cond_signal(&w->cond);
@@ -171,14 +158,10 @@ void worker_stop(struct ramet_family *f)
 	pthread_mutex_destroy(&w->lock);
 	pthread_cond_destroy(&w->cond);
 	pthread_cond_destroy(&w->idle);
-	free(w);
-	f->worker = NULL;
 }
 
-void worker_settle(struct ramet_family *f, struct generation *g)
+void settler_settle(struct settler *w, struct generation *g)
 {
-	struct worker *w = f->worker;
-
 	pthread_mutex_lock(&w->lock);
 	g->next = NULL;
 	g->settle_ns = now_ns() + SETTLE_DELAY_NS;
@@ -190,30 +173,16 @@ void worker_settle(struct ramet_family *f, struct generation *g)
 	pthread_mutex_unlock(&w->lock);
 }
 
-void worker_free(struct ramet_family *f, struct generation *g)
+void settler_retry(struct settler *w)
 {
-	struct worker *w = f->worker;
-
-	pthread_mutex_lock(&w->lock);
-	g->next_dead = w->dead;
-	w->dead = g;
-	pthread_cond_signal(&w->cond);
-	pthread_mutex_unlock(&w->lock);
-}
-
-void worker_retry(struct ramet_family *f)
-{
-	struct worker *w = f->worker;
-
 	pthread_mutex_lock(&w->lock);
 	w->stuck = false;
 	pthread_cond_signal(&w->cond);
 	pthread_mutex_unlock(&w->lock);
 }
 
-int worker_drain(struct ramet_family *f)
+int settler_drain(struct settler *w)
 {
-	struct worker *w = f->worker;
 	int r = 0;
 
 	pthread_mutex_lock(&w->lock);
@@ -230,9 +199,8 @@ int worker_drain(struct ramet_family *f)
 	return r;
 }
 
-bool worker_reserve(struct ramet_family *f)
+bool settler_reserve(struct settler *w)
 {
-	struct worker *w = f->worker;
 	bool room;
 
 	pthread_mutex_lock(&w->lock);
@@ -242,19 +210,16 @@ bool worker_reserve(struct ramet_family *f)
 	return room;
 }
 
-void worker_unreserve(struct ramet_family *f)
+void settler_unreserve(struct settler *w)
 {
-	struct worker *w = f->worker;
-
 	pthread_mutex_lock(&w->lock);
 	w->n_reserved--;
 	pthread_cond_broadcast(&w->idle);
 	pthread_mutex_unlock(&w->lock);
 }
 
-int worker_await_room(struct ramet_family *f)
+int settler_await_room(struct settler *w)
 {
-	struct worker *w = f->worker;
 	int r = 0;
 
 	pthread_mutex_lock(&w->lock);

@@ -7,7 +7,7 @@
 
 #include "vmm/base/clock.h"
 #include "vmm/base/priority.h"
-#include "vmm/vm/vm.h"
+#include "vmm/kvm/shell-pool.h"
 
 /* A used shell is dropped for good when this many are ready beyond what is wanted. */
 #define SHELLS_SPARE 64u
@@ -30,19 +30,19 @@ static struct shell *pop(struct shell **list)
 	return sh;
 }
 
-static struct shell *pop_used(struct ramet_family *f)
+static struct shell *pop_used(struct shell_pool *p)
 {
-	struct shell *sh = pop(&f->used_shells);
+	struct shell *sh = pop(&p->used);
 
-	f->n_used -= sh != NULL;
+	p->n_used -= sh != NULL;
 	return sh;
 }
 
 /* Makes a used shell as good as new: no page, no vCPU running, nobody's. Others may wait for the
  * memory. */
-static int blank(struct ramet_family *f, struct shell *sh)
+static int blank(struct shell_pool *p, struct shell *sh)
 {
-	bool tight = guard_tight(f);
+	bool tight = budget_tight(p->budget);
 	struct hurry hurry;
 	int r;
 
@@ -51,34 +51,34 @@ static int blank(struct ramet_family *f, struct shell *sh)
 	r = view_close(sh->view);
 	if (tight)
 		hurry_end(&hurry);
-	sh->vm = NULL;
+	sh->owner = NULL;
 	return r ? r : view_blank(sh->view);
 }
 
 /* Whether a shell that has been given back is to go. The lock is held. */
-static bool too_many(struct ramet_family *f)
+static bool too_many(struct shell_pool *p)
 {
-	bool many = f->n_shells >= f->want_shells + SHELLS_SPARE;
+	bool many = p->n_ready >= p->want + SHELLS_SPARE;
 
-	if (++f->n_returned < SHELLS_LOOK)
+	if (++p->n_returned < SHELLS_LOOK)
 		return many;
-	many |= f->least_shells > f->want_shells;
-	f->n_returned = 0;
-	f->least_shells = f->n_shells;
+	many |= p->least > p->want;
+	p->n_returned = 0;
+	p->least = p->n_ready;
 	return many;
 }
 
 /* One step of the maker, or of who cannot wait for it, outside the lock. Takes over the reference
  * to the pattern. */
 static struct shell *refill(
-	struct ramet_family *f, struct shell *used, bool drop, struct machine_state *pattern)
+	struct shell_pool *p, struct shell *used, bool drop, struct machine_state *pattern)
 {
 	struct shell *sh = used;
 
-	if (used && (drop || atomic_load(&used->broken) || blank(f, used))) {
+	if (used && (drop || atomic_load(&used->broken) || blank(p, used))) {
 		shell_free(used);
 		sh = NULL;
-	} else if (!used && shell_new(&f->machine, &sh)) {
+	} else if (!used && shell_new(p->machine, &sh)) {
 		sh = NULL;
 	}
 	if (sh && pattern)
@@ -88,113 +88,118 @@ static struct shell *refill(
 }
 
 /* Waits for something to do. True: nobody took or gave back a shell for that long. */
-static bool wait_idle(struct ramet_family *f, uint64_t ns)
+static bool wait_idle(struct shell_pool *p, uint64_t ns)
 {
 	struct timespec until = timespec_of(now_ns() + ns);
-	unsigned taken = f->n_taken;
+	unsigned taken = p->n_taken;
 
 	/* What is wanted stays: no need to look again. */
-	if (f->n_shells <= f->want_shells) {
-		pthread_cond_wait(&f->shells_cond, &f->shells_lock);
+	if (p->n_ready <= p->want) {
+		pthread_cond_wait(&p->cond, &p->lock);
 		return false;
 	}
-	return pthread_cond_timedwait(&f->shells_cond, &f->shells_lock, &until) == ETIMEDOUT &&
-	       f->n_taken == taken;
+	return pthread_cond_timedwait(&p->cond, &p->lock, &until) == ETIMEDOUT &&
+	       p->n_taken == taken;
 }
 
 /* The lock is held on entry and exit. */
-static void free_one(struct ramet_family *f)
+static void free_one(struct shell_pool *p)
 {
-	struct shell *sh = pop(&f->shells);
+	struct shell *sh = pop(&p->ready);
 
-	f->n_shells -= sh != NULL;
-	pthread_mutex_unlock(&f->shells_lock);
+	p->n_ready -= sh != NULL;
+	pthread_mutex_unlock(&p->lock);
 	shell_free(sh);
-	pthread_mutex_lock(&f->shells_lock);
+	pthread_mutex_lock(&p->lock);
 }
 
 static void *maker(void *arg)
 {
-	struct ramet_family *f = arg;
+	struct shell_pool *p = arg;
 	bool idle = false;
 
-	pthread_mutex_lock(&f->shells_lock);
-	while (!f->shells_quit) {
+	pthread_mutex_lock(&p->lock);
+	while (!p->quit) {
 		struct machine_state *pattern = NULL;
 		struct shell *used, *made;
 		bool drop;
 
-		if (!f->used_shells && f->n_shells >= f->want_shells) {
-			idle = wait_idle(f, idle ? FREE_NS : IDLE_NS);
-			if (idle && f->n_shells > f->want_shells && !f->shells_quit)
-				free_one(f);
+		if (!p->used && p->n_ready >= p->want) {
+			idle = wait_idle(p, idle ? FREE_NS : IDLE_NS);
+			if (idle && p->n_ready > p->want && !p->quit)
+				free_one(p);
 			continue;
 		}
 		idle = false;
-		used = pop_used(f);
-		drop = used && too_many(f);
-		if (f->pattern)
-			pattern = machine_state_get(f->pattern);
-		pthread_mutex_unlock(&f->shells_lock);
-		made = refill(f, used, drop, pattern);
-		pthread_mutex_lock(&f->shells_lock);
+		used = pop_used(p);
+		drop = used && too_many(p);
+		if (p->pattern)
+			pattern = machine_state_get(p->pattern);
+		pthread_mutex_unlock(&p->lock);
+		made = refill(p, used, drop, pattern);
+		pthread_mutex_lock(&p->lock);
 		if (made) {
-			made->next = f->shells;
-			f->shells = made;
-			f->n_shells++;
-		} else if (!used && !f->shells_quit) {
+			made->next = p->ready;
+			p->ready = made;
+			p->n_ready++;
+		} else if (!used && !p->quit) {
 			/* Out of something: whoever needs a shell makes one itself and learns what.
 			 * The family may have ended while the lock was away, and signalled then. */
-			pthread_cond_wait(&f->shells_cond, &f->shells_lock);
+			pthread_cond_wait(&p->cond, &p->lock);
 		}
 	}
-	pthread_mutex_unlock(&f->shells_lock);
+	pthread_mutex_unlock(&p->lock);
 	return NULL;
 }
 
-int shells_start(struct ramet_family *f)
+int shell_pool_start(
+	struct shell_pool *p, struct machine *machine, const struct budget *budget, unsigned want)
 {
-	pthread_mutex_init(&f->shells_lock, NULL);
-	cond_init(&f->shells_cond);
-	return -pthread_create(&f->maker, NULL, maker, f);
+	p->machine = machine;
+	p->budget = budget;
+	p->want = want;
+	p->cold = !want;
+	pthread_mutex_init(&p->lock, NULL);
+	cond_init(&p->cond);
+	return -pthread_create(&p->maker, NULL, maker, p);
 }
 
-void shells_stop(struct ramet_family *f)
+void shell_pool_stop(struct shell_pool *p)
 {
 	struct shell *sh;
 
-	pthread_mutex_lock(&f->shells_lock);
-	f->shells_quit = true;
-	pthread_cond_signal(&f->shells_cond);
-	pthread_mutex_unlock(&f->shells_lock);
-	pthread_join(f->maker, NULL);
-	while ((sh = pop(&f->shells)))
+	pthread_mutex_lock(&p->lock);
+	p->quit = true;
+	pthread_cond_signal(&p->cond);
+	pthread_mutex_unlock(&p->lock);
+	pthread_join(p->maker, NULL);
+	while ((sh = pop(&p->ready)))
 		shell_free(sh);
-	while ((sh = pop(&f->used_shells)))
+	while ((sh = pop(&p->used)))
 		shell_free(sh);
-	machine_state_put(f->pattern);
-	pthread_cond_destroy(&f->shells_cond);
-	pthread_mutex_destroy(&f->shells_lock);
+	machine_state_put(p->pattern);
+	pthread_cond_destroy(&p->cond);
+	pthread_mutex_destroy(&p->lock);
 }
 
-void shells_pattern(struct ramet_family *f, struct machine_state *state)
+void shell_pool_pattern(struct shell_pool *p, struct machine_state *state)
 {
 	struct machine_state *old;
 
-	pthread_mutex_lock(&f->shells_lock);
-	old = f->pattern;
-	f->pattern = machine_state_get(state);
-	pthread_mutex_unlock(&f->shells_lock);
+	pthread_mutex_lock(&p->lock);
+	old = p->pattern;
+	p->pattern = machine_state_get(state);
+	pthread_mutex_unlock(&p->lock);
 	machine_state_put(old);
 }
 
 /* A shell that is made now, or out of a used one. That takes a millisecond, and a fork may need
  * thousands: not at a real-time priority, which would keep others from the CPU for seconds. */
-static int make_now(struct ramet_family *f, struct shell *used, struct shell **out)
+static int make_now(struct shell_pool *p, struct shell *used, struct shell **out)
 {
 	struct hurry hurry = hurry_pause();
-	struct shell *sh = used ? refill(f, used, false, NULL) : NULL;
-	int r = sh ? 0 : shell_new(&f->machine, &sh);
+	struct shell *sh = used ? refill(p, used, false, NULL) : NULL;
+	int r = sh ? 0 : shell_new(p->machine, &sh);
 
 	hurry_end(&hurry);
 	if (!r)
@@ -202,48 +207,58 @@ static int make_now(struct ramet_family *f, struct shell *used, struct shell **o
 	return r;
 }
 
-int shells_take(struct ramet_family *f, struct shell **out)
+int shell_pool_take(struct shell_pool *p, struct shell **out)
 {
 	struct shell *sh = NULL, *used = NULL;
 
-	if (guard_tight(f))
+	if (budget_tight(p->budget))
 		return -ENOMEM;
-	pthread_mutex_lock(&f->shells_lock);
-	f->n_taken++; /* the maker sees it when it wakes up: it must not make shells now */
-	if (!f->cfg.cold) {
-		sh = pop(&f->shells);
-		f->n_shells -= sh != NULL;
-		if (f->n_shells < f->least_shells)
-			f->least_shells = f->n_shells;
+	pthread_mutex_lock(&p->lock);
+	p->n_taken++; /* the maker sees it when it wakes up: it must not make shells now */
+	if (!p->cold) {
+		sh = pop(&p->ready);
+		p->n_ready -= sh != NULL;
+		if (p->n_ready < p->least)
+			p->least = p->n_ready;
 		/* The maker cannot keep up. It must not fall behind without limit. */
-		if (!sh && f->n_used > SHELLS_BEHIND)
-			used = pop_used(f);
+		if (!sh && p->n_used > SHELLS_BEHIND)
+			used = pop_used(p);
 	}
-	pthread_mutex_unlock(&f->shells_lock);
+	pthread_mutex_unlock(&p->lock);
 	if (!sh)
-		return make_now(f, used, out);
+		return make_now(p, used, out);
 	*out = sh;
 	return 0;
 }
 
-void shells_make(struct ramet_family *f)
+void shell_pool_make(struct shell_pool *p)
 {
-	pthread_mutex_lock(&f->shells_lock);
-	pthread_cond_signal(&f->shells_cond);
-	pthread_mutex_unlock(&f->shells_lock);
+	pthread_mutex_lock(&p->lock);
+	pthread_cond_signal(&p->cond);
+	pthread_mutex_unlock(&p->lock);
 }
 
-void shells_give(struct ramet_family *f, struct shell *sh)
+void shell_pool_give(struct shell_pool *p, struct shell *sh)
 {
 	if (!sh)
 		return;
 	/* The caller lets go of the generation now; the maker closes the view some time. */
 	view_set_source(sh->view, NULL);
 	sh->used = true;
-	pthread_mutex_lock(&f->shells_lock);
-	sh->next = f->used_shells;
-	f->used_shells = sh;
-	f->n_used++;
-	pthread_cond_signal(&f->shells_cond);
-	pthread_mutex_unlock(&f->shells_lock);
+	pthread_mutex_lock(&p->lock);
+	sh->next = p->used;
+	p->used = sh;
+	p->n_used++;
+	pthread_cond_signal(&p->cond);
+	pthread_mutex_unlock(&p->lock);
+}
+
+unsigned shell_pool_ready(struct shell_pool *p)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&p->lock);
+	n = p->n_ready;
+	pthread_mutex_unlock(&p->lock);
+	return n;
 }

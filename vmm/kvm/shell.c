@@ -47,6 +47,11 @@ static void acknowledge(struct shell *sh, int error)
 		futex_wake_all(&sh->pending);
 }
 
+static const struct vcpu_ops *ops(const struct vcpu *vcpu)
+{
+	return vcpu->shell->machine->vcpu_ops;
+}
+
 /*
  * An exit is only finished when KVM_RUN is entered again (api.rst): do that without running the
  * guest, until KVM says that it was interrupted, which it only says between instructions. The same
@@ -60,14 +65,14 @@ static int complete_io(struct vcpu *vcpu, bool runnable)
 	for (unsigned i = 0; i < EXITS_MAX; i++) {
 		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
 			if (runnable)
-				runnable = vcpu_exit(vcpu);
+				runnable = ops(vcpu)->exit(vcpu);
 			continue;
 		}
 		/* EAGAIN: a vCPU that waits for its SIPI, and so has no exit to finish. */
 		if (errno == EINTR || errno == EAGAIN)
 			return 0;
 		if (runnable)
-			vcpu_failed(vcpu, -errno);
+			ops(vcpu)->failed(vcpu, -errno);
 		return -EIO;
 	}
 	return -ELOOP;
@@ -84,7 +89,7 @@ void vcpu_ordinary(struct vcpu *vcpu, uint64_t slice_ns)
 static int run_until_stopped(struct vcpu *vcpu)
 {
 	struct shell *sh = vcpu->shell;
-	bool runnable = vcpu_may_begin(vcpu);
+	bool runnable = ops(vcpu)->may_begin(vcpu);
 	/* KVM_RUN has yet to take in what was loaded, or to finish what an exit began. */
 	bool unfinished = true;
 
@@ -96,12 +101,12 @@ static int run_until_stopped(struct vcpu *vcpu)
 		}
 		unfinished = true;
 		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
-			runnable = vcpu_exit(vcpu);
+			runnable = ops(vcpu)->exit(vcpu);
 		} else if (errno == EINTR || errno == EAGAIN) {
 			unfinished = false;
-			runnable = vcpu_wanted(vcpu);
+			runnable = ops(vcpu)->wanted(vcpu);
 		} else {
-			vcpu_failed(vcpu, -errno);
+			ops(vcpu)->failed(vcpu, -errno);
 			runnable = false;
 		}
 	}
@@ -267,11 +272,11 @@ int shell_await(struct shell *sh)
 	return atomic_load(&sh->error);
 }
 
-void shell_start_async(struct shell *sh, struct ramet_vm *vm, const struct machine_state *state)
+void shell_start_async(struct shell *sh, void *owner, const struct machine_state *state)
 {
 	int r = 0;
 
-	sh->vm = vm;
+	sh->owner = owner;
 	sh->load = state;
 	sh->save = NULL;
 	atomic_store(&sh->stop, 0);
@@ -285,9 +290,9 @@ void shell_start_async(struct shell *sh, struct ramet_vm *vm, const struct machi
 	command(sh, VCPU_RUN | (state ? VCPU_LOAD : 0u), r);
 }
 
-int shell_start(struct shell *sh, struct ramet_vm *vm, const struct machine_state *state)
+int shell_start(struct shell *sh, void *owner, const struct machine_state *state)
 {
-	shell_start_async(sh, vm, state);
+	shell_start_async(sh, owner, state);
 	return shell_await(sh);
 }
 
@@ -482,7 +487,7 @@ int shell_new(struct machine *machine, struct shell **out)
 	}
 	r = view_new(&machine->arena, &sh->view);
 	if (!r)
-		sh->view->shell = sh;
+		sh->view->owner = sh;
 	if (!r)
 		r = make_vm(sh);
 	for (unsigned i = 0; i < machine->cpus && !r; i++)

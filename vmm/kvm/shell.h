@@ -17,9 +17,21 @@
 #include "vmm/kvm/state.h"
 #include "vmm/memory/view.h"
 
-struct ramet_vm;
 struct shell;
 struct machine;
+struct vcpu;
+
+/* What a vCPU's thread asks of the owner of its shell. All calls come from that thread. */
+struct vcpu_ops {
+	/* Whether the vCPU may enter the guest at all: called once, when a run begins. */
+	bool (*may_begin)(struct vcpu *vcpu);
+	/* Whether it may enter the guest again: not when the VM has ended or failed. */
+	bool (*wanted)(const struct vcpu *vcpu);
+	/* Handles one exit. False: the vCPU must not enter the guest again until it is stopped. */
+	bool (*exit)(struct vcpu *vcpu);
+	/* KVM_RUN failed with -errno. */
+	void (*failed)(struct vcpu *vcpu, int error);
+};
 
 struct vcpu {
 	struct shell *shell;
@@ -36,7 +48,7 @@ struct shell {
 	const struct machine *machine;
 	int vm_fd;
 	struct view *view;
-	struct ramet_vm *_Atomic vm;	  /* whose vCPUs these are while it runs */
+	void *_Atomic owner;		  /* whose vCPUs these are: a VM; NULL: nobody's yet */
 	const struct machine_state *load; /* what to load before running */
 	struct machine_state *save;	  /* where to save after stopping */
 	struct machine_state *has;	  /* what an idle shell was preloaded with, or NULL */
@@ -57,6 +69,7 @@ struct shell {
 
 /* What all shells of a family are made from. */
 struct machine {
+	const struct vcpu_ops *vcpu_ops;
 	struct kvm_host host;
 	struct view_arena arena;
 	unsigned cpus, n_slots;
@@ -78,18 +91,18 @@ void shell_preload(struct shell *sh, struct machine_state *state);
 
 /*
  * Commands. The caller is the only one who commands this shell. start() loads `state` if given,
- * then lets the vCPUs run for vm; stop() brings them out of the guest at an instruction boundary,
- * with I/O completed, and saves into `state` if given. Both wait until done; start_async() does
- * not, await() does it later. save() is for vCPUs that are stopped already.
+ * then lets the vCPUs run for `owner`; stop() brings them out of the guest at an instruction
+ * boundary, with I/O completed, and saves into `state` if given. Both wait until done;
+ * start_async() does not, await() does it later. save() is for vCPUs that are stopped already.
  *
  * They return 0 or -errno. When start() could not load all of `state`, no vCPU has entered the
  * guest, and stop() still has to follow. When stop() fails the vCPUs are stopped all the same; if
  * the shell is `broken` then, a vCPU is in the middle of an instruction, which only start() can
  * finish.
  */
-void shell_start_async(struct shell *sh, struct ramet_vm *vm, const struct machine_state *state);
+void shell_start_async(struct shell *sh, void *owner, const struct machine_state *state);
 int shell_await(struct shell *sh);
-int shell_start(struct shell *sh, struct ramet_vm *vm, const struct machine_state *state);
+int shell_start(struct shell *sh, void *owner, const struct machine_state *state);
 int shell_load(struct shell *sh, const struct machine_state *state);
 int shell_stop(struct shell *sh, struct machine_state *state);
 /* Calls then(arg) when all is saved, before it returns: on the thread of the vCPU that was saved
@@ -116,15 +129,5 @@ void vcpu_ordinary(struct vcpu *vcpu, uint64_t slice_ns);
 
 /* Installs the (empty) handler of the signal that interrupts KVM_RUN. */
 int shell_signal_init(void);
-
-/* Implemented by the VM (vcpu.c): handles one exit of a running vCPU. Returns false when this vCPU
- * must not enter the guest again until the VM is stopped. */
-bool vcpu_exit(struct vcpu *vcpu);
-/* Its VM has neither ended nor failed. */
-bool vcpu_wanted(const struct vcpu *vcpu);
-/* Nor does it, before it runs, because its memory is not whole. */
-bool vcpu_may_begin(const struct vcpu *vcpu);
-/* KVM_RUN failed with -errno. */
-void vcpu_failed(struct vcpu *vcpu, int error);
 
 #endif

@@ -248,7 +248,7 @@ int view_blank(struct view *view)
 	return r;
 }
 
-void view_set_source(struct view *view, struct generation *source)
+void view_set_source(struct view *view, struct view_source *source)
 {
 	bool again;
 

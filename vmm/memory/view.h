@@ -49,24 +49,36 @@ enum {
 #define VIEW_BLOCK_PAGES 16u
 #define VIEW_BLOCKS_MAX	 8u /* in all spans, until the view is blanked */
 
-struct generation;
-struct shell;
+struct view;
+
+enum touch { TOUCH_READ, TOUCH_WRITE };
+
+/* What fills the absent spans of views: a generation. */
+struct view_source {
+	/* Makes a span, ABSENT or PARTIAL, PRESENT: or, if `page` of it (>= 0) is all that is asked
+	 * for and more would take long, PARTIAL with that page. The view's lock is held. 0 or
+	 * -errno. */
+	int (*fill)(struct view *view, uint64_t span, int page, enum touch touch);
+	/* The span that fill() could not provide has been poisoned: whoever runs on the view must
+	 * not run on. The view's lock is held. */
+	void (*lost)(struct view *view);
+};
 
 struct view {
 	struct view_arena *arena;
-	struct shell *shell; /* whose it is */
+	void *owner; /* whose it is: a shell */
 	unsigned slot;
 	bool in_use;   /* guarded by the arena's lock */
 	uint8_t *base; /* RAM offset 0 */
 	/* Guards all below, and every change of the mapping. */
 	pthread_mutex_t lock;
-	struct generation *source; /* fills absent spans; NULL: nobody does */
-	atomic_bool poisoned;	   /* some span is; read without the lock, too */
-	bool closed;		   /* nothing is mapped, nothing can be touched */
-	bool unserved;		   /* somebody waits for a span that had no source to fill it */
-	unsigned pieces;	   /* mappings made; bounds the VMA count */
-	_Atomic uint8_t *span;	   /* enum view_span of each; read without the lock, too */
-	uint8_t *flags;		   /* VIEW_* of each */
+	struct view_source *source; /* fills absent spans; NULL: nobody does */
+	atomic_bool poisoned;	    /* some span is; read without the lock, too */
+	bool closed;		    /* nothing is mapped, nothing can be touched */
+	bool unserved;		    /* somebody waits for a span that had no source to fill it */
+	unsigned pieces;	    /* mappings made; bounds the VMA count */
+	_Atomic uint8_t *span;	    /* enum view_span of each; read without the lock, too */
+	uint8_t *flags;		    /* VIEW_* of each */
 	struct {
 		uint64_t span;
 		unsigned block;
@@ -136,7 +148,7 @@ int view_close(struct view *view);
 int view_blank(struct view *view);
 
 /* Who fills absent spans from now on. */
-void view_set_source(struct view *view, struct generation *source);
+void view_set_source(struct view *view, struct view_source *source);
 
 /*
  * A span could not be filled: what it lacks can no longer be touched (EFAULT to KVM). What is

@@ -9,7 +9,7 @@
 
 #include "vmm/vm/vm.h"
 
-/* References to g from VMs and generations. generations_lock is held. */
+/* References to g from VMs and generations. The lock of the generations is held. */
 static unsigned count_refs(
 	struct ramet_family *f, struct ramet_vm **vm, unsigned n, const struct generation *g)
 {
@@ -17,7 +17,7 @@ static unsigned count_refs(
 
 	for (unsigned i = 0; i < n; i++)
 		refs += (vm[i]->birth == g) + (vm[i]->home == g);
-	for (struct generation *o = f->all_generations; o; o = o->all)
+	for (struct generation *o = f->generations.all; o; o = o->all)
 		refs += o->base == g;
 	return refs;
 }
@@ -25,7 +25,7 @@ static unsigned count_refs(
 static int check_generations(
 	struct ramet_family *f, struct ramet_vm **vm, unsigned n, struct ramet_err *err)
 {
-	for (struct generation *g = f->all_generations; g; g = g->all) {
+	for (struct generation *g = f->generations.all; g; g = g->all) {
 		unsigned refs = count_refs(f, vm, n, g);
 
 		if (refs != atomic_load(&g->refs))
@@ -65,15 +65,15 @@ static int check_locked(
 		r = check_vm(vm[i], err);
 	if (r)
 		return r;
-	pthread_mutex_lock(&f->generations_lock);
+	pthread_mutex_lock(&f->generations.lock);
 	r = check_generations(f, vm, n, err);
-	root = calloc(f->n_generations + 1, sizeof(struct mmu_root *));
-	for (g = f->all_generations; g && root; g = g->all)
+	root = calloc(f->generations.n + 1, sizeof(struct mmu_root *));
+	for (g = f->generations.all; g && root; g = g->all)
 		root[n_roots++] = g->root;
 	if (!r)
 		r = root ? memory_check(&f->memory, root, n_roots, err)
 			 : err_set(err, -ENOMEM, "out of memory");
-	pthread_mutex_unlock(&f->generations_lock);
+	pthread_mutex_unlock(&f->generations.lock);
 	free(root);
 	return r;
 }
@@ -86,7 +86,7 @@ static int check_quiet(struct ramet_family *f, struct ramet_err *err)
 	int r;
 
 	/* What is under way in the background holds references of its own. */
-	if (worker_drain(f))
+	if (settler_drain(&f->settler))
 		return err_set(err, -ENOMEM,
 			"cannot check '%s': out of memory, so what its VMs hold is not settled",
 			f->cfg.name);

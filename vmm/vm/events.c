@@ -80,3 +80,23 @@ void vm_fail(struct ramet_vm *vm, const char *fmt, ...)
 	atomic_store(&vm->exit_status, VM_EXIT_FAILED);
 	reaper_ended(ramet_vm_get(vm));
 }
+
+/*
+ * The VM must not run on, not for one instruction: where KVM's own access meets such a page, the
+ * guest is told of a fault that is none of its own.
+ */
+void vm_memory_lost(struct view *view)
+{
+	struct shell *sh = view->owner;
+	struct ramet_vm *vm = sh->owner;
+	char why[BUDGET_HINT];
+
+	/* Not loaded yet: then may_begin() of vcpu.c sees it. Or the VM has moved on, and this is
+	 * its past. */
+	if (!vm || vm->shell != sh)
+		return;
+	budget_hint(&vm->family->budget, why);
+	vm_fail(vm, "it touched memory that could not be provided%s",
+		why[0] ? why : ": the host is out of memory, or the family at its limit");
+	shell_interrupt(sh);
+}

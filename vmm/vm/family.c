@@ -133,6 +133,7 @@ static void init_slots(struct ramet_family *f)
 	struct machine *m = &f->machine;
 	uint64_t off = 0;
 
+	m->vcpu_ops = &vm_vcpu_ops;
 	m->cpus = f->cfg.cpus;
 	m->pit = f->cfg.pit; /* Linux does without, as ACPI tells it to (vmm/boot/acpi.c) */
 	pthread_mutex_init(&m->lock, NULL);
@@ -146,7 +147,7 @@ static void init_slots(struct ramet_family *f)
 }
 
 /* How far start_family() came, so that stop_family() undoes just that. */
-enum { NOTHING, KVM, MEMORY, VIEWS, GUARD, FAULTS, WORKER, REAPER, SHELLS };
+enum { NOTHING, KVM, MEMORY, VIEWS, GUARD, FAULTS, SETTLER, REAPER, SHELLS };
 
 static int start_family(struct ramet_family *f, struct ramet_err *err)
 {
@@ -174,19 +175,19 @@ static int start_family(struct ramet_family *f, struct ramet_err *err)
 	if (r)
 		return r;
 	f->stage = GUARD;
-	r = faults_start(f);
+	r = faults_start(&f->faults, &f->machine.arena);
 	if (r)
 		return r;
 	f->stage = FAULTS;
-	r = worker_start(f);
+	r = settler_start(&f->settler, &f->generations, reaper_idle, f);
 	if (r)
 		return r;
-	f->stage = WORKER;
+	f->stage = SETTLER;
 	r = reaper_start(f);
 	if (r)
 		return r;
 	f->stage = REAPER;
-	r = shells_start(f);
+	r = shell_pool_start(&f->shells, &f->machine, &f->budget, f->cfg.cold ? 0 : f->cfg.shells);
 	if (!r)
 		f->stage = SHELLS;
 	return r;
@@ -194,18 +195,18 @@ static int start_family(struct ramet_family *f, struct ramet_err *err)
 
 static void stop_family(struct ramet_family *f)
 {
-	/* The reaper gives work to the worker, and both give shells back. Until the
-	 * worker ends, it asks what the reaper has done. */
+	/* The reaper gives work to the settler, and both give shells back. Until the
+	 * settler ends, it asks what the reaper has done. */
 	if (f->stage >= REAPER)
 		reaper_stop(f);
-	if (f->stage >= WORKER)
-		worker_stop(f);
+	if (f->stage >= SETTLER)
+		settler_stop(&f->settler);
 	if (f->stage >= REAPER)
 		reaper_free(f);
 	if (f->stage >= SHELLS)
-		shells_stop(f);
+		shell_pool_stop(&f->shells);
 	if (f->stage >= FAULTS)
-		faults_stop(f);
+		faults_stop(&f->faults);
 	if (f->stage >= GUARD)
 		guard_stop(f);
 	if (f->stage >= VIEWS)
@@ -217,7 +218,7 @@ static void stop_family(struct ramet_family *f)
 	pthread_mutex_destroy(&f->machine.lock);
 	pthread_mutex_destroy(&f->lock);
 	pthread_rwlock_destroy(&f->operations);
-	pthread_mutex_destroy(&f->generations_lock);
+	generations_destroy(&f->generations);
 	free_config(&f->cfg);
 	free(f);
 }
@@ -306,7 +307,7 @@ static int boot(struct ramet_family *f, struct ramet_vm *vm, struct ramet_err *e
 	r = memory_new_root(&f->memory, &root, &frame);
 	if (r)
 		return err_set(err, r, "cannot get memory for '%s': %s", vm->name, strerror(-r));
-	r = generation_new(f, root, &vm->birth);
+	r = generation_new(&f->generations, root, &vm->birth);
 	if (r) {
 		memory_put_root(&f->memory, root);
 		return err_set(err, r, "out of memory");
@@ -345,9 +346,8 @@ static int new_family(
 	ram_layout_init(&f->ram, f->cfg.memory);
 	hurry_mutex_init(&f->lock); /* the guard takes it */
 	operations_init(&f->operations);
-	pthread_mutex_init(&f->generations_lock, NULL);
+	generations_init(&f->generations, &f->memory, &f->ram, &f->shells, vm_memory_lost);
 	init_slots(f);
-	f->want_shells = f->cfg.cold ? 0 : f->cfg.shells;
 	*out = f;
 	return 0;
 }
@@ -492,22 +492,18 @@ void ramet_family_stat_quick(struct ramet_family *f, struct ramet_family_stat *s
 	struct ramet_family_stat s = {
 		.forks = atomic_load(&f->forks),
 		.resets = atomic_load(&f->resets),
-		.resolved_spans = atomic_load(&f->resolved),
-		.taken_back_spans = atomic_load(&f->taken_back),
+		.resolved_spans = atomic_load(&f->generations.resolved),
+		.taken_back_spans = atomic_load(&f->generations.taken_back),
 	};
 
 	pthread_mutex_lock(&f->lock);
 	for (struct ramet_vm *vm = f->root; vm; vm = next_vm(vm))
 		s.vms += vm->state == RAMET_RUNNING || vm->state == RAMET_PAUSED;
 	pthread_mutex_unlock(&f->lock);
-	pthread_mutex_lock(&f->generations_lock);
-	s.generations = f->n_generations;
-	pthread_mutex_unlock(&f->generations_lock);
-	pthread_mutex_lock(&f->shells_lock);
-	s.shells_ready = f->n_shells;
-	pthread_mutex_unlock(&f->shells_lock);
+	s.generations = generations_count(&f->generations);
+	s.shells_ready = shell_pool_ready(&f->shells);
 	memory_stat(&f->memory, &s);
-	guard_stat(f, &s);
+	budget_stat(&f->budget, &s);
 	*st = s;
 }
 
@@ -535,10 +531,10 @@ void ramet_family_stat(struct ramet_family *f, struct ramet_family_stat *st)
 	uint64_t pages = view_duplicates(f);
 
 	ramet_family_stat_quick(f, &s);
-	pthread_mutex_lock(&f->generations_lock);
-	for (struct generation *g = f->all_generations; g; g = g->all)
+	pthread_mutex_lock(&f->generations.lock);
+	for (struct generation *g = f->generations.all; g; g = g->all)
 		pages += generation_duplicates(g);
-	pthread_mutex_unlock(&f->generations_lock);
+	pthread_mutex_unlock(&f->generations.lock);
 	s.duplicate_bytes = pages * PAGE_SIZE;
 	*st = s;
 }

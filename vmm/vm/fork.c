@@ -80,7 +80,7 @@ static int prepare_child(struct fork *k, struct ramet_vm **out)
 	 * still being started. */
 	pthread_mutex_lock(&c->op);
 	*out = c;
-	r = shells_take(c->family, &sh);
+	r = shell_pool_take(&c->family->shells, &sh);
 	if (r)
 		return r;
 	c->shell = sh;
@@ -104,7 +104,7 @@ static int prepare(struct fork *k)
 	int r = prepare_generation(k);
 
 	if (!r && !k->reuse)
-		r = shells_take(k->vm->family, &k->shell);
+		r = shell_pool_take(&k->vm->family->shells, &k->shell);
 	if (!r && k->shell && !k->deferred)
 		r = map_ahead(k, k->shell);
 	for (unsigned i = 0; i < k->n && !r; i++)
@@ -118,7 +118,7 @@ static int prepare(struct fork *k)
 static void undo(struct fork *k)
 {
 	discard_children(k);
-	shells_give(k->vm->family, k->shell);
+	shell_pool_give(&k->vm->family->shells, k->shell);
 	if (k->gen && k->gen == k->vm->birth && !k->reuse) {
 		machine_state_put(k->gen->state);
 		k->gen->state = NULL;
@@ -170,7 +170,7 @@ static int move_parent(struct fork *k)
 	k->old_shell = vm->shell;
 	if (k->deferred)
 		k->gen->overlay = k->old_shell;
-	view_set_source(k->shell->view, k->gen);
+	view_set_source(k->shell->view, &k->gen->source);
 	if (!k->running) {
 		r = shell_load(k->shell, k->gen->state);
 		if (r) {
@@ -240,7 +240,7 @@ static int freeze(struct fork *k)
 /* What can wait until the parent goes on. */
 static void after_freeze(struct fork *k)
 {
-	shells_pattern(k->vm->family, k->gen->state);
+	shell_pool_pattern(&k->vm->family->shells, k->gen->state);
 	if (k->deferred)
 		note_first_spans(k);
 	/* From here on it is filled by nobody; what is private in it stays as it is. */
@@ -259,7 +259,7 @@ static int start_child(struct fork *k, struct ramet_vm *c, bool run)
 	vm_recall(c, k->gen);
 	atomic_store(&c->births, k->gen->births);
 	vm_new_birth(c, k->request_ns, true);
-	view_set_source(c->shell->view, k->gen);
+	view_set_source(c->shell->view, &k->gen->source);
 	device_set_attach(&c->devices);
 	r = device_set_born(&c->devices);
 	if (r)
@@ -317,21 +317,21 @@ static int fork_locked(struct fork *k, bool run)
 		after_freeze(k);
 	r = born(k, run);
 	if (k->deferred) {
-		worker_settle(vm->family, k->gen);
+		settler_settle(&vm->family->settler, k->gen);
 		k->reserved = false;
 	} else {
-		shells_give(vm->family, k->old_shell);
+		shell_pool_give(&vm->family->shells, k->old_shell);
 	}
 	if (r)
 		discard_children(k);
 	generation_put(k->gen);
-	shells_make(vm->family);
+	shell_pool_make(&vm->family->shells);
 	return r;
 }
 
 static int explain(struct ramet_err *err, const struct ramet_vm *vm, unsigned n, int r)
 {
-	char why[GUARD_HINT];
+	char why[BUDGET_HINT];
 	const char *hint = limit_hint(r);
 
 	if (r == -ESRCH)
@@ -339,7 +339,7 @@ static int explain(struct ramet_err *err, const struct ramet_vm *vm, unsigned n,
 	if (r == -ENOMEM && !*hint)
 		hint = "; stop some clones, or give it more memory";
 	return err_set(err, r, "cannot fork '%s' into %u: %s%s%s; it goes on as before", vm->name,
-		n, strerror(-r), guard_hint(vm->family, why), hint);
+		n, strerror(-r), budget_hint(&vm->family->budget, why), hint);
 }
 
 /*
@@ -358,11 +358,11 @@ static int lock_to_fork(struct fork *k, struct ramet_err *err)
 			return r;
 		k->running = vm->state == RAMET_RUNNING;
 		k->reuse = vm->state == RAMET_PAUSED && !vm->ran && vm->birth->state;
-		k->reserved = !k->reuse && worker_reserve(vm->family);
+		k->reserved = !k->reuse && settler_reserve(&vm->family->settler);
 		if (k->reuse || k->reserved)
 			return 0;
 		vm_unlock(vm);
-		r = worker_await_room(vm->family);
+		r = settler_await_room(&vm->family->settler);
 		if (r)
 			return explain(err, vm, k->n, r);
 	}
@@ -429,7 +429,7 @@ int ramet_fork(struct ramet_vm *vm, unsigned n, unsigned flags, struct ramet_vm 
 		hurry = hurry_begin();
 		r = fork_all(&k, flags, children, times, err);
 		if (k.reserved)
-			worker_unreserve(vm->family);
+			settler_unreserve(&vm->family->settler);
 		vm_unlock(vm);
 		hurry_end(&hurry);
 	}

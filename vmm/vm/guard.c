@@ -39,10 +39,7 @@ struct guard {
 	int quit; /* eventfd */
 	uint64_t cpus;
 	struct headroom headroom;
-	atomic_bool tight;
-	uint64_t mercy_ns;    /* until then none fails */
-	pthread_mutex_t lock; /* guards left */
-	struct headroom_left left;
+	uint64_t mercy_ns; /* until then none fails */
 };
 
 static uint64_t reserve(const struct guard *g, const struct headroom_left *now)
@@ -127,10 +124,7 @@ static unsigned look(struct ramet_family *f, struct guard *g)
 
 	headroom_look(&g->headroom, &now);
 	keep = reserve(g, &now);
-	pthread_mutex_lock(&g->lock);
-	g->left = now;
-	pthread_mutex_unlock(&g->lock);
-	atomic_store(&g->tight, now.left < keep);
+	budget_set(&f->budget, &now, now.left < keep);
 	memory_spare(&f->memory, now.left < keep);
 	/* While nothing new is begun what has been may still be finished. */
 	memory_grant(&f->memory, now.left > keep / 2 ? now.left - keep / 2 : 0);
@@ -162,6 +156,7 @@ static void *guard_thread(void *arg)
 int guard_start(struct ramet_family *f)
 {
 	struct guard *g = calloc(1, sizeof(*g));
+	struct headroom_left left;
 	int r;
 
 	if (!g)
@@ -174,8 +169,8 @@ int guard_start(struct ramet_family *f)
 	}
 	g->cpus = (uint64_t)get_nprocs(); /* reads a file */
 	headroom_open(&g->headroom, "");
-	headroom_look(&g->headroom, &g->left);
-	pthread_mutex_init(&g->lock, NULL);
+	headroom_look(&g->headroom, &left);
+	budget_init(&f->budget, &left);
 	f->guard = g;
 	r = -pthread_create(&g->thread, NULL, guard_thread, f);
 	if (r) {
@@ -193,44 +188,8 @@ void guard_stop(struct ramet_family *f)
 	if (g->thread)
 		pthread_join(g->thread, NULL);
 	headroom_close(&g->headroom);
-	pthread_mutex_destroy(&g->lock);
+	budget_destroy(&f->budget);
 	close(g->quit);
 	free(g);
 	f->guard = NULL;
-}
-
-bool guard_tight(const struct ramet_family *f)
-{
-	return atomic_load_explicit(&f->guard->tight, memory_order_relaxed);
-}
-
-static struct headroom_left left_now(struct guard *g)
-{
-	struct headroom_left left;
-
-	pthread_mutex_lock(&g->lock);
-	left = g->left;
-	pthread_mutex_unlock(&g->lock);
-	return left;
-}
-
-void guard_stat(struct ramet_family *f, struct ramet_family_stat *st)
-{
-	struct headroom_left now = left_now(f->guard);
-
-	st->headroom_bytes = now.left;
-	memcpy(st->headroom_of, now.where, sizeof(st->headroom_of));
-}
-
-const char *guard_hint(struct ramet_family *f, char buf[GUARD_HINT])
-{
-	struct headroom_left now;
-
-	buf[0] = 0;
-	if (!guard_tight(f))
-		return buf;
-	now = left_now(f->guard);
-	snprintf(buf, GUARD_HINT, ": %s has %llu MiB of its %llu MiB left", now.where,
-		(unsigned long long)now.left >> 20, (unsigned long long)now.limit >> 20);
-	return buf;
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The reaper: stops VMs whose guests have ended them, or which have failed. It is a thread of its
- * own, apart from the worker, since it takes the locks of VMs: a thread that holds such a lock may
- * wait for the worker.
+ * own, apart from the settler, since it takes the locks of VMs: a thread that holds such a lock may
+ * wait for the settler.
  * Nobody waits for the reaper but ramet_family_destroy().
  */
 #include <errno.h>
@@ -31,7 +31,7 @@ static void reap(struct ramet_vm *vm)
 	hurry_end(&hurry);
 	ramet_vm_put(vm);
 	atomic_fetch_add(&f->reaper->done, 1);
-	worker_retry(f);
+	settler_retry(&f->settler);
 }
 
 static void *reaper_thread(void *arg)
@@ -108,8 +108,9 @@ void reaper_ended(struct ramet_vm *vm)
 	pthread_mutex_unlock(&r->lock);
 }
 
-bool reaper_idle(const struct ramet_family *f, unsigned *queued)
+bool reaper_idle(void *family, unsigned *queued)
 {
+	const struct ramet_family *f = family;
 	unsigned done = atomic_load(&f->reaper->done);
 
 	*queued = atomic_load(&f->reaper->queued);

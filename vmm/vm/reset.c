@@ -92,20 +92,20 @@ static int reset_in_place(struct reset *k)
 static int reset_in_new_shell(struct ramet_vm *vm)
 {
 	struct shell *sh;
-	int r = shells_take(vm->family, &sh);
+	int r = shell_pool_take(&vm->family->shells, &sh);
 
 	if (r)
 		return r;
 	r = generation_populate(sh->view, vm->home);
 	if (r) {
-		shells_give(vm->family, sh);
+		shell_pool_give(&vm->family->shells, sh);
 		return r;
 	}
-	shells_give(vm->family, vm->shell);
+	shell_pool_give(&vm->family->shells, vm->shell);
 	vm->shell = sh;
 	generation_put(vm->birth);
 	vm->birth = generation_get(vm->home);
-	view_set_source(sh->view, vm->home);
+	view_set_source(sh->view, &vm->home->source);
 	return 0;
 }
 
@@ -193,7 +193,7 @@ int ramet_reset(struct ramet_vm *vm, struct ramet_err *err)
 {
 	struct reset k = { .vm = vm, .request_ns = now_ns() };
 	int r = vm_lock_alive(vm, "reset", err);
-	char why[GUARD_HINT];
+	char why[BUDGET_HINT];
 	struct hurry hurry;
 
 	if (r)
@@ -215,6 +215,6 @@ int ramet_reset(struct ramet_vm *vm, struct ramet_err *err)
 	if (r == -ESRCH)
 		return err_set(err, r, "cannot reset '%s': it has just ended", vm->name);
 	return r ? err_set(err, r, "cannot reset '%s': %s%s", vm->name, strerror(-r),
-			   guard_hint(vm->family, why))
+			   budget_hint(&vm->family->budget, why))
 		 : 0;
 }

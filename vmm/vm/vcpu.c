@@ -9,11 +9,21 @@
 #include "vmm/base/priority.h"
 #include "vmm/vm/vm.h"
 
+static struct ramet_vm *vm_of(const struct vcpu *vcpu)
+{
+	return vcpu->shell->owner;
+}
+
+static bool wanted(const struct vcpu *vcpu)
+{
+	return atomic_load_explicit(&vm_of(vcpu)->exit_status, memory_order_relaxed) < 0;
+}
+
 /* Its first exit after a birth: the guest has executed something, and somebody outside has seen it.
  */
 static void note_ready(struct vcpu *vcpu)
 {
-	struct ramet_vm *vm = vcpu->shell->vm;
+	struct ramet_vm *vm = vm_of(vcpu);
 	uint64_t none = 0;
 
 	if (!atomic_load_explicit(&vm->ready_ns, memory_order_relaxed) &&
@@ -30,7 +40,7 @@ static void port_io(struct vcpu *vcpu)
 
 	/* count > 1: a string instruction, one access after the other to the same port. */
 	for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size)
-		vm_io(vcpu->shell->vm, vcpu, SPACE_PIO, run->io.port,
+		vm_io(vm_of(vcpu), vcpu, SPACE_PIO, run->io.port,
 			run->io.direction == KVM_EXIT_IO_OUT, data, run->io.size);
 }
 
@@ -38,7 +48,7 @@ static void port_io(struct vcpu *vcpu)
  * kernel that nobody has heard of since it booted has not come that far. */
 static void triple_fault(struct vcpu *vcpu)
 {
-	struct ramet_vm *vm = vcpu->shell->vm;
+	struct ramet_vm *vm = vm_of(vcpu);
 
 	if (vm->family->cfg.kernel && (atomic_load(&vm->births) > 1 || atomic_load(&vm->ready_ns)))
 		vm_exit(vm, ACPI_EXIT_RESET);
@@ -46,10 +56,10 @@ static void triple_fault(struct vcpu *vcpu)
 		vm_fail(vm, "vCPU %u: triple fault", vcpu->index);
 }
 
-bool vcpu_exit(struct vcpu *vcpu)
+static bool handle_exit(struct vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
-	struct ramet_vm *vm = vcpu->shell->vm;
+	struct ramet_vm *vm = vm_of(vcpu);
 
 	switch (run->exit_reason) {
 	case KVM_EXIT_IO:
@@ -83,34 +93,36 @@ bool vcpu_exit(struct vcpu *vcpu)
 		vm_fail(vm, "vCPU %u: unknown KVM exit %u", vcpu->index, run->exit_reason);
 		return false;
 	}
-	return vcpu_wanted(vcpu);
+	return wanted(vcpu);
 }
 
-bool vcpu_wanted(const struct vcpu *vcpu)
-{
-	return atomic_load_explicit(&vcpu->shell->vm->exit_status, memory_order_relaxed) < 0;
-}
-
-bool vcpu_may_begin(const struct vcpu *vcpu)
+static bool may_begin(struct vcpu *vcpu)
 {
 	/* Tell Linux that it was paused. Otherwise its watchdogs see that jiffies have gone on, and
 	 * report a CPU that hangs. EINVAL: there is no kvmclock (yet). */
-	if (vcpu->shell->vm->family->cfg.kernel)
+	if (vm_of(vcpu)->family->cfg.kernel)
 		ioctl(vcpu->fd, KVM_KVMCLOCK_CTRL, 0);
 	if (atomic_load(&vcpu->shell->view->poisoned))
-		vm_fail(vcpu->shell->vm,
+		vm_fail(vm_of(vcpu),
 			"some of its memory could not be provided when KVM looked at it before it "
 			"ran: out of memory");
-	return vcpu_wanted(vcpu);
+	return wanted(vcpu);
 }
 
-void vcpu_failed(struct vcpu *vcpu, int error)
+static void failed(struct vcpu *vcpu, int error)
 {
 	if (error == -EFAULT)
-		vm_fail(vcpu->shell->vm,
+		vm_fail(vm_of(vcpu),
 			"vCPU %u touched memory that could not be provided: the host is out of "
 			"memory",
 			vcpu->index);
 	else
-		vm_fail(vcpu->shell->vm, "vCPU %u: KVM_RUN: %s", vcpu->index, strerror(-error));
+		vm_fail(vm_of(vcpu), "vCPU %u: KVM_RUN: %s", vcpu->index, strerror(-error));
 }
+
+const struct vcpu_ops vm_vcpu_ops = {
+	.may_begin = may_begin,
+	.wanted = wanted,
+	.exit = handle_exit,
+	.failed = failed,
+};

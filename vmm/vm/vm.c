@@ -137,7 +137,7 @@ void vm_release(struct ramet_vm *vm)
 	device_set_quiesce(&vm->devices);
 	vm->shell = NULL;
 	if (sh)
-		shells_give(vm->family, sh);
+		shell_pool_give(&vm->family->shells, sh);
 	device_set_free(&vm->devices);
 	generation_put(vm->birth);
 	generation_put(vm->home);

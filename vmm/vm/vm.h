@@ -11,10 +11,13 @@
 #include "include/ramet/ramet.h"
 #include "vmm/devices/device.h"
 #include "vmm/devices/doorbell.h"
+#include "vmm/fork/fault.h"
 #include "vmm/fork/generation.h"
+#include "vmm/fork/settler.h"
 #include "vmm/boot/machine.h"
+#include "vmm/memory/budget.h"
 #include "vmm/memory/memory.h"
-#include "vmm/kvm/shell.h"
+#include "vmm/kvm/shell-pool.h"
 
 /* Exit statuses that no guest can give. */
 #define VM_EXIT_FAILED	0x100
@@ -76,25 +79,13 @@ struct ramet_family {
 	struct ramet_vm *root;
 	uint64_t next_id;
 	_Atomic uint64_t forks, resets;
-	_Atomic uint64_t resolved, taken_back; /* spans */
 
-	/* Shells ready to be used. */
-	pthread_mutex_t shells_lock;
-	pthread_cond_t shells_cond;
-	struct shell *shells, *used_shells; /* used: to be blanked, by the maker */
-	struct machine_state *pattern;	    /* what they are preloaded with, or NULL */
-	unsigned n_shells, want_shells, n_used;
-	unsigned n_taken;		   /* ever */
-	unsigned n_returned, least_shells; /* since the maker looked whether there are too many */
-	bool shells_quit;
-	pthread_t maker;
-
-	struct worker *worker;
+	struct budget budget; /* set by the guard */
+	struct shell_pool shells;
+	struct generations generations;
+	struct settler settler;
 	struct reaper *reaper;
-	pthread_mutex_t generations_lock; /* guards the next two */
-	struct generation *all_generations;
-	uint64_t n_generations;
-	struct fault_threads *faults;
+	struct faults faults;
 	struct guard *guard;
 };
 
@@ -102,17 +93,8 @@ struct ramet_family {
  * To be freed. */
 struct ramet_vm **family_snapshot(struct ramet_family *f, unsigned *n);
 
-/* shells.c */
-int shells_start(struct ramet_family *f);
-void shells_stop(struct ramet_family *f); /* frees them all */
-int shells_take(struct ramet_family *f, struct shell **out);
-/* Has others made for those that were taken: not while a VM stands still, which making one, with
- * its interrupts to all CPUs, would prolong. */
-void shells_make(struct ramet_family *f);
-/* States that are to be loaded from now on are probably like this one. */
-void shells_pattern(struct ramet_family *f, struct machine_state *state);
-/* Gives back a shell whose vCPUs are idle. Its view's pages are dropped in the background. */
-void shells_give(struct ramet_family *f, struct shell *sh);
+/* vcpu.c: what a vCPU does between two stays in the guest. */
+extern const struct vcpu_ops vm_vcpu_ops;
 
 /* port.c */
 extern const struct port_ops vm_port_ops;
@@ -144,53 +126,24 @@ void vm_discard(struct ramet_vm *vm);
 
 /* events.c */
 void vm_event(struct ramet_vm *vm);
+/* Its memory could not be provided: see struct view_source. */
+void vm_memory_lost(struct view *view);
 /* The VM's guest has ended it. The calling vCPU does not run again. */
 void vm_exit(struct ramet_vm *vm, int status);
 void vm_fail(struct ramet_vm *vm, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* worker.c: what need not be done while somebody waits for it. */
-int worker_start(struct ramet_family *f);
-void worker_stop(struct ramet_family *f);
-/* Settles g some time; nothing to do for one that is freed before. Takes the place that has been
- * reserved for it. */
-void worker_settle(struct ramet_family *f, struct generation *g);
-void worker_free(struct ramet_family *f, struct generation *g);
-/* Memory has been given back: what could not be settled for want of it is worth another attempt. */
-void worker_retry(struct ramet_family *f);
-/* Reserves a place among the unsettled generations, for one that worker_settle() gets or
- * worker_unreserve() gives up. False: there are as many as reads can go through without getting
- * slow. */
-bool worker_reserve(struct ramet_family *f);
-void worker_unreserve(struct ramet_family *f);
-/* Waits until there is a place. The caller holds no lock of a VM. -ENOMEM: no generation can be
- * settled now. */
-int worker_await_room(struct ramet_family *f);
-/* Waits until it has nothing left to do. -ENOMEM: what is left cannot be done now. */
-int worker_drain(struct ramet_family *f);
-
 /* reaper.c */
 int reaper_start(struct ramet_family *f);
 void reaper_stop(struct ramet_family *f); /* after it has stopped those that wait for it */
-void reaper_free(struct ramet_family *f); /* after worker_stop(): the worker asks reaper_idle() */
+void reaper_free(struct ramet_family *f); /* after settler_stop(): the settler asks reaper_idle() */
 /* Stops a VM that its guest has ended, or that has failed; takes over a reference. Any lock may be
  * held. */
 void reaper_ended(struct ramet_vm *vm);
 /* Whether no VM waits for it; and how many it has ever been given. */
-bool reaper_idle(const struct ramet_family *f, unsigned *queued);
+bool reaper_idle(void *family, unsigned *queued);
 
 /* guard.c: sees to it that the kernel has no reason to kill the family for want of memory. */
 int guard_start(struct ramet_family *f);
 void guard_stop(struct ramet_family *f);
-/* Memory is so short that nothing new may begin. */
-bool guard_tight(const struct ramet_family *f);
-/* Fills in what it knows: the headroom. */
-void guard_stat(struct ramet_family *f, struct ramet_family_stat *st);
-/* When memory is short: ": the host has 3 MiB of its 128 MiB left"; else "". */
-#define GUARD_HINT 160
-const char *guard_hint(struct ramet_family *f, char buf[GUARD_HINT]);
-
-/* fault.c: fills the spans that vCPUs, and others, touch. */
-int faults_start(struct ramet_family *f);
-void faults_stop(struct ramet_family *f);
 
 #endif

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Settling: resolving all spans of a generation, so that it needs neither base nor overlay. */
+#include "vmm/fork/settle.h"
+
+#include <string.h>
+
+#include "vmm/base/priority.h"
+
+/* Times that the worker looks again whether the heir still takes spans back. */
+#define KEEP_LOOKS 20u
+
+#define SETTLE_SPANS 64u
+
+/* Nothing is deferred any more. The heir's lock, since it looks at the overlay under it. */
+static void let_go(struct generation *g)
+{
+	struct view *heir = atomic_load(&g->heir);
+	struct shell *overlay = g->overlay;
+
+	if (heir)
+		pthread_mutex_lock(&heir->lock);
+	atomic_store(&g->heir, NULL);
+	g->overlay = NULL;
+	if (heir)
+		pthread_mutex_unlock(&heir->lock);
+	atomic_store(&g->settled, true);
+	atomic_store(&g->n_kept, 0);
+	generation_put(g->base);
+	g->base = NULL;
+	shell_pool_give(g->set->shells, overlay);
+}
+
+/* The heir goes on taking back spans that it writes to; but not for ever. */
+static bool heir_wants_more(struct generation *g)
+{
+	struct view *heir = atomic_load(&g->heir);
+	unsigned taken = atomic_load(&g->n_taken);
+	bool wants;
+
+	if (!heir || taken == g->taken_seen || g->looks == KEEP_LOOKS)
+		return false;
+	g->taken_seen = taken;
+	g->looks++;
+	pthread_mutex_lock(&heir->lock);
+	wants = heir->source == &g->source;
+	pthread_mutex_unlock(&heir->lock);
+	return wants;
+}
+
+/* Spans of which the overlay has nothing are what base has. Quickly, others may wait for one. */
+static int settle_empty(struct generation *g, uint64_t first, uint64_t n, const uint8_t *has)
+{
+	struct hurry hurry = hurry_begin_at(FILL_PRIORITY);
+	int r = 0;
+
+	for (uint64_t i = 0; i < n && !r; i++) {
+		if (has[i] || !generation_claim(g, first + i))
+			continue;
+		r = generation_inherit(g, first + i);
+		generation_unclaim(g, first + i, r ? GEN_DEFERRED : GEN_RESOLVED);
+	}
+	hurry_end(&hurry);
+	return r;
+}
+
+/* Spans [first, first + n), which the overlay is asked for at once: to scan all of a big view would
+ * keep others from changing theirs. */
+static int settle_some(struct generation *g, uint64_t first, uint64_t n)
+{
+	uint8_t has[SETTLE_SPANS];
+	int r;
+
+	if (view_private_spans(g->overlay->view, first, n, has) < 0)
+		memset(has, 1, n);
+	r = settle_empty(g, first, n, has);
+	for (uint64_t i = 0; i < n && !r && atomic_load(&g->refs); i++)
+		if (has[i]) {
+			generation_take_ahead(g, first + i);
+			r = generation_resolve(g, first + i);
+		}
+	return r;
+}
+
+int generation_settle(struct generation *g, bool hurry)
+{
+	uint64_t spans = g->set->ram->size >> SPAN_SHIFT;
+	int r = 0;
+
+	for (uint64_t s = 0; s < spans && !r && atomic_load(&g->refs); s += SETTLE_SPANS)
+		r = settle_some(g, s, spans - s < SETTLE_SPANS ? spans - s : SETTLE_SPANS);
+	if (!atomic_load(&g->refs))
+		return 0; /* nobody wants it any more: it is about to be freed */
+	memory_trim(g->set->memory);
+	if (!r && !hurry && heir_wants_more(g))
+		return 1;
+	if (!r)
+		let_go(g);
+	return r;
+}
