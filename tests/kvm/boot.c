@@ -22,7 +22,7 @@
 
 #include "include/ramet/abi.h"
 #include "vmm/devices/doorbell.h"
-#include "vmm/boot/machine.h"
+#include "vmm/boot/boot.h"
 #include "vmm/devices/serial.h"
 
 struct vcpu {

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "vmm/base/clock.h"
-#include "vmm/boot/machine.h"
+#include "vmm/boot/boot.h"
 
 static void lock(struct ramet_family *f)
 {

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "guest/lib/guest.h"
-#include "vmm/boot/machine.h"
+#include "vmm/boot/boot.h"
 
 const char *const guest_keys[] = { "rate", "memory", NULL };
 

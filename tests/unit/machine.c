@@ -10,7 +10,7 @@
 
 #include "guest/guests.h"
 #include "include/ramet/abi.h"
-#include "vmm/boot/machine.h"
+#include "vmm/boot/boot.h"
 
 #define GIB (1ull << 30)
 

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vmm/boot/machine.h"
+#include "vmm/boot/boot.h"
 
 struct elf_image {
 	uint64_t entry;	     /* e_entry, as the file has it: a virtual address in some kernels */

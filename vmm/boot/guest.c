@@ -11,7 +11,7 @@
 #include "guest/guests.h"
 #include "include/ramet/abi.h"
 #include "vmm/boot/elf.h"
-#include "vmm/boot/machine.h"
+#include "vmm/boot/boot.h"
 
 #define PTE_P	(1ull << 0)
 #define PTE_W	(1ull << 1)

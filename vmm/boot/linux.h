@@ -23,7 +23,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vmm/boot/machine.h"
+#include "vmm/base/board.h"
+#include "vmm/boot/boot.h"
 
 #define LINUX_GPA_GDT	  0x00000500u
 #define LINUX_GPA_ENTRY	  0x00000600u
@@ -33,27 +34,8 @@
 #define LINUX_LOW_END	  0x0009fc00u
 #define LINUX_GPA_ACPI	  0x000e0000u
 #define LINUX_ACPI_MAX	  0x00010000u
-#define LINUX_GPA_GENID	  0x000f0000u
 #define LINUX_GPA_RESET	  0x000ffff0u
 #define LINUX_HIGH_START  0x00100000u
-
-/* Ports and lines of ACPI's part of the machine (vmm/devices/acpi-device.c, vmm/boot/dsdt.asl). */
-#define ACPI_PORT_SLEEP	 0x660u /* sleep control register */
-#define ACPI_PORT_STATUS 0x661u /* sleep status register */
-#define ACPI_PORT_RESET	 0x662u
-#define ACPI_PORTS	 0x660u
-#define ACPI_PORTS_LEN	 4u
-#define ACPI_SLEEP_OFF	 5u /* sleep type of S5, as in \_S5 of the DSDT */
-#define ACPI_RESET_VALUE 0x0fu
-#define ACPI_GED_GSI	 9u
-
-/* The keyboard controller of a PC, of which only the reset line is there. */
-#define KBD_PORT	0x64u
-#define KBD_PULSE_RESET 0xfeu
-
-/* The aperture the base address registers of PCI functions lie in. */
-#define PCI_MMIO_BASE 0xc0000000u
-#define PCI_MMIO_LEN  0x01000000u
 
 /* What loading a kernel file found out. */
 struct linux_image {

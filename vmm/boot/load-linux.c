@@ -241,3 +241,11 @@ int boot_linux_vcpu(const struct ramet_config *cfg, const struct boot_memory *me
 	}
 	return 0;
 }
+
+int linux_load_image(const void *file, size_t len, const struct boot_memory *mem,
+	struct linux_image *image, struct ramet_err *err)
+{
+	if (len >= 4 && !memcmp(file, "\177ELF", 4))
+		return pvh_load(file, len, mem, image, err);
+	return bzimage_load(file, len, mem, image, err);
+}

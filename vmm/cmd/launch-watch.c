@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "vmm/cli/command.h"
-#include "vmm/boot/machine.h"
+#include "vmm/base/err.h"
 #include "vmm/control/rundir.h"
 
 static void *watch(void *arg)

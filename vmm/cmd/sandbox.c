@@ -9,7 +9,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "vmm/boot/machine.h"
+#include "vmm/base/err.h"
 
 /*
  * A list of what is refused rather than of what is allowed: C libraries change which of the

@@ -8,7 +8,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "vmm/boot/machine.h"
+#include "vmm/base/err.h"
 #include "vmm/control/rundir.h"
 
 #define SWEEP_MS 50 /* how late a VM that stopped by itself may be noticed */

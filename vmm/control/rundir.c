@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "vmm/base/clock.h"
-#include "vmm/boot/machine.h"
+#include "vmm/base/err.h"
 
 #define SUFFIX	 ".sock"
 #define LOCK_MS	 5000 /* that others may hold the lock, which takes them microseconds */

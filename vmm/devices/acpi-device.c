@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "vmm/devices/acpi-device.h"
-#include "vmm/boot/linux.h"
+#include "vmm/base/board.h"
 
 enum { SLEEP_ENABLE = 1 << 5, SLEEP_TYPE_SHIFT = 2, SLEEP_TYPE_MASK = 7 };
 

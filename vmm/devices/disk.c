@@ -10,7 +10,7 @@
 
 #include "vmm/devices/disk.h"
 #include "vmm/base/io.h"
-#include "vmm/boot/machine.h"
+#include "vmm/base/err.h"
 
 #define SLOTS  512u
 #define LEVELS 3u /* 3: the root, 1: a leaf */

@@ -4,7 +4,7 @@
 #define RAMET_VMM_DEVICES_PC_H
 
 #include "vmm/devices/device.h"
-#include "vmm/boot/machine.h"
+#include "vmm/base/err.h"
 
 #define LINUX_DEVICES 2u
 

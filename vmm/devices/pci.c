@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/boot/linux.h"
+#include "vmm/base/board.h"
 #include "vmm/devices/pci.h"
 
 #define CONFIG_ADDRESS 0xcf8u

@@ -8,11 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/base/board.h"
 #include "vmm/devices/serial.h"
-
-#define SERIAL_BASE 0x3f8
-#define SERIAL_LEN  8
-#define SERIAL_GSI  4
 
 enum { RBR_THR_DLL, IER_DLM, IIR_FCR, LCR, MCR, LSR, MSR, SCR };
 
@@ -202,7 +199,7 @@ static void line_update(struct serial *s)
 	bool level = interrupt(&s->u) != IIR_NONE;
 
 	if (level != s->line)
-		port_irq(s->dev.port, SERIAL_GSI, level);
+		port_irq(s->dev.port, COM1_GSI, level);
 	s->line = level;
 }
 
@@ -293,7 +290,7 @@ static void serial_unquiesce(struct device *dev)
 	pthread_mutex_lock(&s->lock);
 	s->quiet = false;
 	s->line = interrupt(&s->u) != IIR_NONE;
-	port_irq(s->dev.port, SERIAL_GSI, s->line);
+	port_irq(s->dev.port, COM1_GSI, s->line);
 	pthread_mutex_unlock(&s->lock);
 }
 
@@ -340,7 +337,7 @@ int serial_new(struct port *port, struct device **out)
 		return -ENOMEM;
 	s->dev.ops = &serial_ops;
 	s->dev.port = port;
-	s->dev.win[0] = (struct device_window){ SPACE_PIO, SERIAL_BASE, SERIAL_LEN };
+	s->dev.win[0] = (struct device_window){ SPACE_PIO, COM1_BASE, COM1_LEN };
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_mutex_init(&s->out_lock, NULL);
 	s->u.msr = MSR_CONNECTED;

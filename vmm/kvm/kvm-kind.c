@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "vmm/boot/machine.h"
+#include "vmm/base/err.h"
 
 static bool module_there(const char *root, const char *name)
 {

@@ -10,7 +10,7 @@
 
 #include <asm/kvm_para.h>
 
-#include "vmm/boot/machine.h"
+#include "vmm/base/err.h"
 
 #define CPUID_MAX 256
 

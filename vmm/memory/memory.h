@@ -14,7 +14,8 @@
 
 #include "include/ramet/mmu.h"
 #include "include/ramet/pool.h"
-#include "vmm/boot/machine.h"
+#include "vmm/base/err.h"
+#include "vmm/base/ram.h"
 #include "vmm/memory/view.h"
 
 #define MEMORY_IDLE_MAX 2048u
@@ -93,9 +94,5 @@ int memory_read_frames(struct memory *m, uint64_t frame, uint64_t n_pages, void 
 void memory_root_stat(struct memory *m, struct mmu_root *root, uint64_t *bytes, uint64_t *shared);
 /* Fills in what it knows: pool and tables. */
 void memory_stat(struct memory *m, struct ramet_family_stat *st);
-
-uint64_t ram_gpa(const struct ram_layout *ram, uint64_t off);
-/* The RAM offset of [gpa, gpa + len), or -1 unless all of it is in one RAM range. */
-int64_t ram_offset(const struct ram_layout *ram, uint64_t gpa, uint64_t len);
 
 #endif

@@ -20,10 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SPAN_SHIFT 21
-#define SPAN_SIZE  (1ull << SPAN_SHIFT)
-#define PAGE_SIZE  4096u
-#define SPAN_PAGES 512u
+#include "vmm/base/units.h"
 
 struct view_arena {
 	uint8_t *base;

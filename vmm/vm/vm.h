@@ -14,7 +14,7 @@
 #include "vmm/fork/fault.h"
 #include "vmm/fork/generation.h"
 #include "vmm/fork/settler.h"
-#include "vmm/boot/machine.h"
+#include "vmm/boot/boot.h"
 #include "vmm/memory/budget.h"
 #include "vmm/memory/memory.h"
 #include "vmm/kvm/shell-pool.h"

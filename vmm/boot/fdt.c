@@ -1,58 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <libfdt.h>
-#include <stdarg.h>
 #include <stdio.h>
 
 #include "include/ramet/abi.h"
-#include "vmm/boot/machine.h"
-
-int err_set(struct ramet_err *err, int code, const char *fmt, ...)
-{
-	va_list ap;
-
-	if (err) {
-		va_start(ap, fmt);
-		vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
-		va_end(ap);
-	}
-	return code;
-}
-
-void ram_layout_init(struct ram_layout *ram, uint64_t size)
-{
-	uint64_t low = size < RAMET_RAM_HOLE ? size : RAMET_RAM_HOLE;
-
-	*ram = (struct ram_layout){
-		.r = { { 0, low }, { RAMET_RAM_HIGH, size - low } },
-		.n = size > low ? 2 : 1,
-		.size = size,
-	};
-}
-
-void *boot_mem(const struct boot_memory *mem, uint64_t gpa, uint64_t len)
-{
-	for (unsigned i = 0; i < mem->ram->n; i++) {
-		const struct ram_range *r = &mem->ram->r[i];
-
-		if (gpa >= r->gpa && gpa - r->gpa <= r->len && len <= r->len - (gpa - r->gpa))
-			return mem->host[i] + (gpa - r->gpa);
-	}
-	return NULL;
-}
-
-struct kvm_segment boot_segment(uint16_t selector, uint8_t type)
-{
-	return (struct kvm_segment){
-		.limit = 0xffffffff,
-		.selector = selector,
-		.type = type,
-		.present = 1,
-		.s = 1,
-		.g = 1,
-		.db = 1,
-	};
-}
+#include "vmm/base/board.h"
+#include "vmm/boot/boot.h"
 
 /*
  * The device tree. Bindings: Devicetree Specification 0.4, chapter 3 (memory, cpus, chosen);
@@ -63,9 +16,6 @@ struct kvm_segment boot_segment(uint16_t selector, uint8_t type)
  */
 #define IOAPIC_BASE 0xfec00000u
 #define LAPIC_BASE  0xfee00000u
-#define COM1_BASE   0x3f8u
-#define COM1_LEN    8u
-#define COM1_IRQ    4u
 #define COM1_CLOCK  1843200u
 #define ISA_PORTS   0x10000u
 
@@ -189,7 +139,7 @@ static void port_nodes(struct fdt_writer *w)
 	cells(w, "reg", (uint32_t[]){ 1, COM1_BASE, COM1_LEN }, 3);
 	cell(w, "clock-frequency", COM1_CLOCK);
 	cell(w, "interrupt-parent", PHANDLE_IOAPIC);
-	cells(w, "interrupts", (uint32_t[]){ COM1_IRQ, IRQ_EDGE_RISING }, 2);
+	cells(w, "interrupts", (uint32_t[]){ COM1_GSI, IRQ_EDGE_RISING }, 2);
 	end(w);
 	node(w, "doorbell@i600");
 	string(w, "compatible", "ramet,doorbell");

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What both boot protocols share. */
-#include <string.h>
-
+/* The map of memory that a Linux kernel is given. */
 #include "vmm/boot/linux.h"
 
 enum { E820_RAM = 1, E820_RESERVED = 2 };
@@ -28,12 +26,4 @@ uint64_t linux_memory_for(uint64_t end)
 	uint64_t size = (end + step - 1) & ~(step - 1);
 
 	return size < RAMET_MEMORY_MIN ? RAMET_MEMORY_MIN : size;
-}
-
-int linux_load_image(const void *file, size_t len, const struct boot_memory *mem,
-	struct linux_image *image, struct ramet_err *err)
-{
-	if (len >= 4 && !memcmp(file, "\177ELF", 4))
-		return pvh_load(file, len, mem, image, err);
-	return bzimage_load(file, len, mem, image, err);
 }

@@ -3,26 +3,16 @@
  * The machine: what RAM it has, its description as a flattened device tree, what is loaded into it
  * and where its vCPUs start. Everything here happens once, before the VM that boots first runs.
  */
-#ifndef RAMET_VMM_BOOT_MACHINE_H
-#define RAMET_VMM_BOOT_MACHINE_H
+#ifndef RAMET_VMM_BOOT_BOOT_H
+#define RAMET_VMM_BOOT_BOOT_H
 
 #include <linux/kvm.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "include/ramet/ramet.h"
-
-/* RAM as guest-physical ranges; [1] is empty below 3 GiB (see ramet/abi.h). */
-struct ram_range {
-	uint64_t gpa, len;
-};
-struct ram_layout {
-	struct ram_range r[2];
-	unsigned n;
-	uint64_t size;
-};
-void ram_layout_init(struct ram_layout *ram, uint64_t size);
+#include "vmm/base/err.h"
+#include "vmm/base/ram.h"
 
 /* Guest memory while it is being filled: host[i] is where ram->r[i] is mapped. */
 struct boot_memory {
@@ -59,9 +49,5 @@ int boot_linux_vcpu(const struct ramet_config *cfg, const struct boot_memory *me
 /* The device tree of the machine cfg describes, into fdt[size]. 0 or -ENOSPC. */
 int machine_fdt(
 	const struct ramet_config *cfg, const struct ram_layout *ram, void *fdt, size_t size);
-
-/* Fills err (if any) like printf; returns code. */
-int err_set(struct ramet_err *err, int code, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
 
 #endif

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is soldered on: addresses and interrupt lines that a device and a table which describes it
+ * must agree on. */
+#ifndef RAMET_VMM_BASE_BOARD_H
+#define RAMET_VMM_BASE_BOARD_H
+
+/* The first serial port. */
+#define COM1_BASE 0x3f8u
+#define COM1_LEN  8u
+#define COM1_GSI  4u
+
+/* Ports and lines of ACPI's part of the machine (vmm/devices/acpi-device.c, vmm/boot/dsdt.asl). */
+#define ACPI_PORT_SLEEP	 0x660u /* sleep control register */
+#define ACPI_PORT_STATUS 0x661u /* sleep status register */
+#define ACPI_PORT_RESET	 0x662u
+#define ACPI_PORTS	 0x660u
+#define ACPI_PORTS_LEN	 4u
+#define ACPI_SLEEP_OFF	 5u /* sleep type of S5, as in \_S5 of the DSDT */
+#define ACPI_RESET_VALUE 0x0fu
+#define ACPI_GED_GSI	 9u
+
+/* The keyboard controller of a PC, of which only the reset line is there. */
+#define KBD_PORT	0x64u
+#define KBD_PULSE_RESET 0xfeu
+
+/* The aperture the base address registers of PCI functions lie in. */
+#define PCI_MMIO_BASE 0xc0000000u
+#define PCI_MMIO_LEN  0x01000000u
+
+/* GPA of the page that has the VM generation id, 16 bytes. */
+#define LINUX_GPA_GENID 0x000f0000u
+
+#endif
