@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "vmm/vm/vm.h"
+#include "vmm/vm/lineage.h"
 
 /* References to g from VMs and generations. The lock of the generations is held. */
 static unsigned count_refs(

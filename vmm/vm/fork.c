@@ -16,7 +16,7 @@
 #include "vmm/base/futex.h"
 #include "vmm/base/priority.h"
 #include "vmm/base/limits.h"
-#include "vmm/vm/vm.h"
+#include "vmm/vm/lineage.h"
 
 struct fork {
 	struct ramet_vm *vm;

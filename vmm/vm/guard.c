@@ -17,7 +17,7 @@
 #include "vmm/base/clock.h"
 #include "vmm/base/headroom.h"
 #include "vmm/base/priority.h"
-#include "vmm/vm/vm.h"
+#include "vmm/vm/lineage.h"
 
 /* What a CPU can make use of in a millisecond, at most: what it can zero. */
 #define BYTES_PER_MS (4ull << 20)

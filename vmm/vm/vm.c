@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The life of one VM: born, paused, resumed, looked at, stopped. Forking is in fork.c. */
-#include "vmm/vm/vm.h"
+#include "vmm/vm/lineage.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -39,67 +39,9 @@ int vm_new(struct ramet_family *f, struct ramet_vm *parent, struct ramet_vm **ou
 	return 0;
 }
 
-struct ramet_vm *ramet_vm_get(struct ramet_vm *vm)
-{
-	atomic_fetch_add_explicit(&vm->refs, 1, memory_order_relaxed);
-	return vm;
-}
-
-void ramet_vm_put(struct ramet_vm *vm)
-{
-	if (vm && atomic_fetch_sub(&vm->refs, 1) == 1) {
-		pthread_mutex_destroy(&vm->op);
-		free(vm);
-	}
-}
-
 struct ramet_family *ramet_vm_family(struct ramet_vm *vm)
 {
 	return vm->family;
-}
-
-/* The tree holds a reference to every VM in it. */
-void vm_link(struct ramet_vm *vm)
-{
-	struct ramet_family *f = vm->family;
-
-	pthread_mutex_lock(&f->lock);
-	ramet_vm_get(vm);
-	vm->linked = true;
-	if (vm->parent) {
-		if (vm->parent->last_child)
-			vm->parent->last_child->sibling = vm;
-		else
-			vm->parent->first_child = vm;
-		vm->parent->last_child = vm;
-	} else {
-		f->root = vm;
-	}
-	pthread_mutex_unlock(&f->lock);
-}
-
-/* Takes out a stopped VM without descendants, and then perhaps its parent. The family's lock is
- * held. */
-static void prune(struct ramet_vm *vm)
-{
-	while (vm && vm->state == RAMET_STOPPED && !vm->first_child) {
-		struct ramet_vm *parent = vm->parent, *before = NULL;
-
-		vm->linked = false;
-		if (!parent) {
-			vm->family->root = NULL;
-		} else {
-			struct ramet_vm **p = &parent->first_child;
-
-			for (; *p != vm; p = &(*p)->sibling)
-				before = *p;
-			*p = vm->sibling;
-			if (parent->last_child == vm)
-				parent->last_child = before;
-		}
-		ramet_vm_put(vm);
-		vm = parent;
-	}
 }
 
 void vm_new_birth(struct ramet_vm *vm, uint64_t born_ns, bool new_identity)
@@ -124,7 +66,7 @@ void vm_recall(struct ramet_vm *vm, const struct generation *g)
 /* ---- operations ---- */
 
 /* Why it has failed. */
-static const char *vm_failure(const struct ramet_vm *vm)
+const char *vm_failure(const struct ramet_vm *vm)
 {
 	return atomic_load(&vm->exit_status) == VM_EXIT_FAILED ? vm->failure : "";
 }
@@ -246,10 +188,7 @@ int ramet_stop(struct ramet_vm *vm, struct ramet_err *err)
 	}
 	vm_unlock(vm);
 	vm_event(vm);
-	pthread_mutex_lock(&vm->family->lock);
-	if (vm->linked) /* not pruned yet */
-		prune(vm);
-	pthread_mutex_unlock(&vm->family->lock);
+	vm_unlink(vm);
 	return 0;
 }
 
@@ -292,74 +231,4 @@ size_t ramet_console_input(struct ramet_vm *vm, const char *buf, size_t len)
 		n = serial_input(vm->devices.dev[DEVICE_SERIAL], buf, len);
 	vm_unlock(vm);
 	return n;
-}
-
-/* ---- looking ---- */
-
-void ramet_vm_stat_quick(struct ramet_vm *vm, struct ramet_stat *st)
-{
-	*st = (struct ramet_stat){
-		.id = vm->id,
-		.parent_id = vm->parent_id,
-		.state = vm->state,
-		.cpus = vm->family->cfg.cpus,
-		.memory = vm->family->ram.size,
-		.births = atomic_load(&vm->births),
-		.born_ns = vm->born_ns,
-		.ready_ns = atomic_load(&vm->ready_ns),
-		.heartbeats = atomic_load(&vm->heartbeats),
-		.counter = atomic_load(&vm->counter),
-		.phase = atomic_load(&vm->phase),
-		.report = atomic_load(&vm->report),
-		.report_gpa = atomic_load(&vm->report_gpa),
-		.exit_status = atomic_load(&vm->exit_status),
-	};
-	memcpy(st->name, vm->name, sizeof(st->name));
-	if (st->exit_status >= VM_EXIT_FAILED) {
-		st->exit_status = -1;
-		if (st->state == RAMET_FAILED)
-			snprintf(st->failure, sizeof(st->failure), "%s", vm_failure(vm));
-	}
-}
-
-static void count_memory(struct ramet_vm *vm, struct ramet_stat *st)
-{
-	struct view_count c = { 0 };
-	uint64_t mapped;
-
-	view_count(vm->shell->view, &c);
-	mapped = (c.private_pages + c.shared_pages) * PAGE_SIZE;
-	/* One that booted runs on its frames, until it is forked. */
-	if (!vm->birth->state) {
-		st->private_bytes = mapped;
-		return;
-	}
-	st->private_bytes = c.private_pages * PAGE_SIZE;
-	st->shared_bytes = c.shared_pages * PAGE_SIZE;
-	/* It may change while it is being counted. */
-	st->deferred_bytes = mapped < st->memory ? st->memory - mapped : 0;
-}
-
-/* A table is the VM's own if nobody else can reach it: through another root, or by having been born
- * from the same generation. */
-static void count_tables(struct ramet_vm *vm, struct ramet_stat *st)
-{
-	const struct generation *g = vm->birth;
-
-	memory_root_stat(&vm->family->memory, g->root, &st->table_bytes, &st->tables_shared);
-	if (atomic_load(&g->refs) > 1u + (vm->home == g)) {
-		st->tables_shared += st->table_bytes / PAGE_SIZE;
-		st->table_bytes = 0;
-	}
-}
-
-void ramet_vm_stat(struct ramet_vm *vm, struct ramet_stat *st)
-{
-	pthread_mutex_lock(&vm->op);
-	ramet_vm_stat_quick(vm, st);
-	if (vm->shell) {
-		count_memory(vm, st);
-		count_tables(vm, st);
-	}
-	pthread_mutex_unlock(&vm->op);
 }

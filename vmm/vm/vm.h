@@ -89,9 +89,8 @@ struct ramet_family {
 	struct guard *guard;
 };
 
-/* family.c: references to all VMs, parents first, so that they can be looked at without the lock.
- * To be freed. */
-struct ramet_vm **family_snapshot(struct ramet_family *f, unsigned *n);
+/* launch.c: makes vm, which is new, ready to run. 0, or -errno with a line about it. */
+int family_boot(struct ramet_family *f, struct ramet_vm *vm, struct ramet_err *err);
 
 /* vcpu.c: what a vCPU does between two stays in the guest. */
 extern const struct vcpu_ops vm_vcpu_ops;
@@ -104,7 +103,8 @@ void vm_io(struct ramet_vm *vm, struct vcpu *vcpu, enum device_space space, uint
 
 /* vm.c */
 int vm_new(struct ramet_family *f, struct ramet_vm *parent, struct ramet_vm **out);
-void vm_link(struct ramet_vm *vm);
+/* Why it has failed, or "". */
+const char *vm_failure(const struct ramet_vm *vm);
 void vm_new_birth(struct ramet_vm *vm, uint64_t born_ns, bool new_identity);
 /* Its guest has told, by now, what g's had when it was frozen. No vCPU runs. */
 void vm_recall(struct ramet_vm *vm, const struct generation *g);

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What VMs and families tell of themselves. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/vm/lineage.h"
+
+void ramet_vm_stat_quick(struct ramet_vm *vm, struct ramet_stat *st)
+{
+	*st = (struct ramet_stat){
+		.id = vm->id,
+		.parent_id = vm->parent_id,
+		.state = vm->state,
+		.cpus = vm->family->cfg.cpus,
+		.memory = vm->family->ram.size,
+		.births = atomic_load(&vm->births),
+		.born_ns = vm->born_ns,
+		.ready_ns = atomic_load(&vm->ready_ns),
+		.heartbeats = atomic_load(&vm->heartbeats),
+		.counter = atomic_load(&vm->counter),
+		.phase = atomic_load(&vm->phase),
+		.report = atomic_load(&vm->report),
+		.report_gpa = atomic_load(&vm->report_gpa),
+		.exit_status = atomic_load(&vm->exit_status),
+	};
+	memcpy(st->name, vm->name, sizeof(st->name));
+	if (st->exit_status >= VM_EXIT_FAILED) {
+		st->exit_status = -1;
+		if (st->state == RAMET_FAILED)
+			snprintf(st->failure, sizeof(st->failure), "%s", vm_failure(vm));
+	}
+}
+
+static void count_memory(struct ramet_vm *vm, struct ramet_stat *st)
+{
+	struct view_count c = { 0 };
+	uint64_t mapped;
+
+	view_count(vm->shell->view, &c);
+	mapped = (c.private_pages + c.shared_pages) * PAGE_SIZE;
+	/* One that booted runs on its frames, until it is forked. */
+	if (!vm->birth->state) {
+		st->private_bytes = mapped;
+		return;
+	}
+	st->private_bytes = c.private_pages * PAGE_SIZE;
+	st->shared_bytes = c.shared_pages * PAGE_SIZE;
+	/* It may change while it is being counted. */
+	st->deferred_bytes = mapped < st->memory ? st->memory - mapped : 0;
+}
+
+/* A table is the VM's own if nobody else can reach it: through another root, or by having been born
+ * from the same generation. */
+static void count_tables(struct ramet_vm *vm, struct ramet_stat *st)
+{
+	const struct generation *g = vm->birth;
+
+	memory_root_stat(&vm->family->memory, g->root, &st->table_bytes, &st->tables_shared);
+	if (atomic_load(&g->refs) > 1u + (vm->home == g)) {
+		st->tables_shared += st->table_bytes / PAGE_SIZE;
+		st->table_bytes = 0;
+	}
+}
+
+void ramet_vm_stat(struct ramet_vm *vm, struct ramet_stat *st)
+{
+	pthread_mutex_lock(&vm->op);
+	ramet_vm_stat_quick(vm, st);
+	if (vm->shell) {
+		count_memory(vm, st);
+		count_tables(vm, st);
+	}
+	pthread_mutex_unlock(&vm->op);
+}
+
+void ramet_family_stat_quick(struct ramet_family *f, struct ramet_family_stat *st)
+{
+	struct ramet_family_stat s = {
+		.vms = family_alive(f),
+		.forks = atomic_load(&f->forks),
+		.resets = atomic_load(&f->resets),
+		.resolved_spans = atomic_load(&f->generations.resolved),
+		.taken_back_spans = atomic_load(&f->generations.taken_back),
+	};
+
+	s.generations = generations_count(&f->generations);
+	s.shells_ready = shell_pool_ready(&f->shells);
+	memory_stat(&f->memory, &s);
+	budget_stat(&f->budget, &s);
+	*st = s;
+}
+
+/* Pages that VMs have copied, or taken back, and not written to since. */
+static uint64_t view_duplicates(struct ramet_family *f)
+{
+	unsigned n;
+	struct ramet_vm **all = family_snapshot(f, &n);
+	uint64_t pages = 0;
+
+	for (unsigned i = 0; all && i < n; i++) {
+		pthread_mutex_lock(&all[i]->op);
+		if (all[i]->shell && all[i]->shell->view->source)
+			pages += generation_view_duplicates(all[i]->shell->view, all[i]->birth);
+		pthread_mutex_unlock(&all[i]->op);
+		ramet_vm_put(all[i]);
+	}
+	free(all);
+	return pages;
+}
+
+void ramet_family_stat(struct ramet_family *f, struct ramet_family_stat *st)
+{
+	struct ramet_family_stat s;
+	uint64_t pages = view_duplicates(f);
+
+	ramet_family_stat_quick(f, &s);
+	pthread_mutex_lock(&f->generations.lock);
+	for (struct generation *g = f->generations.all; g; g = g->all)
+		pages += generation_duplicates(g);
+	pthread_mutex_unlock(&f->generations.lock);
+	s.duplicate_bytes = pages * PAGE_SIZE;
+	*st = s;
+}

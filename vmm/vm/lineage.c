@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+/* References to VMs, and the tree of a family's VMs. */
+#include "vmm/vm/lineage.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct ramet_vm *ramet_vm_get(struct ramet_vm *vm)
+{
+	atomic_fetch_add_explicit(&vm->refs, 1, memory_order_relaxed);
+	return vm;
+}
+
+void ramet_vm_put(struct ramet_vm *vm)
+{
+	if (vm && atomic_fetch_sub(&vm->refs, 1) == 1) {
+		pthread_mutex_destroy(&vm->op);
+		free(vm);
+	}
+}
+
+/* The tree holds a reference to every VM in it. */
+void vm_link(struct ramet_vm *vm)
+{
+	struct ramet_family *f = vm->family;
+
+	pthread_mutex_lock(&f->lock);
+	ramet_vm_get(vm);
+	vm->linked = true;
+	if (vm->parent) {
+		if (vm->parent->last_child)
+			vm->parent->last_child->sibling = vm;
+		else
+			vm->parent->first_child = vm;
+		vm->parent->last_child = vm;
+	} else {
+		f->root = vm;
+	}
+	pthread_mutex_unlock(&f->lock);
+}
+
+void vm_unlink(struct ramet_vm *vm)
+{
+	struct ramet_family *f = vm->family;
+
+	pthread_mutex_lock(&f->lock);
+	/* It may have been taken out by a child of its own meanwhile. */
+	vm = vm->linked ? vm : NULL;
+	while (vm && vm->state == RAMET_STOPPED && !vm->first_child) {
+		struct ramet_vm *parent = vm->parent, *before = NULL;
+
+		vm->linked = false;
+		if (!parent) {
+			f->root = NULL;
+		} else {
+			struct ramet_vm **p = &parent->first_child;
+
+			for (; *p != vm; p = &(*p)->sibling)
+				before = *p;
+			*p = vm->sibling;
+			if (parent->last_child == vm)
+				parent->last_child = before;
+		}
+		ramet_vm_put(vm);
+		vm = parent;
+	}
+	pthread_mutex_unlock(&f->lock);
+}
+
+/* The next VM after vm, parents first. The family's lock is held. */
+static struct ramet_vm *next_vm(struct ramet_vm *vm)
+{
+	if (vm->first_child)
+		return vm->first_child;
+	while (vm && !vm->sibling)
+		vm = vm->parent;
+	return vm ? vm->sibling : NULL;
+}
+
+struct ramet_vm **family_snapshot(struct ramet_family *f, unsigned *n)
+{
+	struct ramet_vm **all;
+	unsigned i = 0;
+
+	pthread_mutex_lock(&f->lock);
+	for (struct ramet_vm *vm = f->root; vm; vm = next_vm(vm))
+		i++;
+	all = calloc(i + 1, sizeof(*all));
+	*n = 0;
+	for (struct ramet_vm *vm = f->root; all && vm; vm = next_vm(vm))
+		all[(*n)++] = ramet_vm_get(vm);
+	pthread_mutex_unlock(&f->lock);
+	return all;
+}
+
+int ramet_family_each(
+	struct ramet_family *f, int (*fn)(void *arg, const struct ramet_stat *st), void *arg)
+{
+	unsigned n;
+	struct ramet_vm **all = family_snapshot(f, &n);
+	int r = all ? 0 : -ENOMEM;
+
+	for (unsigned i = 0; all && i < n; i++) {
+		struct ramet_stat st;
+
+		if (!r) {
+			ramet_vm_stat(all[i], &st);
+			r = fn(arg, &st);
+		}
+		ramet_vm_put(all[i]);
+	}
+	free(all);
+	return r;
+}
+
+struct ramet_vm *ramet_find(struct ramet_family *f, const char *name)
+{
+	struct ramet_vm *vm;
+
+	pthread_mutex_lock(&f->lock);
+	for (vm = f->root; vm && strcmp(vm->name, name) != 0; vm = next_vm(vm))
+		;
+	if (vm)
+		ramet_vm_get(vm);
+	pthread_mutex_unlock(&f->lock);
+	return vm;
+}
+
+/* A reference to a VM without descendants, or NULL: there is none left. Needs no memory. */
+struct ramet_vm *family_leaf(struct ramet_family *f)
+{
+	struct ramet_vm *vm;
+
+	pthread_mutex_lock(&f->lock);
+	for (vm = f->root; vm && vm->first_child; vm = vm->first_child)
+		;
+	if (vm)
+		ramet_vm_get(vm);
+	pthread_mutex_unlock(&f->lock);
+	return vm;
+}
+
+unsigned family_alive(struct ramet_family *f)
+{
+	unsigned n = 0;
+
+	pthread_mutex_lock(&f->lock);
+	for (struct ramet_vm *vm = f->root; vm; vm = next_vm(vm))
+		n += vm->state == RAMET_RUNNING || vm->state == RAMET_PAUSED;
+	pthread_mutex_unlock(&f->lock);
+	return n;
+}
