@@ -11,6 +11,8 @@
 
 #include "tests/kvm/common.h"
 #include "vmm/vm/vm.h" /* vm_fail(), view_poison() */
+#include "vmm/vm/events.h"
+#include "vmm/vm/vm.h"
 
 #define CHAIN	   16
 #define FULL_CHECK 1000 /* see verify-tree.c */

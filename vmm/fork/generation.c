@@ -10,9 +10,11 @@
 #include "vmm/devices/device.h"
 
 void generations_init(struct generations *set, struct memory *memory, const struct ram_layout *ram,
-	struct shell_pool *shells, void (*lost)(struct view *view))
+	struct shell_pool *shells, const struct view_source *source)
 {
-	*set = (struct generations){ .memory = memory, .ram = ram, .shells = shells, .lost = lost };
+	*set = (struct generations){
+		.memory = memory, .ram = ram, .shells = shells, .source = *source
+	};
 	pthread_mutex_init(&set->lock, NULL);
 }
 
@@ -43,7 +45,7 @@ int generation_new(struct generations *set, struct mmu_root *root, struct genera
 		free(g);
 		return -ENOMEM;
 	}
-	g->source = (struct view_source){ .fill = generation_fill, .lost = set->lost };
+	g->source = set->source;
 	g->set = set;
 	g->id = atomic_fetch_add(&next_id, 1);
 	g->root = root;

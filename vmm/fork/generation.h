@@ -38,7 +38,7 @@ struct generations {
 	 * generation_free() follows later. The settler sets it. */
 	void (*idle)(void *arg, struct generation *g);
 	void *idle_arg;
-	void (*lost)(struct view *view); /* see struct view_source */
+	struct view_source source; /* what their views are filled by */
 
 	pthread_mutex_t lock; /* guards the next two */
 	struct generation *all;
@@ -47,7 +47,7 @@ struct generations {
 };
 
 void generations_init(struct generations *set, struct memory *memory, const struct ram_layout *ram,
-	struct shell_pool *shells, void (*lost)(struct view *view));
+	struct shell_pool *shells, const struct view_source *source);
 void generations_destroy(struct generations *set); /* all have been freed */
 uint64_t generations_count(struct generations *set);
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What VMs and families tell of themselves. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
+#include "vmm/vm/life.h"
 #include "vmm/vm/lineage.h"
 
 void ramet_vm_stat_quick(struct ramet_vm *vm, struct ramet_stat *st)
@@ -121,4 +122,24 @@ void ramet_family_stat(struct ramet_family *f, struct ramet_family_stat *st)
 	pthread_mutex_unlock(&f->generations.lock);
 	s.duplicate_bytes = pages * PAGE_SIZE;
 	*st = s;
+}
+
+int ramet_family_each(
+	struct ramet_family *f, int (*fn)(void *arg, const struct ramet_stat *st), void *arg)
+{
+	unsigned n;
+	struct ramet_vm **all = family_snapshot(f, &n);
+	int r = all ? 0 : -ENOMEM;
+
+	for (unsigned i = 0; all && i < n; i++) {
+		struct ramet_stat st;
+
+		if (!r) {
+			ramet_vm_stat(all[i], &st);
+			r = fn(arg, &st);
+		}
+		ramet_vm_put(all[i]);
+	}
+	free(all);
+	return r;
 }

@@ -6,7 +6,6 @@
  */
 #include <errno.h>
 #include <stdlib.h>
-
 #include "vmm/vm/lineage.h"
 
 /* References to g from VMs and generations. The lock of the generations is held. */

@@ -5,7 +5,8 @@
 #include <stdio.h>
 
 #include "vmm/base/futex.h"
-#include "vmm/vm/vm.h"
+#include "vmm/vm/events.h"
+#include "vmm/vm/reaper.h"
 
 /* ---- waiting ---- */
 
@@ -85,7 +86,7 @@ void vm_fail(struct ramet_vm *vm, const char *fmt, ...)
  * The VM must not run on, not for one instruction: where KVM's own access meets such a page, the
  * guest is told of a fault that is none of its own.
  */
-void vm_memory_lost(struct view *view)
+static void memory_lost(struct view *view)
 {
 	struct shell *sh = view->owner;
 	struct ramet_vm *vm = sh->owner;
@@ -100,3 +101,5 @@ void vm_memory_lost(struct view *view)
 		why[0] ? why : ": the host is out of memory, or the family at its limit");
 	shell_interrupt(sh);
 }
+
+const struct view_source vm_view_source = { .fill = generation_fill, .lost = memory_lost };

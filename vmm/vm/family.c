@@ -9,7 +9,13 @@
 #include "vmm/base/priority.h"
 #include "vmm/kvm/kvm-kind.h"
 #include "vmm/vm/config.h"
+#include "vmm/vm/events.h"
+#include "vmm/vm/guard.h"
+#include "vmm/vm/launch.h"
+#include "vmm/vm/life.h"
 #include "vmm/vm/lineage.h"
+#include "vmm/vm/reaper.h"
+#include "vmm/vm/vcpu.h"
 
 /* ---- the parts, in the order in which they are built ---- */
 
@@ -29,6 +35,11 @@ static void init_slots(struct ramet_family *f)
 		off += f->ram.r[i].len;
 	}
 	m->n_slots = f->ram.n;
+}
+
+static void stop_ended(struct ramet_vm *vm)
+{
+	ramet_stop(vm, NULL);
 }
 
 /* How far start_family() came, so that stop_family() undoes just that. */
@@ -68,7 +79,7 @@ static int start_family(struct ramet_family *f, struct ramet_err *err)
 	if (r)
 		return r;
 	f->stage = SETTLER;
-	r = reaper_start(f);
+	r = reaper_start(f, stop_ended);
 	if (r)
 		return r;
 	f->stage = REAPER;
@@ -136,7 +147,7 @@ static int new_family(
 	ram_layout_init(&f->ram, f->cfg.memory);
 	hurry_mutex_init(&f->lock); /* the guard takes it */
 	operations_init(&f->operations);
-	generations_init(&f->generations, &f->memory, &f->ram, &f->shells, vm_memory_lost);
+	generations_init(&f->generations, &f->memory, &f->ram, &f->shells, &vm_view_source);
 	init_slots(f);
 	*out = f;
 	return 0;

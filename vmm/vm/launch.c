@@ -8,7 +8,7 @@
 #include "vmm/boot/boot.h"
 #include "vmm/devices/pc.h"
 #include "vmm/devices/serial.h"
-#include "vmm/vm/vm.h"
+#include "vmm/vm/launch.h"
 
 static int set_entry(struct ramet_family *f, struct shell *sh, const struct boot_memory *mem)
 {

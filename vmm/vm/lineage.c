@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* References to VMs, and the tree of a family's VMs. */
-#include "vmm/vm/lineage.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "vmm/vm/lineage.h"
 
 struct ramet_vm *ramet_vm_get(struct ramet_vm *vm)
 {
@@ -92,26 +92,6 @@ struct ramet_vm **family_snapshot(struct ramet_family *f, unsigned *n)
 		all[(*n)++] = ramet_vm_get(vm);
 	pthread_mutex_unlock(&f->lock);
 	return all;
-}
-
-int ramet_family_each(
-	struct ramet_family *f, int (*fn)(void *arg, const struct ramet_stat *st), void *arg)
-{
-	unsigned n;
-	struct ramet_vm **all = family_snapshot(f, &n);
-	int r = all ? 0 : -ENOMEM;
-
-	for (unsigned i = 0; all && i < n; i++) {
-		struct ramet_stat st;
-
-		if (!r) {
-			ramet_vm_stat(all[i], &st);
-			r = fn(arg, &st);
-		}
-		ramet_vm_put(all[i]);
-	}
-	free(all);
-	return r;
 }
 
 struct ramet_vm *ramet_find(struct ramet_family *f, const char *name)

@@ -6,7 +6,8 @@
 #include <sys/ioctl.h>
 
 #include "vmm/base/futex.h"
-#include "vmm/vm/vm.h"
+#include "vmm/vm/events.h"
+#include "vmm/vm/port.h"
 
 static struct ramet_vm *vm_of(struct port *port)
 {

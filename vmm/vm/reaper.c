@@ -10,7 +10,7 @@
 #include <sys/queue.h>
 
 #include "vmm/base/priority.h"
-#include "vmm/vm/vm.h"
+#include "vmm/vm/reaper.h"
 
 struct reaper {
 	pthread_t thread;
@@ -19,6 +19,7 @@ struct reaper {
 	STAILQ_HEAD(ended_vms, ramet_vm) ended;
 	atomic_uint queued, done; /* VMs ever */
 	bool quit;
+	void (*stop)(struct ramet_vm *vm);
 };
 
 /* A VM may have been failed for the memory that it has: give it back soon. */
@@ -27,7 +28,7 @@ static void reap(struct ramet_vm *vm)
 	struct ramet_family *f = vm->family;
 	struct hurry hurry = hurry_begin();
 
-	ramet_stop(vm, NULL);
+	f->reaper->stop(vm);
 	hurry_end(&hurry);
 	ramet_vm_put(vm);
 	atomic_fetch_add(&f->reaper->done, 1);
@@ -57,7 +58,7 @@ static void *reaper_thread(void *arg)
 	return NULL;
 }
 
-int reaper_start(struct ramet_family *f)
+int reaper_start(struct ramet_family *f, void (*stop)(struct ramet_vm *vm))
 {
 	struct reaper *r = calloc(1, sizeof(*r));
 	int e;
@@ -67,6 +68,7 @@ int reaper_start(struct ramet_family *f)
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_cond_init(&r->cond, NULL);
 	STAILQ_INIT(&r->ended);
+	r->stop = stop;
 	f->reaper = r;
 	e = -pthread_create(&r->thread, NULL, reaper_thread, r);
 	if (e) {

@@ -10,7 +10,8 @@
 
 #include "vmm/base/futex.h"
 #include "vmm/base/priority.h"
-#include "vmm/vm/vm.h"
+#include "vmm/vm/events.h"
+#include "vmm/vm/life.h"
 
 /* Putting back a page takes about a microsecond; dropping a whole view and touching it anew, a
  * fault a page. */

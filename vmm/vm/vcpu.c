@@ -7,7 +7,9 @@
 #include "vmm/devices/acpi-device.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/priority.h"
-#include "vmm/vm/vm.h"
+#include "vmm/vm/events.h"
+#include "vmm/vm/port.h"
+#include "vmm/vm/vcpu.h"
 
 static struct ramet_vm *vm_of(const struct vcpu *vcpu)
 {

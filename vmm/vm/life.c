@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The life of one VM: born, paused, resumed, looked at, stopped. Forking is in fork.c. */
-#include "vmm/vm/lineage.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -10,6 +9,10 @@
 
 #include "vmm/devices/pc.h"
 #include "vmm/devices/serial.h"
+#include "vmm/vm/events.h"
+#include "vmm/vm/life.h"
+#include "vmm/vm/lineage.h"
+#include "vmm/vm/port.h"
 
 /* ---- names, references, lineage, births ---- */
 

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef RAMET_VMM_VM_GUARD_H
+#define RAMET_VMM_VM_GUARD_H
+
+#include "vmm/vm/vm.h"
+
+/* The guard sees to it that the kernel has no reason to kill the family for want of memory. */
+int guard_start(struct ramet_family *f);
+void guard_stop(struct ramet_family *f);
+
+#endif
