@@ -21,8 +21,8 @@
 #include <cmocka.h>
 
 #include "include/ramet/abi.h"
-#include "vmm/devices/doorbell.h"
 #include "vmm/boot/boot.h"
+#include "vmm/devices/doorbell.h"
 #include "vmm/devices/serial.h"
 
 struct vcpu {

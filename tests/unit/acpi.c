@@ -6,8 +6,8 @@
 #include <cmocka.h>
 
 #include "tests/unit/recorder.h"
-#include "vmm/devices/acpi-device.h"
 #include "vmm/boot/linux.h"
+#include "vmm/devices/acpi-device.h"
 
 static struct recorder vm = { .port = { &recorder_ops } };
 static struct device *dev;

@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "vmm/base/clock.h"
+#include "vmm/control/serve.h"
 
 struct host host;
 struct ramet_family family;
@@ -25,7 +26,7 @@ int setup(void **state)
 {
 	struct ramet_err err;
 
-	if (host_init(&host, "web", &err)) {
+	if (host_init(&host, "web", control_session, &err)) {
 		fprintf(stderr, "%s\n", err.msg);
 		return -1;
 	}

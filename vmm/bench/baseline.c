@@ -8,8 +8,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "vmm/bench/bench.h"
 #include "vmm/base/clock.h"
+#include "vmm/bench/bench.h"
 
 /* The helper's memory: one area for each kind of page. */
 struct areas {

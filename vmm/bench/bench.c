@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include "vmm/base/clock.h"
-#include "vmm/cli/command.h"
 #include "vmm/base/headroom.h"
+#include "vmm/cli/command.h"
 
 void series_add(struct series *s, uint64_t value)
 {

@@ -7,9 +7,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "vmm/bench/clone.h"
 #include "include/ramet/abi.h"
 #include "include/ramet/ramet.h"
-#include "vmm/bench/clone.h"
 #include "vmm/cli/command.h"
 
 #define PAGE		 4096u

@@ -8,8 +8,8 @@
 
 #include "include/ramet/abi.h"
 #include "include/ramet/ramet.h"
-#include "vmm/bench/bench.h"
 #include "vmm/base/clock.h"
+#include "vmm/bench/bench.h"
 #include "vmm/cli/command.h"
 #include "vmm/cli/size.h"
 

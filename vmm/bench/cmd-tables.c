@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/bench/tables.h"
 #include "vmm/bench/bench.h"
+#include "vmm/bench/tables.h"
 #include "vmm/cli/command.h"
 #include "vmm/cli/size.h"
 

@@ -3,8 +3,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "vmm/bench/tables.h"
 #include "vmm/bench/bench.h"
+#include "vmm/bench/tables.h"
 #include "vmm/cli/command.h"
 #include "vmm/cli/table.h"
 

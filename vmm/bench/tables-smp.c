@@ -3,9 +3,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "vmm/bench/tables.h"
-#include "vmm/bench/bench.h"
 #include "vmm/base/clock.h"
+#include "vmm/bench/bench.h"
+#include "vmm/bench/tables.h"
 #include "vmm/cli/command.h"
 
 #define PAGE	  4096u

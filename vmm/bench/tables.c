@@ -4,8 +4,8 @@
 
 #include <stdlib.h>
 
-#include "vmm/bench/bench.h"
 #include "vmm/base/clock.h"
+#include "vmm/bench/bench.h"
 #include "vmm/cli/command.h"
 
 #define PAGE 4096u

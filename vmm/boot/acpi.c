@@ -7,8 +7,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "vmm/dsdt.hex"
 #include "vmm/boot/linux.h"
+#include "vmm/dsdt.hex"
 
 #define IOAPIC_BASE 0xfec00000u
 #define LAPIC_BASE  0xfee00000u

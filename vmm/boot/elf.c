@@ -4,8 +4,8 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "include/ramet/abi.h"
 #include "vmm/boot/elf.h"
+#include "include/ramet/abi.h"
 
 /* A copy, as nothing aligns headers within the file. */
 static Elf64_Phdr segment(const uint8_t *file, const Elf64_Ehdr *eh, unsigned i)

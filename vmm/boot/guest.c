@@ -10,8 +10,8 @@
 
 #include "guest/guests.h"
 #include "include/ramet/abi.h"
-#include "vmm/boot/elf.h"
 #include "vmm/boot/boot.h"
+#include "vmm/boot/elf.h"
 
 #define PTE_P	(1ull << 0)
 #define PTE_W	(1ull << 1)

@@ -7,9 +7,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/base/io.h"
 #include "vmm/cli/client.h"
 #include "vmm/cli/command.h"
-#include "vmm/base/io.h"
 #include "vmm/cli/size.h"
 
 struct dump_args {

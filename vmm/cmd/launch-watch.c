@@ -8,8 +8,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "vmm/cli/command.h"
 #include "vmm/base/err.h"
+#include "vmm/cli/command.h"
 #include "vmm/control/rundir.h"
 
 static void *watch(void *arg)

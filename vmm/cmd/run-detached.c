@@ -13,9 +13,9 @@
 #include <unistd.h>
 
 #include "include/ramet/abi.h"
-#include "vmm/cmd/run.h"
-#include "vmm/cli/command.h"
 #include "vmm/base/limits.h"
+#include "vmm/cli/command.h"
+#include "vmm/cmd/run.h"
 
 #define LIVES_MS 1000 /* at most, for a sign that the VM lives on */
 #define BEGUN_MS 250  /* after its first sign of life: many of those that fail do so by then */

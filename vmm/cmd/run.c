@@ -15,11 +15,12 @@
 #include <unistd.h>
 
 #include "vmm/cmd/run.h"
+#include "vmm/base/limits.h"
 #include "vmm/cli/command.h"
 #include "vmm/cli/console-relay.h"
 #include "vmm/cmd/launch-watch.h"
-#include "vmm/base/limits.h"
 #include "vmm/cmd/sandbox.h"
+#include "vmm/control/serve.h"
 
 static int no_name(const char *name, int ret, const struct ramet_err *err)
 {
@@ -45,7 +46,7 @@ int run_start(struct host *host, struct run_options *o, int caller, int *signals
 	o->cfg.console_arg = host;
 	/* Nobody hears a VM before run_live(). */
 	o->cfg.paused = true;
-	ret = host_init(host, o->cfg.name, &err);
+	ret = host_init(host, o->cfg.name, control_session, &err);
 	if (ret)
 		return no_name(o->cfg.name, ret, &err);
 	host->keep = caller >= 0; /* a terminal is told what went wrong at once */

@@ -4,8 +4,8 @@
 #ifndef RAMET_VMM_CMD_RUN_H
 #define RAMET_VMM_CMD_RUN_H
 
-#include "vmm/control/host.h"
 #include "vmm/cli/run-options.h"
+#include "vmm/control/host.h"
 
 /*
  * Everything up to the point where the VM, paused, can be reached; SIGINT, SIGTERM and SIGHUP come

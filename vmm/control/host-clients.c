@@ -76,7 +76,7 @@ static void *client_main(void *arg)
 	struct client *c = arg;
 	struct host *host = c->host;
 
-	control_session(host, &c->wire, c->reserved);
+	host->session(host, &c->wire, c->reserved);
 	pthread_mutex_lock(&host->lock);
 	close(c->wire.fd);
 	host->client_fd[c->slot] = -1;

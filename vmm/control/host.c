@@ -13,7 +13,7 @@
 
 #define SWEEP_MS 50 /* how late a VM that stopped by itself may be noticed */
 
-int host_init(struct host *host, const char *name, struct ramet_err *err)
+int host_init(struct host *host, const char *name, session_fn *session, struct ramet_err *err)
 {
 	int ret;
 
@@ -23,6 +23,7 @@ int host_init(struct host *host, const char *name, struct ramet_err *err)
 			"'%s' cannot be a family's name; use up to %u letters, digits, '-' and '_'",
 			name, FAMILY_NAME_MAX);
 	strcpy(host->name, name);
+	host->session = session;
 	host->rundir = rundir_open(err);
 	if (host->rundir < 0)
 		return host->rundir;

@@ -26,7 +26,13 @@ struct host_member {
 	bool ended; /* this has been noticed */
 };
 
+struct host;
+
+/* Serves one client until it leaves. `reserved`: it has a place for those who are brief. */
+typedef void session_fn(struct host *host, struct wire *wire, bool reserved);
+
 struct host {
+	session_fn *session;
 	struct ramet_family *family;
 	struct ramet_vm *booted;
 	char name[RAMET_NAME_MAX];
@@ -58,7 +64,7 @@ struct host {
 };
 
 /* Before ramet_launch(): takes the name. host->keep may be set after it. */
-int host_init(struct host *host, const char *name, struct ramet_err *err);
+int host_init(struct host *host, const char *name, session_fn *session, struct ramet_err *err);
 /* After it: serves until host_close(). Takes over the reference to vm. */
 int host_start(
 	struct host *host, struct ramet_family *family, struct ramet_vm *vm, struct ramet_err *err);
@@ -94,9 +100,5 @@ void host_accept(struct host *host);
 void host_end_clients(struct host *host);
 /* None but reserved places are left: whoever does nothing should make room. */
 bool host_crowded(struct host *host);
-
-/* One client's session, until it leaves (vmm/control/session.c). `reserved`: it has such a place.
- */
-void control_session(struct host *host, struct wire *wire, bool reserved);
 
 #endif

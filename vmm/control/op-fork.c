@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "vmm/base/clock.h"
-#include "vmm/control/session.h"
+#include "vmm/control/ops.h"
 
 #define READY_WAIT_MS	  10000 /* for the first sign of life of all clones */
 #define READY_WAIT_MAX_MS 3600000

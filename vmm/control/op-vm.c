@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/control/ops.h"
 #include "vmm/control/session-console.h"
-#include "vmm/control/session.h"
 
 static int append_stat(void *arg, const struct ramet_stat *st)
 {

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "vmm/base/clock.h"
-#include "vmm/control/session.h"
+#include "vmm/control/ops.h"
 
 #define SLICE_MS 100 /* how long a wait may overlook that its client has left */
 

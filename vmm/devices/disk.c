@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include "vmm/devices/disk.h"
-#include "vmm/base/io.h"
 #include "vmm/base/err.h"
+#include "vmm/base/io.h"
 
 #define SLOTS  512u
 #define LEVELS 3u /* 3: the root, 1: a leaf */

@@ -5,9 +5,9 @@
 #include <string.h>
 #include <time.h>
 
+#include "vmm/devices/doorbell.h"
 #include "include/ramet/abi.h"
 #include "vmm/base/clock.h"
-#include "vmm/devices/doorbell.h"
 
 /*
  * The address of a report is staged in two halves. vCPUs that report at once may mix their halves;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
+#include "vmm/devices/pc.h"
 #include "vmm/devices/acpi-device.h"
 #include "vmm/devices/disk.h"
-#include "vmm/devices/pc.h"
 #include "vmm/devices/pci.h"
 #include "vmm/devices/virtio-devices.h"
 

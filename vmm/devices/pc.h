@@ -3,8 +3,8 @@
 #ifndef RAMET_VMM_DEVICES_PC_H
 #define RAMET_VMM_DEVICES_PC_H
 
-#include "vmm/devices/device.h"
 #include "vmm/base/err.h"
+#include "vmm/devices/device.h"
 
 #define LINUX_DEVICES 2u
 

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/base/board.h"
 #include "vmm/devices/pci.h"
+#include "vmm/base/board.h"
 
 #define CONFIG_ADDRESS 0xcf8u
 #define CONFIG_LEN     8u

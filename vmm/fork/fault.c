@@ -13,8 +13,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "vmm/base/priority.h"
 #include "vmm/fork/fault.h"
+#include "vmm/base/priority.h"
 
 static void serve(struct faults *f, uint64_t address, enum touch touch)
 {

@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "vmm/fork/settler.h"
 #include "vmm/base/futex.h"
 #include "vmm/base/priority.h"
 #include "vmm/fork/settle.h"
-#include "vmm/fork/settler.h"
 
 /* A generation is left alone for so long after its fork: those who were just born need the CPUs and
  * the memory map more, and a child that ends soon spares most of the work. */

@@ -5,9 +5,9 @@
  */
 #include <errno.h>
 
+#include "vmm/kvm/shell-pool.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/priority.h"
-#include "vmm/kvm/shell-pool.h"
 
 /* A used shell is dropped for good when this many are ready beyond what is wanted. */
 #define SHELLS_SPARE 64u

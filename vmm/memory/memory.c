@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "vmm/base/priority.h"
 #include "vmm/base/io.h"
+#include "vmm/base/priority.h"
 
 /* A span with more private pages than this, but not all, is copied whole: the pieces it would fall
  * into cost every view that maps it more than the copy. */

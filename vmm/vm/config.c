@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/vm/config.h"
 #include "guest/guests.h"
 #include "vmm/base/err.h"
 #include "vmm/base/units.h"
-#include "vmm/vm/config.h"
 
 #define MEMORY_DEFAULT	  (64ull << 20)
 #define MEMORY_KERNEL	  (512ull << 20) /* a distribution's kernel with its initrd */

@@ -4,8 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "vmm/base/futex.h"
 #include "vmm/vm/events.h"
+#include "vmm/base/futex.h"
 #include "vmm/vm/reaper.h"
 
 /* ---- waiting ---- */

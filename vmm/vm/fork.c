@@ -14,8 +14,8 @@
 #include <sys/ioctl.h>
 
 #include "vmm/base/futex.h"
-#include "vmm/base/priority.h"
 #include "vmm/base/limits.h"
+#include "vmm/base/priority.h"
 #include "vmm/vm/events.h"
 #include "vmm/vm/life.h"
 #include "vmm/vm/lineage.h"

@@ -14,11 +14,11 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
+#include "vmm/vm/guard.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/headroom.h"
 #include "vmm/base/priority.h"
 #include "vmm/vm/events.h"
-#include "vmm/vm/guard.h"
 #include "vmm/vm/lineage.h"
 
 /* What a CPU can make use of in a millisecond, at most: what it can zero. */

@@ -4,11 +4,11 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "vmm/vm/launch.h"
 #include "vmm/base/limits.h"
 #include "vmm/boot/boot.h"
 #include "vmm/devices/pc.h"
 #include "vmm/devices/serial.h"
-#include "vmm/vm/launch.h"
 
 static int set_entry(struct ramet_family *f, struct shell *sh, const struct boot_memory *mem)
 {

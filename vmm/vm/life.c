@@ -7,10 +7,10 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "vmm/vm/life.h"
 #include "vmm/devices/pc.h"
 #include "vmm/devices/serial.h"
 #include "vmm/vm/events.h"
-#include "vmm/vm/life.h"
 #include "vmm/vm/lineage.h"
 #include "vmm/vm/port.h"
 

@@ -5,9 +5,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "vmm/vm/port.h"
 #include "vmm/base/futex.h"
 #include "vmm/vm/events.h"
-#include "vmm/vm/port.h"
 
 static struct ramet_vm *vm_of(struct port *port)
 {

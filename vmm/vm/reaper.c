@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <sys/queue.h>
 
-#include "vmm/base/priority.h"
 #include "vmm/vm/reaper.h"
+#include "vmm/base/priority.h"
 
 struct reaper {
 	pthread_t thread;

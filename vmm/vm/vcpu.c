@@ -4,12 +4,12 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#include "vmm/devices/acpi-device.h"
+#include "vmm/vm/vcpu.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/priority.h"
+#include "vmm/devices/acpi-device.h"
 #include "vmm/vm/events.h"
 #include "vmm/vm/port.h"
-#include "vmm/vm/vcpu.h"
 
 static struct ramet_vm *vm_of(const struct vcpu *vcpu)
 {

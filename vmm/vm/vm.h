@@ -9,15 +9,15 @@
 
 #include "include/ramet/abi.h"
 #include "include/ramet/ramet.h"
+#include "vmm/boot/boot.h"
 #include "vmm/devices/device.h"
 #include "vmm/devices/doorbell.h"
 #include "vmm/fork/fault.h"
 #include "vmm/fork/generation.h"
 #include "vmm/fork/settler.h"
-#include "vmm/boot/boot.h"
+#include "vmm/kvm/shell-pool.h"
 #include "vmm/memory/budget.h"
 #include "vmm/memory/memory.h"
-#include "vmm/kvm/shell-pool.h"
 
 /* Exit statuses that no guest can give. */
 #define VM_EXIT_FAILED	0x100

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The family's end of the control protocol: sessions, and the table of operations
+ * (docs/control.md). */
+#include "vmm/control/serve.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "vmm/base/clock.h"
+#include "vmm/control/ops.h"
+
+/* How long clients may say nothing, or not take what they are told, in ms. Crowded: when others
+ * find no place. */
+#define RESERVED_MS	  1000
+#define NEW_CROWDED_MS	  2000
+#define NEW_MS		  60000
+#define IDLE_CROWDED_MS	  10000
+#define UNREAD_CROWDED_MS 5000
+#define UNREAD_MS	  30000
+
+static const struct request_field none[] = { { 0 } };
+
+static json_t *op_hello(struct session *s, json_t *req)
+{
+	struct ramet_stat st;
+	json_t *reply;
+	bool kept;
+
+	if (!request_take(req, none, &reply))
+		return reply;
+	kept = host_kept(s->host, &st);
+	reply = json_pack("{s:b, s:i, s:s, s:s, s:i}", "ok", 1, "protocol", CONTROL_PROTOCOL,
+		"version", RAMET_VERSION, "family", s->host->name, "pid", (int)getpid());
+	json_put(&reply, "ended", kept ? stat_json(&st, false) : json_null());
+	return reply;
+}
+
+static json_t *op_stop_all(struct session *s, json_t *req)
+{
+	json_t *reply;
+
+	if (!request_take(req, none, &reply))
+		return reply;
+	/* The process leaves as if by SIGTERM; the client sees the connection end after this. */
+	eventfd_write(s->host->ending, 1);
+	eventfd_write(s->host->done, 1);
+	return ok_json();
+}
+
+static const struct {
+	const char *name;
+	op_fn *fn;
+	bool brief; /* fit for a reserved place */
+} ops[] = {
+	{ "hello", op_hello, true },
+	{ "list", op_list, true },
+	{ "stat", op_stat, true },
+	{ "fork", op_fork, false },
+	{ "pause", op_pause, true },
+	{ "resume", op_resume, true },
+	{ "reset", op_reset, true },
+	{ "stop", op_stop, true },
+	{ "stop-all", op_stop_all, true },
+	{ "wait", op_wait, false },
+	{ "read", op_read, false },
+	{ "console", op_console, false },
+};
+
+static json_t *no_place_for(const char *op)
+{
+	json_t *reply =
+		error_json(EAGAIN, "too many clients: the last %u of %u places are not for '%s'",
+			HOST_CLIENTS_RESERVED, HOST_CLIENTS_MAX, op);
+
+	json_put(&reply, "busy", json_true());
+	return reply;
+}
+
+static json_t *dispatch(struct session *s, json_t *req)
+{
+	const json_t *op = json_object_get(req, "op");
+	const char *name = json_string_value(op);
+
+	for (size_t i = 0; name && i < sizeof(ops) / sizeof(ops[0]); i++) {
+		if (strcmp(ops[i].name, name))
+			continue;
+		if (s->reserved && !ops[i].brief)
+			return no_place_for(name);
+		return ops[i].fn(s, req);
+	}
+	if (name)
+		return error_json(EPROTO, "bad request: there is no operation '%.64s'", name);
+	return error_json(EPROTO, "bad request: 'op' %s",
+		op ? "must be a string" : "is missing: the name of an operation");
+}
+
+/* How long the client may be silent, in ms; 0: as long as it likes. */
+static unsigned patience(const struct session *s)
+{
+	bool crowded = host_crowded(s->host);
+
+	if (s->reserved)
+		return RESERVED_MS;
+	if (!s->asked)
+		return crowded ? NEW_CROWDED_MS : NEW_MS;
+	return crowded ? IDLE_CROWDED_MS : 0;
+}
+
+/* While it sends nothing, or takes nothing. */
+static int session_idle(void *arg, unsigned quiet_ms, bool sending)
+{
+	struct session *s = arg;
+	unsigned limit;
+
+	if (sending) {
+		limit = host_crowded(s->host) ? UNREAD_CROWDED_MS : UNREAD_MS;
+		return quiet_ms >= limit ? -ETIMEDOUT : 0;
+	}
+	if (atomic_load(&s->host->closing))
+		return -ECANCELED;
+	limit = patience(s);
+	return limit && (now_ns() - s->since_ns) / 1000000 >= limit ? -ETIMEDOUT : 0;
+}
+
+/* Sends the reply, and drops it. NULL: what does not need memory. */
+static int answer(struct session *s, json_t *reply)
+{
+	static const char no_memory[] =
+		"{\"ok\":false,\"errno\":12,\"code\":\"ENOMEM\",\"error\":\"out of memory for the "
+		"reply; what was asked for may have been done\"}\n";
+	int err = wire_send(s->wire, reply);
+
+	if (err == -ENOMEM)
+		err = wire_send_raw(s->wire, no_memory, sizeof(no_memory) - 1);
+	return err;
+}
+
+/* Instead of a request. What follows rubbish cannot be trusted to start at one. */
+static void answer_no_request(struct session *s, int err)
+{
+	if (err == -EPROTO)
+		answer(s, error_json(err, "bad request: %s", s->wire->why));
+	else if (err == -EMSGSIZE)
+		answer(s, error_json(err, "bad request: a line of %u bytes or more",
+				  WIRE_REQUEST_MAX));
+	else if (err == -ENOMEM)
+		answer(s, NULL);
+	else if (err == -ETIMEDOUT)
+		answer(s, error_json(err, "no request has come for %u ms", patience(s)));
+}
+
+static void serve(struct session *s)
+{
+	while (!s->over && !atomic_load(&s->host->closing)) {
+		json_t *req, *reply;
+		int err;
+
+		s->since_ns = now_ns();
+		err = wire_recv(s->wire, WIRE_REQUEST_MAX, &req);
+		if (err) {
+			answer_no_request(s, err);
+			return;
+		}
+		s->asked = true;
+		s->answered = false;
+		reply = dispatch(s, req);
+		json_decref(req);
+		if (!s->answered && answer(s, reply))
+			return;
+		s->over |= s->reserved;
+	}
+}
+
+void control_session(struct host *host, struct wire *wire, bool reserved)
+{
+	struct session s = { .host = host, .wire = wire, .reserved = reserved };
+
+	wire->idle = session_idle;
+	wire->idle_arg = &s;
+	serve(&s);
+	wire->idle = NULL;
+	wire->idle_arg = NULL;
+}
