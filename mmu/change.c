@@ -129,7 +129,7 @@ uint64_t mmu_set_slot(
 	uint64_t old = slot(t, i);
 
 	mmu_trap_unless(refs_of(t) == 1 && !mmu_change_full(c));
-	mmu_path_verify(c, t, at);
+	mmu_path_verify(c->m, c->root, t, at);
 	set_linear(t, false);
 	set_used(t, used_of(t) + !is_empty(m, e) - !is_empty(m, old));
 	if (is_empty(m, old)) {
@@ -150,7 +150,7 @@ uint64_t mmu_set_bits(struct mmu_change *c, struct mmu_table *t, unsigned i, uin
 	uint64_t old = slot(t, i), e;
 
 	mmu_trap_unless(refs_of(t) == 1);
-	mmu_path_verify(c, t, at);
+	mmu_path_verify(c->m, c->root, t, at);
 	do
 		e = (old & ~clear) | set;
 	while (e != old && !atomic_compare_exchange_weak(&t->slot[i], &old, e));

@@ -39,16 +39,17 @@ void mmu_seal_verify(const struct mmu *m, const struct mmu_table *t)
 	mmu_trap_unless(mmu_seal_intact(m, t));
 }
 
-void mmu_path_verify(const struct mmu_change *c, const struct mmu_table *t, uint64_t at)
+void mmu_path_verify(
+	const struct mmu *m, const struct mmu_root *root, const struct mmu_table *t, uint64_t at)
 {
-	const struct mmu_table *on_path = top_of(c->root);
+	const struct mmu_table *on_path = top_of(root);
 
 	while (on_path && on_path != t && on_path->level > t->level) {
 		uint64_t e = slot(on_path, level_index(at, on_path->level));
 
 		mmu_trap_unless(
-			refs_of(on_path) == 1 && !is_empty(c->m, e) && is_link(e, on_path->level));
-		on_path = linked(c->m, e);
+			refs_of(on_path) == 1 && !is_empty(m, e) && is_link(e, on_path->level));
+		on_path = linked(m, e);
 	}
 	mmu_trap_unless(on_path == t);
 }

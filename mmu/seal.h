@@ -8,13 +8,14 @@
 #ifndef RAMET_MMU_SEAL_H
 #define RAMET_MMU_SEAL_H
 
-#include "mmu/table.h"
+#include "mmu/slot.h"
 
 #ifdef MMU_DEBUG
 void mmu_seal(struct mmu *m, struct mmu_table *t);
 bool mmu_seal_intact(const struct mmu *m, const struct mmu_table *t);
 void mmu_seal_verify(const struct mmu *m, const struct mmu_table *t);
-void mmu_path_verify(const struct mmu_change *c, const struct mmu_table *t, uint64_t at);
+void mmu_path_verify(
+	const struct mmu *m, const struct mmu_root *root, const struct mmu_table *t, uint64_t at);
 #else
 static inline void mmu_seal(struct mmu *m, struct mmu_table *t)
 {
@@ -30,7 +31,7 @@ static inline void mmu_seal_verify(const struct mmu *m, const struct mmu_table *
 }
 
 static inline void mmu_path_verify(
-	const struct mmu_change *c, const struct mmu_table *t, uint64_t at)
+	const struct mmu *m, const struct mmu_root *root, const struct mmu_table *t, uint64_t at)
 {
 }
 #endif
