@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #define CPU_APIC 0xfee00000ul
+#define APIC_ID	 0x020u /* a register of it (SDM vol. 3, table 11-1) */
 
 struct cpuid {
 	uint32_t a, b, c, d;
@@ -91,6 +92,12 @@ static inline void apic_write(unsigned reg, uint32_t v)
 static inline uint32_t apic_read(unsigned reg)
 {
 	return *(volatile uint32_t *)(CPU_APIC + reg);
+}
+
+/* Of the processor that asks. */
+static inline uint32_t cpu_number(void)
+{
+	return apic_read(APIC_ID) >> 24;
 }
 
 #endif

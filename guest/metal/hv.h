@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a processor can do with second-level tables, without saying which processor: svm.c and vmx.c
- * are the only files that know.
+ * are the only files that know. hv.c chooses between them.
  */
 #ifndef METAL_HV_H
 #define METAL_HV_H
@@ -60,10 +60,9 @@ struct hv {
 	void (*leave)(struct vcpu *v);
 };
 
-uint32_t cpu_number(void); /* of the processor that asks; smp.c */
-
 extern const struct hv hv_svm, hv_vmx;
-extern const struct hv *hv; /* the one that is present */
+extern const struct hv *hv; /* the one that is present: set by hv_init() */
+void hv_init(void);
 
 /* enter.S: the world switch. vmx_enter() returns 0, or 1 when the entry failed. */
 void svm_enter(struct vcpu *v, uint64_t vmcb);

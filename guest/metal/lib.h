@@ -10,7 +10,6 @@
 void *memset(void *dst, int c, size_t n);
 void *memcpy(void *dst, const void *src, size_t n);
 
-void idt_load(void);
 void lib_init(const char *arguments);
 /* %s, %u and %x (32 bits), %lu and %lx (64 bits). */
 __attribute__((format(printf, 1, 2))) void print(const char *format, ...);

@@ -4,7 +4,6 @@
 #include "guest/metal/cpu.h"
 #include "guest/metal/hv.h"
 #include "guest/metal/lib.h"
-#include "guest/metal/vm.h"
 
 #define MIB	 (1ul << 20)
 #define BLOCK	 (POOL_BLOCK_FRAMES * MMU_PAGE_SIZE)
@@ -16,6 +15,7 @@ extern char image_end[];
 
 struct mmu mmu;
 struct pool pool;
+uint64_t pages_copied;
 
 /* The arena: pages, and for each the description of the table that it may be. */
 static struct {
@@ -180,10 +180,10 @@ static void idle(void *ctx, uint64_t first, uint64_t n)
 	pool_free(&pool, first, n);
 }
 
-void memory_init(void)
+void memory_init(memory_flush_fn *flush)
 {
 	static const struct pool_ops pool_ops = { idle };
-	static const struct mmu_ops ops = {
+	static struct mmu_ops ops = {
 		.alloc_table = alloc_table,
 		.free_table = free_table,
 		.table = table,
@@ -191,7 +191,6 @@ void memory_init(void)
 		.put_frames = put_frames,
 		.frames_shared = frames_shared,
 		.copy_frame = copy_frame,
-		.flush = memory_flush,
 		.cpu = cpu,
 	};
 	uint64_t low = ((uint64_t)image_end + BLOCK - 1) / BLOCK * BLOCK, end = ram_end_low();
@@ -215,6 +214,7 @@ void memory_init(void)
 		fatal("%lu MiB of memory are too few", end / MIB);
 	memset((void *)counts, 0, low - counts);
 	pool_init(&pool, (size ? size : end - pool_start) / BLOCK, (void *)counts, &pool_ops, NULL);
+	ops.flush = flush;
 	mmu_init(&mmu, hv->format, &ops, NULL);
 }
 

@@ -11,14 +11,16 @@
 
 extern struct mmu mmu;
 extern struct pool pool;
+extern uint64_t pages_copied; /* by the breaking of copy-on-write */
 
-void memory_init(void);
+/* How the processors drop what they have cached of a root: it needs all of them (smp.c). */
+typedef void memory_flush_fn(void *ctx, struct mmu_root *root, const struct mmu_flush *what);
+void memory_init(memory_flush_fn *flush);
 /* Around calls of mmu/ where two processors may make them; nothing after memory_concurrent(), when
  * mmu/ has to cope. That comes before anything is mapped. */
 void memory_lock(void);
 void memory_unlock(void);
 void memory_concurrent(void);
-void memory_flush(void *ctx, struct mmu_root *root, const struct mmu_flush *what); /* smp.c */
 /* Recomputes all counts, and looks at all entries; how many are wrong. */
 unsigned memory_check(struct mmu_root *const *root, unsigned n);
 /* A zeroed page of the arena, or NULL. */

@@ -4,10 +4,10 @@
 #include "guest/metal/cpu.h"
 #include "guest/metal/lib.h"
 #include "guest/metal/memory.h"
+#include "guest/metal/trap.h"
 #include "guest/metal/vm.h"
 
 /* Local APIC registers (SDM vol. 3, table 11-1). */
-#define APIC_ID		0x020
 #define APIC_SVR	0x0f0
 #define APIC_ICR	0x300
 #define APIC_ICR_TO	0x310
@@ -70,7 +70,7 @@ static void kick(struct vcpu *v)
  * mmu_ops.flush. A vCPU that is not inside flushes when it enters. One that is has loaded its flag
  * before it looked: either it saw ours, or we see it inside.
  */
-void memory_flush(void *ctx, struct mmu_root *root, const struct mmu_flush *what)
+void cpu_flush(void *ctx, struct mmu_root *root, const struct mmu_flush *what)
 {
 	struct vm *vm = (struct vm *)((char *)root - offsetof(struct vm, root));
 
@@ -89,11 +89,6 @@ void cpu_init(void)
 	outb(PIC_MASKS, 0xff);
 	outb(PIC_MASKS + 0x80, 0xff);
 	apic_write(APIC_SVR, SVR_ON);
-}
-
-uint32_t cpu_number(void)
-{
-	return apic_read(APIC_ID) >> 24;
 }
 
 /* What this processor has cached of it will be old when it comes back. */

@@ -11,8 +11,6 @@ extern char guest_start[], guest_end[];
 #define PAGE_TABLE 0x07u
 #define PAGE_LEAF  0x87u
 
-uint64_t pages_copied;
-
 static const struct mmu_attr all = { .r = true, .w = true, .x = true, .memory_type = 6 };
 static uint32_t last_id;
 

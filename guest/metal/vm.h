@@ -22,8 +22,6 @@ struct done {
 	uint32_t eax, edi; /* see guest.S */
 };
 
-/* What the hypervisor did for them. */
-extern uint64_t pages_copied;
 extern _Atomic unsigned last_flush; /* the kind that mmu/ last asked for */
 extern bool leave_out_flushes;	    /* to see what they are for */
 
@@ -53,6 +51,9 @@ struct done vm_do(
 
 /* An interrupt every so many ticks of the local APIC; 0: none. */
 void timer_set(uint32_t ticks);
+
+/* mmu/ asks for this when a processor may have cached what has changed. */
+void cpu_flush(void *ctx, struct mmu_root *root, const struct mmu_flush *what);
 
 /* The other processor: runs a vCPU until its command is done, it is stuck, or cpu_stop(). */
 void cpu_init(void);
