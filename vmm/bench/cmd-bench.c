@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "vmm/cli/command.h"
+#include "vmm/bench/benches.h"
 
 static const struct command benches[] = {
 	{ "clone", cmd_bench_clone, "forks of a VM, next to fork(2) and a copy" },

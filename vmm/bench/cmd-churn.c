@@ -13,6 +13,7 @@
 #include "vmm/base/clock.h"
 #include "vmm/bench/bench.h"
 #include "vmm/cli/command.h"
+#include "vmm/bench/benches.h"
 #include "vmm/cli/table.h"
 
 #define WAIT_MS	    60000

@@ -8,6 +8,7 @@
 #include "include/ramet/ramet.h"
 #include "vmm/bench/clone.h"
 #include "vmm/cli/command.h"
+#include "vmm/bench/benches.h"
 #include "vmm/cli/run-options.h"
 #include "vmm/cli/size.h"
 

@@ -9,6 +9,7 @@
 #include "vmm/base/clock.h"
 #include "vmm/bench/bench.h"
 #include "vmm/cli/command.h"
+#include "vmm/bench/benches.h"
 #include "vmm/cli/table.h"
 
 #define PAGE	4096u

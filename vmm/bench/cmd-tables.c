@@ -7,6 +7,7 @@
 #include "vmm/bench/bench.h"
 #include "vmm/bench/tables.h"
 #include "vmm/cli/command.h"
+#include "vmm/bench/benches.h"
 #include "vmm/cli/size.h"
 
 #define GIB	  (1ull << 30)

@@ -20,25 +20,6 @@ struct command {
 	const char *summary;
 };
 
-int cmd_run(int argc, char **argv);
-int cmd_fork(int argc, char **argv);
-int cmd_list(int argc, char **argv);
-int cmd_stat(int argc, char **argv);
-int cmd_console(int argc, char **argv);
-int cmd_pause(int argc, char **argv);
-int cmd_resume(int argc, char **argv);
-int cmd_stop(int argc, char **argv);
-int cmd_reset(int argc, char **argv);
-int cmd_wait(int argc, char **argv);
-int cmd_dump(int argc, char **argv);
-int cmd_bench(int argc, char **argv);
-
-int cmd_bench_clone(int argc, char **argv);
-int cmd_bench_reset(int argc, char **argv);
-int cmd_bench_recover(int argc, char **argv);
-int cmd_bench_churn(int argc, char **argv);
-int cmd_bench_tables(int argc, char **argv);
-
 /* The command of that name in a table that ends with a NULL name, or NULL. */
 const struct command *command_find(const struct command *table, const char *name);
 /* Runs table's command argv[1] with its argv[0] made "<prog> <command>". */

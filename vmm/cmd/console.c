@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "vmm/cli/command.h"
+#include "vmm/cmd/commands.h"
 #include "vmm/cli/console-relay.h"
 
 static error_t parse_console(int key, char *arg, struct argp_state *state)

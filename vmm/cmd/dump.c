@@ -10,6 +10,7 @@
 #include "vmm/base/io.h"
 #include "vmm/cli/client.h"
 #include "vmm/cli/command.h"
+#include "vmm/cmd/commands.h"
 #include "vmm/cli/size.h"
 
 struct dump_args {

@@ -5,6 +5,7 @@
 
 #include "vmm/cli/client.h"
 #include "vmm/cli/command.h"
+#include "vmm/cmd/commands.h"
 #include "vmm/cli/size.h"
 #include "vmm/cli/table.h"
 

@@ -7,6 +7,7 @@
 
 #include "vmm/cli/client.h"
 #include "vmm/cli/command.h"
+#include "vmm/cmd/commands.h"
 #include "vmm/cli/table.h"
 
 enum { NAME, STATE, MEMORY, SHARED, PRIVATE, TABLES_SHARED, TABLES, AGE };

@@ -9,7 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmm/bench/benches.h"
 #include "vmm/cli/command.h"
+#include "vmm/cmd/commands.h"
 
 static const struct command commands[] = {
 	{ "run", cmd_run, "launch a VM" },

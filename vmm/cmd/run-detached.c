@@ -1,8 +1,10 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+// SPDX-License-Identifier: Apache-2.0
 /*
  * ramet run --detach. KVM ties a VM to the process that made it, so the process that stays must do
  * the launch. The one that the user started waits for it to say that the VM lives.
  */
+#include "vmm/cmd/run-detached.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -15,7 +17,7 @@
 #include "include/ramet/abi.h"
 #include "vmm/base/limits.h"
 #include "vmm/cli/command.h"
-#include "vmm/cmd/run.h"
+#include "vmm/cmd/run-start.h"
 
 #define LIVES_MS 1000 /* at most, for a sign that the VM lives on */
 #define BEGUN_MS 250  /* after its first sign of life: many of those that fail do so by then */

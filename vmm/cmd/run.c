@@ -1,89 +1,21 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+// SPDX-License-Identifier: Apache-2.0
 /*
  * ramet run: the life of a family's process. Take the name, launch, serve until the last VM has
  * stopped or somebody ends it, give everything back.
  */
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "vmm/cmd/run.h"
-#include "vmm/base/limits.h"
 #include "vmm/cli/command.h"
 #include "vmm/cli/console-relay.h"
-#include "vmm/cmd/launch-watch.h"
-#include "vmm/cmd/sandbox.h"
-#include "vmm/control/serve.h"
-
-static int no_name(const char *name, int ret, const struct ramet_err *err)
-{
-	char why[320];
-
-	if (ret == -EADDRINUSE && client_kept(name, why, sizeof(why)))
-		return complain(
-			"the name '%s' is taken: its process has stayed so that you can see what "
-			"went wrong (%s); 'ramet stop --all %s' frees the name",
-			name, why, name);
-	return complain("%s", err->msg);
-}
-
-int run_start(struct host *host, struct run_options *o, int caller, int *signals)
-{
-	struct launch_watch watch;
-	struct ramet_family *family;
-	struct ramet_err err = { "" };
-	struct ramet_vm *vm;
-	int ret;
-
-	o->cfg.console = host_console;
-	o->cfg.console_arg = host;
-	/* Nobody hears a VM before run_live(). */
-	o->cfg.paused = true;
-	ret = host_init(host, o->cfg.name, control_session, &err);
-	if (ret)
-		return no_name(o->cfg.name, ret, &err);
-	host->keep = caller >= 0; /* a terminal is told what went wrong at once */
-	/* The name is ours and its socket open. No signal kills the process from here on. */
-	*signals = ending_signals();
-	if (*signals < 0) {
-		complain("cannot make a signalfd: %s%s", strerror(errno), limit_hint(-errno));
-		host_close(host);
-		return EXIT_TROUBLE;
-	}
-	if ((!o->no_sandbox && sandbox_enter(&err)) ||
-		launch_watch_start(&watch, host, *signals, caller, &err)) {
-		host_close(host);
-		return complain("%s", err.msg);
-	}
-	if (ramet_launch(&o->cfg, &family, &vm, &err) || host_start(host, family, vm, &err)) {
-		launch_watch_stop(&watch);
-		host_close(host);
-		return complain("%s", err.msg);
-	}
-	launch_watch_stop(&watch);
-	if (!o->no_sandbox)
-		sandbox_no_core();
-	return EXIT_OK;
-}
-
-int run_serve(struct host *host, int signals)
-{
-	struct pollfd fds[] = {
-		{ .fd = signals, .events = POLLIN },
-		{ .fd = host->done, .events = POLLIN },
-	};
-
-	while (poll(fds, 2, -1) < 0)
-		;
-	return ending_signal(signals);
-}
+#include "vmm/cmd/commands.h"
+#include "vmm/cmd/run-detached.h"
+#include "vmm/cmd/run-start.h"
 
 /* The foreground's console is a client like any other, connected from within. */
 static int attach(struct host *host, struct client *c)

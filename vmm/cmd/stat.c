@@ -6,6 +6,7 @@
 
 #include "vmm/cli/client.h"
 #include "vmm/cli/command.h"
+#include "vmm/cmd/commands.h"
 #include "vmm/cli/size.h"
 
 struct stat_args {

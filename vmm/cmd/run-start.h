@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the two ways to run a family share: in the foreground (cmd-run.c), detached
- * (cmd-run-detached.c). All say on stderr what went wrong. */
-#ifndef RAMET_VMM_CMD_RUN_H
-#define RAMET_VMM_CMD_RUN_H
+/* What the two ways to run a family share: in the foreground (run.c), detached
+ * (run-detached.c). All say on stderr what went wrong. */
+#ifndef RAMET_VMM_CMD_RUN_START_H
+#define RAMET_VMM_CMD_RUN_START_H
 
 #include "vmm/cli/run-options.h"
 #include "vmm/control/host.h"
@@ -15,7 +15,5 @@
 int run_start(struct host *host, struct run_options *o, int caller, int *signals);
 /* Until no VM lives. The number of a signal that came first, or 0. */
 int run_serve(struct host *host, int signals);
-
-int run_detached(struct host *host, struct run_options *o, bool stay_paused);
 
 #endif
