@@ -233,7 +233,8 @@ static void read_capabilities(struct kvm_host *host)
 		(check_ext(host->fd, KVM_CAP_ADJUST_CLOCK) & KVM_CLOCK_REALTIME) != 0;
 }
 
-int kvm_host_open(struct kvm_host *host, struct ramet_err *err)
+/* That it is the KVM we know, and has what we cannot do without. */
+static int check_kind(int fd, struct ramet_err *err)
 {
 	static const struct {
 		int cap;
@@ -250,28 +251,31 @@ int kvm_host_open(struct kvm_host *host, struct ramet_err *err)
 		{ KVM_CAP_MCE, "KVM_CAP_MCE" },
 		{ KVM_CAP_ENFORCE_PV_FEATURE_CPUID, "KVM_CAP_ENFORCE_PV_FEATURE_CPUID" },
 	};
+	int version = ioctl(fd, KVM_GET_API_VERSION, 0);
+
+	if (version < 0)
+		return err_set(err, -ENOTTY, "%s is not a KVM device", device_path());
+	if (version != KVM_API_VERSION)
+		return err_set(err, -ENOTSUP,
+			"this is not the KVM we know: API version %d, expected %d", version,
+			KVM_API_VERSION);
+	for (unsigned i = 0; i < sizeof(needed) / sizeof(needed[0]); i++)
+		if (!check_ext(fd, needed[i].cap))
+			return err_set(err, -ENOTSUP,
+				"this KVM lacks %s; Linux 6.8 or later has it", needed[i].name);
+	return 0;
+}
+
+int kvm_host_open(struct kvm_host *host, struct ramet_err *err)
+{
 	struct kvm_host h = { .fd = open_device(err) };
 	int r;
 
 	if (h.fd < 0)
 		return h.fd;
-	r = ioctl(h.fd, KVM_GET_API_VERSION, 0);
-	if (r < 0) {
-		r = err_set(err, -ENOTTY, "%s is not a KVM device", device_path());
+	r = check_kind(h.fd, err);
+	if (r)
 		goto fail;
-	}
-	if (r != KVM_API_VERSION) {
-		r = err_set(err, -ENOTSUP,
-			"this is not the KVM we know: API version %d, expected %d", r,
-			KVM_API_VERSION);
-		goto fail;
-	}
-	for (unsigned i = 0; i < sizeof(needed) / sizeof(needed[0]); i++)
-		if (!check_ext(h.fd, needed[i].cap)) {
-			r = err_set(err, -ENOTSUP, "this KVM lacks %s; Linux 6.8 or later has it",
-				needed[i].name);
-			goto fail;
-		}
 	r = ioctl(h.fd, KVM_GET_VCPU_MMAP_SIZE, 0);
 	if (r < (int)sizeof(struct kvm_run)) {
 		r = err_set(err, r < 0 ? -errno : -ENOTSUP,
