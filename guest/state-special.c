@@ -312,11 +312,11 @@ void special_set(unsigned cpu, uint64_t *seed, bool armed)
 		cpus[cpu].set[i] = cpus[cpu].found[i]; /* as this host keeps them */
 }
 
-unsigned special_check(unsigned cpu, uint64_t *set, uint64_t *found)
+unsigned special_check(unsigned cpu, bool bare, uint64_t *set, uint64_t *found)
 {
 	service(SERVICE_READ, cpu);
 	for (unsigned i = 0; i < SPECIALS; i++) {
-		*set = special[i].kind == WALL_CLOCK && !state_bare ? 0 : cpus[cpu].set[i];
+		*set = special[i].kind == WALL_CLOCK && !bare ? 0 : cpus[cpu].set[i];
 		*found = cpus[cpu].found[i];
 		if (mine(cpu, i) && !cpus[cpu].absent[i] && *set != *found)
 			return i;

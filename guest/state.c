@@ -40,16 +40,9 @@ static struct {
 	uint64_t seed;
 } cpus[GUEST_CPUS];
 
-bool state_bare;
+static bool bare;
 
 static uint32_t verified[GUEST_CPUS]; /* the last life each vCPU found right */
-
-GUEST_RING0 void state_cpuid(uint32_t leaf, uint32_t sub, uint32_t r[4])
-{
-	__asm__ volatile("cpuid"
-			 : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3])
-			 : "a"(leaf), "c"(sub));
-}
 
 /* XSAVE with what of x87, SSE, AVX and AVX-512 there is. */
 GUEST_RING0 void guest_ring0_init(void)
@@ -208,7 +201,7 @@ static void check_all(unsigned cpu)
 	if (!(s->flags & FLAG_DF))
 		wrong("the flags ", 5000, 0, FLAG_DF, s->flags);
 	check_xsave(s);
-	which = special_check(cpu, &set, &found);
+	which = special_check(cpu, bare, &set, &found);
 	if (which < special_count())
 		wrong("special register ", 3000, which, set, found);
 	check_time(cpu);
@@ -243,12 +236,12 @@ void guest_main(const struct guest_machine *m, unsigned cpu)
 	static unsigned set_up;
 	uint32_t life = db_read(RAMET_DB_GENERATION);
 
-	state_bare = arg_number(m, "bare", 0);
-	if (!state_bare)
+	bare = arg_number(m, "bare", 0);
+	if (!bare)
 		check_hidden(cpu);
 	cpus[cpu].seed = 1 + cpu;
 	set_all(m, cpu);
-	if (cpu == 0 && !state_bare)
+	if (cpu == 0 && !bare)
 		special_tell_absent(cpu);
 	if (__atomic_add_fetch(&set_up, 1, __ATOMIC_RELAXED) == m->cpus)
 		db_write(RAMET_DB_PHASE, RAMET_PHASE_READY);

@@ -172,6 +172,11 @@ int mmu_fault(
 	return r;
 }
 
+int mmu_touch_write(struct mmu *m, struct mmu_root *root, gpa_t at, uint64_t *frame)
+{
+	return mmu_fault(m, root, at, MMU_WRITE, frame);
+}
+
 /* ---- pins ---- */
 
 static int plan_pin(struct mmu_walk *w, unsigned level, uint64_t e, bool covered)

@@ -41,10 +41,10 @@ static _Noreturn void refuse(const char *what, const char *word)
 	guest_exit(RAMET_EXIT_USAGE);
 }
 
-void args_check(const struct guest_machine *m)
+void args_check(const struct guest_machine *m, const char *const *keys)
 {
 	for (const char *w = first_word(m->args); *w; w = next_word(w)) {
-		const char *const *key = guest_keys;
+		const char *const *key = keys;
 
 		while (*key && !match(w, *key))
 			key++;

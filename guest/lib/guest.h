@@ -41,8 +41,8 @@ void guest_main(const struct guest_machine *m, unsigned cpu);
  */
 bool fdt_read(const void *fdt, struct guest_machine *m);
 
-/* Ends the guest when an argument is not one of guest_keys. */
-void args_check(const struct guest_machine *m);
+/* Ends the guest when an argument is not one of keys, a list that ends with NULL. */
+void args_check(const struct guest_machine *m, const char *const *keys);
 /* The value of `key`, ended by a blank or the end of the string, or NULL. */
 const char *arg_string(const struct guest_machine *m, const char *key);
 /* True when key's value is exactly `value`. */

@@ -16,7 +16,6 @@ extern char image_end[];
 _Alignas(64) struct guest_tick guest_ticks[GUEST_CPUS];
 _Alignas(16) char guest_stacks[GUEST_CPUS][1 << GUEST_STACK_SHIFT];
 
-void guest_start(const void *fdt, uint64_t cpu);
 _Noreturn void guest_trap(uint32_t vector, uint64_t rip);
 void *memset(void *dst, int c, size_t n);
 void *memcpy(void *dst, const void *src, size_t n);
@@ -154,21 +153,4 @@ uint64_t *free_page(const struct guest_machine *m, uint64_t i)
 		i -= range.len / GUEST_PAGE;
 	}
 	guest_fail(RAMET_REPORT_TRAP, 0);
-}
-
-void guest_start(const void *fdt, uint64_t cpu)
-{
-	static struct guest_machine machine;
-	static uint32_t ready;
-
-	if (cpu == 0) {
-		if (!fdt_read(fdt, &machine))
-			guest_exit(RAMET_EXIT_USAGE);
-		args_check(&machine);
-		__atomic_store_n(&ready, 1, __ATOMIC_RELEASE);
-	}
-	while (!__atomic_load_n(&ready, __ATOMIC_ACQUIRE))
-		guest_sleep(100);
-	guest_main(&machine, (unsigned)cpu);
-	guest_park();
 }

@@ -274,10 +274,7 @@ enum mmu_access { MMU_READ, MMU_WRITE, MMU_EXECUTE };
 int mmu_fault(
 	struct mmu *mmu, struct mmu_root *root, gpa_t at, enum mmu_access access, uint64_t *frame);
 /* The same ahead of a write by the hypervisor itself. */
-static inline int mmu_touch_write(struct mmu *mmu, struct mmu_root *root, gpa_t at, uint64_t *frame)
-{
-	return mmu_fault(mmu, root, at, MMU_WRITE, frame);
-}
+int mmu_touch_write(struct mmu *mmu, struct mmu_root *root, gpa_t at, uint64_t *frame);
 
 /* ---- forks ---- */
 

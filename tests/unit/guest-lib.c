@@ -9,7 +9,7 @@
 #include "guest/lib/guest.h"
 #include "vmm/boot/boot.h"
 
-const char *const guest_keys[] = { "rate", "memory", NULL };
+static const char *const keys[] = { "rate", "memory", NULL };
 
 static char printed[256];
 static jmp_buf exited;
@@ -84,7 +84,7 @@ static long number(const char *args, const char *key)
 	status = setjmp(exited);
 	if (status)
 		return -status;
-	args_check(&m);
+	args_check(&m, keys);
 	return (long)arg_number(&m, key, 77);
 }
 
