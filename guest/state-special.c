@@ -3,8 +3,7 @@
  * The registers of a `state` guest that only ring 0 can reach. KVM may interpret ring 0: what runs
  * there only goes through a table.
  */
-#include "guest/lib/guest.h"
-#include "guest/state.h"
+#include "guest/state-special.h"
 
 #define DR7_QUIET 0xd0400u /* DR0 would watch writes of 4 bytes ... */
 #define DR7_ARMED 0x402u   /* ... where nobody writes */

@@ -15,6 +15,7 @@
  * watch=0: no debug register is armed. QEMU 7.2 dies of an armed one under its SVM.
  */
 #include "guest/lib/guest.h"
+#include "guest/state-special.h"
 #include "guest/state.h"
 
 #define APIC	    0xfee00000ul
