@@ -98,20 +98,17 @@ static int map_runs(struct view *view, struct memory *m, const struct frame_run 
 	return 0;
 }
 
-static int map_span(struct view *view, struct generation *g, uint64_t span)
+static int map_span(struct view *view, struct memory *m, uint64_t span, struct span_runs *runs)
 {
-	struct memory *m = g->set->memory;
-	struct frame_run run[SPAN_PAGES];
-	uint64_t off = span << SPAN_SHIFT, next;
-	unsigned n = memory_runs(m, g->root, off, off + SPAN_SIZE, run, SPAN_PAGES, &next);
+	unsigned n = runs->n;
 	int r;
 
 	if (view_state(view, span) == VIEW_PARTIAL)
-		n = cut_placed(run, n, view_placed(view, span));
+		n = cut_placed(runs->run, n, view_placed(view, span));
 	if (n > PIECES_PER_SPAN || (n > 1 && atomic_load(&view->arena->pieces) + n > PIECES_MAX))
-		r = copy_runs(view, m, run, n);
+		r = copy_runs(view, m, runs->run, n);
 	else
-		r = map_runs(view, m, run, n);
+		r = map_runs(view, m, runs->run, n);
 	if (!r)
 		view_complete(view, span);
 	return r;
@@ -187,15 +184,20 @@ static int take_resolved(struct view *view, struct generation *g, uint64_t span)
 static int fill_span(
 	struct view *view, struct generation *g, uint64_t span, bool heir, enum touch touch)
 {
-	int r = generation_resolve(g, span);
+	struct memory *m = g->set->memory;
+	/* An heir that writes had better take the overlay's page table than map the frames. */
+	bool back = heir && touch == TOUCH_WRITE;
+	struct span_runs runs;
+	int r = generation_resolve(g, span, back ? NULL : &runs);
 
 	if (r)
 		return r;
-	if (heir && touch == TOUCH_WRITE && atomic_load(&g->span[span]) == GEN_RESOLVED)
+	if (back && atomic_load(&g->span[span]) == GEN_RESOLVED)
 		return take_resolved(view, g, span);
-	r = map_span(view, g, span);
-	if (!r && touch == TOUCH_WRITE && view_writes_on(view, span) &&
-		memory_charge(g->set->memory, SPAN_SIZE))
+	if (back)
+		memory_span_runs(m, g->root, span, &runs);
+	r = map_span(view, m, span, &runs);
+	if (!r && touch == TOUCH_WRITE && view_writes_on(view, span) && memory_charge(m, SPAN_SIZE))
 		view_copy_ahead(view, span);
 	return r;
 }

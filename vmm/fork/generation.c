@@ -135,14 +135,19 @@ int generation_branch(struct generation *base, struct generation **out)
 
 /* ---- resolving ---- */
 
+/* Resolves what the base has of a span; *root is then whose table to share, NULL: none. */
+static int resolve_base(struct generation *g, uint64_t span, struct mmu_root **root)
+{
+	*root = g->base ? g->base->root : NULL;
+	return g->base ? generation_resolve(g->base, span, NULL) : 0;
+}
+
 int generation_inherit(struct generation *g, uint64_t span)
 {
-	int r;
+	struct mmu_root *base;
+	int r = resolve_base(g, span, &base);
 
-	if (!g->base)
-		return 0;
-	r = generation_resolve(g->base, span);
-	return r ? r : memory_share_span(g->set->memory, g->root, g->base->root, span);
+	return r ? r : memory_share_span(g->set->memory, g->root, base, span, NULL);
 }
 
 /* Leaves those pages out of bitmap that a view holds privately (at src + page * 4096) but which are
@@ -150,21 +155,21 @@ int generation_inherit(struct generation *g, uint64_t span)
 static int leave_out_unchanged(struct memory *m, struct mmu_root *root, uint64_t span,
 	uint64_t bitmap[SPAN_PAGES / 64], const uint8_t *src)
 {
-	struct frame_run run[SPAN_PAGES];
-	uint64_t off = span << SPAN_SHIFT, next;
-	unsigned n = memory_runs(m, root, off, off + SPAN_SIZE, run, SPAN_PAGES, &next);
+	uint64_t off = span << SPAN_SHIFT;
+	struct span_runs runs;
 	uint8_t page[PAGE_SIZE];
 	int left = 0;
 
-	for (unsigned i = 0; i < n; i++)
-		for (uint64_t p = 0; p < run[i].n_pages; p++) {
-			uint64_t at = run[i].off + p * PAGE_SIZE - off;
+	memory_span_runs(m, root, span, &runs);
+	for (unsigned i = 0; i < runs.n; i++)
+		for (uint64_t p = 0; p < runs.run[i].n_pages; p++) {
+			uint64_t at = runs.run[i].off + p * PAGE_SIZE - off;
 			unsigned bit = (unsigned)(at / PAGE_SIZE);
 			int r;
 
 			if (!(bitmap[bit / 64] >> (bit % 64) & 1))
 				continue;
-			r = memory_read_frames(m, run[i].frame + p, 1, page);
+			r = memory_read_frames(m, runs.run[i].frame + p, 1, page);
 			if (r)
 				return r;
 			if (memcmp(page, src + at, PAGE_SIZE) != 0)
@@ -175,22 +180,19 @@ static int leave_out_unchanged(struct memory *m, struct mmu_root *root, uint64_t
 	return left;
 }
 
-static int resolve_busy(struct generation *g, uint64_t span, uint8_t *state)
+/* Which pages of a span the overlay adds to what the base has: at root, or, if that is NULL, in g's
+ * own. Returns their number or -errno. *readable: the others can be read there, too. */
+static int find_added(struct generation *g, struct mmu_root *base, uint64_t span,
+	uint64_t bitmap[SPAN_PAGES / 64], bool *readable)
 {
 	struct view *overlay = g->overlay->view;
-	const uint8_t *src = overlay->base + (span << SPAN_SHIFT);
-	struct memory *m = g->set->memory;
-	uint64_t bitmap[SPAN_PAGES / 64];
-	bool moved_all, touched, copies;
-	int n, r = generation_inherit(g, span);
+	bool touched, copies;
+	int n;
 
-	if (r)
-		return r;
-	*state = GEN_RESOLVED;
 	/* What a fault thread may still add from here on are copies of what base has. */
 	generation_lock_overlay(overlay);
 	touched = view_state(overlay, span) != VIEW_ABSENT;
-	moved_all = view_state(overlay, span) != VIEW_POISONED; /* the rest of it can be read */
+	*readable = view_state(overlay, span) != VIEW_POISONED;
 	copies = overlay->flags[span] & VIEW_COPIES;
 	pthread_mutex_unlock(&overlay->lock);
 	/* A span it never touched has nothing to add. */
@@ -199,16 +201,37 @@ static int resolve_busy(struct generation *g, uint64_t span, uint8_t *state)
 	n = view_private_pages(overlay, span, bitmap);
 	/* Pages that were copied there, and never written to, are those of base still. */
 	if (n > 0 && copies)
-		n = leave_out_unchanged(m, g->root, span, bitmap, src);
-	if (n <= 0)
+		n = leave_out_unchanged(g->set->memory, base ? base : g->root, span, bitmap,
+			overlay->base + (span << SPAN_SHIFT));
+	return n;
+}
+
+static int resolve_busy(struct generation *g, uint64_t span, uint8_t *state, struct span_runs *runs)
+{
+	struct memory *m = g->set->memory;
+	uint64_t bitmap[SPAN_PAGES / 64];
+	struct span_store store = { .root = g->root,
+		.span = span,
+		.bitmap = bitmap,
+		.src = g->overlay->view->base + (span << SPAN_SHIFT),
+		.runs = runs };
+	int n, r = resolve_base(g, span, &store.base);
+
+	if (r)
+		return r;
+	*state = GEN_RESOLVED;
+	n = find_added(g, store.base, span, bitmap, &store.moved_all);
+	if (n < 0)
 		return n;
-	r = memory_store_span(m, g->root, span, bitmap, src, &moved_all);
+	if (!n)
+		return memory_share_span(m, g->root, store.base, span, runs);
+	r = memory_store_span(m, &store);
 	if (r)
 		return r;
 	/* Until the overlay is gone. */
 	g->kept[span] = (uint16_t)n;
 	atomic_fetch_add(&g->n_kept, (unsigned)n);
-	if (moved_all) {
+	if (store.moved_all) {
 		*state = GEN_COPIED;
 		atomic_fetch_add(&g->n_moved, SPAN_PAGES - (unsigned)n);
 	}
@@ -246,23 +269,25 @@ void generation_unclaim(struct generation *g, uint64_t span, uint8_t state)
 		futex_wake_all(&g->event);
 }
 
-int generation_resolve(struct generation *g, uint64_t span)
+int generation_resolve(struct generation *g, uint64_t span, struct span_runs *runs)
 {
 	uint8_t state = GEN_DEFERRED;
 	struct hurry hurry;
-	int r;
+	bool claimed;
+	int r = 0;
 
 	if (!g->span || atomic_load(&g->span[span]) > GEN_BUSY)
-		return 0;
+		return memory_share_span(g->set->memory, g->root, NULL, span, runs);
 	/* Others wait for a span that is BUSY. */
 	hurry = hurry_begin_at(FILL_PRIORITY);
-	if (!generation_claim(g, span)) {
-		hurry_end(&hurry);
-		return 0;
+	claimed = generation_claim(g, span);
+	if (claimed) {
+		r = resolve_busy(g, span, &state, runs);
+		generation_unclaim(g, span, r ? GEN_DEFERRED : state);
 	}
-	r = resolve_busy(g, span, &state);
-	generation_unclaim(g, span, r ? GEN_DEFERRED : state);
 	hurry_end(&hurry);
+	if (!claimed)
+		return memory_share_span(g->set->memory, g->root, NULL, span, runs);
 	if (!r)
 		atomic_fetch_add_explicit(&g->set->resolved, 1, memory_order_relaxed);
 	return r;
@@ -284,7 +309,7 @@ uint64_t generation_view_duplicates(struct view *view, struct generation *g)
 		int n, left;
 
 		pthread_mutex_lock(&view->lock);
-		if (view->flags[s] & VIEW_COPIES && !generation_resolve(g, s)) {
+		if (view->flags[s] & VIEW_COPIES && !generation_resolve(g, s, NULL)) {
 			n = view_private_pages(view, s, bitmap);
 			left = n > 0 ? leave_out_unchanged(g->set->memory, g->root, s, bitmap,
 					       view->base + (s << SPAN_SHIFT))

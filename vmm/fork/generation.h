@@ -108,8 +108,9 @@ struct generation *generation_get(struct generation *g);
 void generation_put(struct generation *g);  /* NULL is fine */
 void generation_free(struct generation *g); /* worker, after the last put */
 
-/* 0 once the span's table is the truth (or has been TAKEN), else -errno and it stays deferred. */
-int generation_resolve(struct generation *g, uint64_t span);
+/* 0 once the span's table is the truth (or has been TAKEN); runs (may be NULL) receives where its
+ * pages are then. Otherwise -errno, and the span stays deferred. */
+int generation_resolve(struct generation *g, uint64_t span, struct span_runs *runs);
 /* In the middle of that: makes a DEFERRED span BUSY for the caller; false: somebody else has done
  * it meanwhile. */
 bool generation_claim(struct generation *g, uint64_t span);

@@ -76,7 +76,7 @@ static int settle_some(struct generation *g, uint64_t first, uint64_t n)
 	for (uint64_t i = 0; i < n && !r && atomic_load(&g->refs); i++)
 		if (has[i]) {
 			generation_take_ahead(g, first + i);
-			r = generation_resolve(g, first + i);
+			r = generation_resolve(g, first + i, NULL);
 		}
 	return r;
 }

@@ -67,17 +67,36 @@ void memory_refund(struct memory *m, uint64_t bytes);
 /* Gives memory of frames that nothing refers to any more back to the host. Takes a while. */
 void memory_trim(struct memory *m);
 
-/* dst's span becomes what src's is, by sharing its PTE table. */
-int memory_share_span(struct memory *m, struct mmu_root *dst, struct mmu_root *src, uint64_t span);
+/* All of one span, as runs in order. */
+struct span_runs {
+	unsigned n;
+	struct frame_run run[SPAN_PAGES];
+};
 
-/*
- * Puts the pages of a span that bitmap names, found at page * 4096 from src, into frames of their
- * own, and publishes the table that has them. *moved_all: in: the other pages can be read at src,
- * too, and may be copied; out: they were, since the span had come into too many pieces, so that
- * nothing that maps the old frames may rely on them any more.
- */
-int memory_store_span(struct memory *m, struct mmu_root *root, uint64_t span,
-	const uint64_t bitmap[8], const uint8_t *src, bool *moved_all);
+/* Answers the runs of a span. Takes the lock once. */
+void memory_span_runs(
+	struct memory *m, struct mmu_root *root, uint64_t span, struct span_runs *runs);
+/* root's span becomes what base's span is, by sharing its PTE table (base is NULL: it stays what it
+ * is). runs (may be NULL) receives the result. Takes the lock once. */
+int memory_share_span(struct memory *m, struct mmu_root *root, struct mmu_root *base, uint64_t span,
+	struct span_runs *runs);
+
+/* A span that is to be base's span but for some pages. */
+struct span_store {
+	struct mmu_root *root; /* whose span it is */
+	struct mmu_root *base; /* what it has in common with; NULL: with what it is now */
+	uint64_t span;
+	const uint64_t *bitmap; /* the pages that differ */
+	const uint8_t *src;	/* page p is to be read at src + p * 4096 */
+	/* In: the other pages can be read at src, too, and may be copied. Out: they were, since the
+	 * span had come into too many pieces: nothing that maps the old frames may rely on them. */
+	bool moved_all;
+	struct span_runs *runs; /* receives the result; may be NULL */
+};
+
+/* Puts these pages into frames of their own, and publishes the table that has them. Takes the lock
+ * twice: for the frames, and, after the pages were written to these, for all the rest. */
+int memory_store_span(struct memory *m, struct span_store *store);
 
 /* The runs of [off, end), in order, at most max; a run goes no further than end. Returns their
  * number, and in *next where to go on (end when done). */

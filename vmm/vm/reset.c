@@ -21,23 +21,22 @@
 static int restore_span(struct ramet_vm *vm, uint64_t span, const uint64_t bitmap[SPAN_PAGES / 64])
 {
 	struct memory *m = &vm->family->memory;
-	struct frame_run run[SPAN_PAGES];
-	uint64_t off = span << SPAN_SHIFT, next;
-	unsigned n;
-	int r = generation_resolve(vm->home, span); /* what is PARTIAL need not be so yet */
+	uint64_t off = span << SPAN_SHIFT;
+	struct span_runs runs;
+	int r = generation_resolve(vm->home, span, &runs); /* what is PARTIAL need not be so yet */
 
 	if (r)
 		return r;
-	n = memory_runs(m, vm->home->root, off, off + SPAN_SIZE, run, SPAN_PAGES, &next);
-	for (unsigned i = 0; i < n; i++)
-		for (uint64_t p = 0; p < run[i].n_pages; p++) {
-			uint64_t at = run[i].off + p * PAGE_SIZE;
+	for (unsigned i = 0; i < runs.n; i++)
+		for (uint64_t p = 0; p < runs.run[i].n_pages; p++) {
+			uint64_t at = runs.run[i].off + p * PAGE_SIZE;
 			unsigned page = (unsigned)(at - off) / PAGE_SIZE;
 
 			if (!(bitmap[page / 64] >> (page % 64) & 1))
 				continue;
 			/* In place: the page stays mapped, in KVM's tables too. */
-			r = memory_read_frames(m, run[i].frame + p, 1, vm->shell->view->base + at);
+			r = memory_read_frames(
+				m, runs.run[i].frame + p, 1, vm->shell->view->base + at);
 			if (r)
 				return r;
 		}
