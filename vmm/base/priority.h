@@ -51,6 +51,10 @@ struct hurry {
 	bool raised; /* or lowered: end() has something to do */
 };
 
+/* The priority that the calling thread is known to have: 0 unless it has called hurry_for_good().
+ * No other thread may change the priority of such a thread. */
+extern _Thread_local int hurry_known;
+
 /* Every change of a policy goes through here. */
 static inline void hurry_set(pid_t tid, int policy, int priority)
 {
@@ -85,11 +89,22 @@ static inline void hurry_slice(uint64_t ns)
 	syscall(SYS_sched_setattr, 0, &attr, 0);
 }
 
-/* The caller, whatever it is, has at least that priority; end() makes it what it was. */
+/* Gives the calling thread that priority until it ends. Its hurry_begin_at() costs no system call
+ * then, up to this priority. */
+static inline void hurry_for_good(int priority)
+{
+	hurry_set(0, SCHED_FIFO, priority);
+	hurry_known = priority;
+}
+
+/* Raises the calling thread to at least that priority; hurry_end() restores what it was. */
 static inline struct hurry hurry_begin_at(int priority)
 {
-	struct hurry h = { .policy = sched_getscheduler(0) };
+	struct hurry h = { .raised = false };
 
+	if (hurry_known >= priority)
+		return h;
+	h.policy = sched_getscheduler(0);
 	sched_getparam(0, &h.param);
 	h.raised = h.policy == SCHED_OTHER ||
 		   (h.policy == SCHED_FIFO && h.param.sched_priority < priority);

@@ -55,7 +55,7 @@ static void *fault_thread(void *arg)
 	};
 
 	/* A guest waits for what this thread does. */
-	hurry_begin_at(FILL_PRIORITY);
+	hurry_for_good(FILL_PRIORITY);
 	while (!fds[1].revents) {
 		struct uffd_msg msg;
 

@@ -149,7 +149,7 @@ static void *guard_thread(void *arg)
 	struct pollfd quit = { .fd = g->quit, .events = POLLIN };
 
 	/* Guests that use memory up keep CPUs busy, too. */
-	hurry_begin_at(GUARD_PRIORITY);
+	hurry_for_good(GUARD_PRIORITY);
 	while (poll(&quit, 1, (int)look(f, g)) <= 0)
 		;
 	return NULL;
