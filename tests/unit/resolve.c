@@ -12,7 +12,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "vmm/fork/generation.h"
+#include "vmm/fork/fill.h"
 
 #define SPANS 4u
 #define MAGIC 0x5a

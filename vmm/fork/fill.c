@@ -3,13 +3,14 @@
  * Filling views: what is not there yet, when it is touched or ahead of that. docs/fork.md lists the
  * ways.
  */
+#include "vmm/fork/fill.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "vmm/base/priority.h"
-#include "vmm/fork/generation.h"
 
 /* A span in more pieces than this is copied into a view rather than mapped: a mapping costs a VMA
  * and about as much time as copying two pages. */

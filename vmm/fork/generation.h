@@ -131,16 +131,4 @@ uint64_t generation_duplicates(struct generation *g);
 /* The same of those in the view of a VM that was born from g, exactly. Compares memory. */
 uint64_t generation_view_duplicates(struct view *view, struct generation *g);
 
-/* fill.c */
-/* See struct view_source. */
-int generation_fill(struct view *view, uint64_t span, int page, enum touch touch);
-/* The same from outside the fault threads, for what is not there yet; page -1: all of the span. 0,
- * or -errno if it cannot be. */
-int generation_touch(struct view *view, uint64_t span, int page);
-/* Lets the heir of g have back a span of which the overlay has pages of its own, if nobody else
- * needs it, before it asks. Worker only. */
-void generation_take_ahead(struct generation *g, uint64_t span);
-/* Maps all that can be mapped at little cost in a view that nobody runs on yet. */
-int generation_populate(struct view *view, struct generation *g);
-
 #endif

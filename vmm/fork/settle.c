@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "vmm/base/priority.h"
+#include "vmm/fork/fill.h"
 
 /* Times that the worker looks again whether the heir still takes spans back. */
 #define KEEP_LOOKS 20u

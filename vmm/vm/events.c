@@ -6,6 +6,7 @@
 
 #include "vmm/vm/events.h"
 #include "vmm/base/futex.h"
+#include "vmm/fork/fill.h"
 #include "vmm/vm/reaper.h"
 
 /* ---- waiting ---- */

@@ -7,6 +7,7 @@
 
 #include "vmm/vm/port.h"
 #include "vmm/base/futex.h"
+#include "vmm/fork/fill.h"
 #include "vmm/vm/events.h"
 
 static struct ramet_vm *vm_of(struct port *port)

@@ -10,6 +10,7 @@
 
 #include "vmm/base/futex.h"
 #include "vmm/base/priority.h"
+#include "vmm/fork/fill.h"
 #include "vmm/vm/events.h"
 #include "vmm/vm/life.h"
 
