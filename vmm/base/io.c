@@ -58,6 +58,45 @@ int io_pwrite(int fd, uint64_t pos, const void *buf, size_t len)
 	return ret;
 }
 
+/* Skips `done` bytes, and what is empty after them. */
+static void skip(struct iovec **iov, unsigned *n, size_t done)
+{
+	while (*n && done >= (*iov)->iov_len) {
+		done -= (*iov)->iov_len;
+		++*iov;
+		--*n;
+	}
+	if (*n) {
+		(*iov)->iov_base = (char *)(*iov)->iov_base + done;
+		(*iov)->iov_len -= done;
+	}
+}
+
+static int all_of(ssize_t (*call)(int fd, const struct iovec *iov, int n, off_t pos), int fd,
+	uint64_t pos, struct iovec *iov, unsigned n)
+{
+	int ret = 0;
+
+	for (skip(&iov, &n, 0); n && !ret;) {
+		size_t done = 0;
+
+		ret = progress(call(fd, iov, (int)n, (off_t)pos), &done);
+		pos += done;
+		skip(&iov, &n, done);
+	}
+	return ret;
+}
+
+int io_preadv(int fd, uint64_t pos, struct iovec *iov, unsigned n)
+{
+	return all_of(preadv, fd, pos, iov, n);
+}
+
+int io_pwritev(int fd, uint64_t pos, struct iovec *iov, unsigned n)
+{
+	return all_of(pwritev, fd, pos, iov, n);
+}
+
 int io_open_regular(const char *path, uint64_t *size, const char **why)
 {
 	/* O_NONBLOCK: opening a FIFO waits for a writer otherwise, some devices for a carrier. */

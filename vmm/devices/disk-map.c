@@ -65,7 +65,8 @@ static void node_put(struct disk_base *b, struct node *node, unsigned level)
 {
 	if (!node || --node->refs)
 		return;
-	for (unsigned i = 0; i < SLOTS; i++) {
+	/* From the last one on: blocks that are free are used again in order then. */
+	for (unsigned i = SLOTS; i--;) {
 		if (level > 1)
 			node_put(b, node->child[i], level - 1);
 		else

@@ -12,102 +12,274 @@
 #include "vmm/base/io.h"
 #include "vmm/devices/disk-map.h"
 
-/* Part of one cluster, which has this block. */
-static int read_cluster(struct disk *disk, block_t block, uint64_t pos, void *buf, uint64_t len)
+#define EXTENTS 64u  /* looked up at once */
+#define CHANGES 256u /* clusters whose blocks are found at once */
+#define PIECES	128u /* of memory, for one system call */
+
+/* What is left of the memory of a request. */
+struct rest {
+	const struct iovec *iov;
+	size_t skip; /* bytes of *iov that have been dealt with */
+	uint64_t len;
+};
+
+static struct rest rest_of(const struct iovec *iov, unsigned n)
 {
-	if (!block)
-		return io_pread(disk->base->fd, pos, buf, len);
-	return io_pread(
-		disk->base->overlay, (uint64_t)block * DISK_CLUSTER + pos % DISK_CLUSTER, buf, len);
+	struct rest rest = { .iov = iov };
+
+	for (unsigned i = 0; i < n; i++)
+		rest.len += iov[i].iov_len;
+	return rest;
 }
 
-int disk_read(struct disk *disk, uint64_t pos, void *buf, uint64_t len)
+/* Takes up to len bytes, in at most PIECES pieces, off the front. Returns how many pieces. */
+static unsigned take(struct rest *rest, uint64_t *len, struct iovec piece[PIECES])
 {
-	struct disk_base *b = disk->base;
+	uint64_t left = *len;
+	unsigned n = 0;
 
-	while (len) {
-		uint64_t n = DISK_CLUSTER - pos % DISK_CLUSTER;
-		block_t block;
-		int ret;
+	while (left && n < PIECES) {
+		uint64_t some = rest->iov->iov_len - rest->skip;
 
-		n = n < len ? n : len;
-		pthread_mutex_lock(&b->lock);
-		block = map_lookup(disk, pos / DISK_CLUSTER);
-		pthread_mutex_unlock(&b->lock);
-		/* Our own slot keeps the block; nobody else writes into it. */
-		ret = read_cluster(disk, block, pos, buf, n);
-		if (ret)
-			return ret;
-		buf = (char *)buf + n;
-		pos += n;
-		len -= n;
+		some = some < left ? some : left;
+		piece[n++] = (struct iovec){ (char *)rest->iov->iov_base + rest->skip, some };
+		rest->skip += some;
+		left -= some;
+		if (rest->skip == rest->iov->iov_len) {
+			rest->iov++;
+			rest->skip = 0;
+		}
 	}
-	return 0;
+	*len -= left;
+	rest->len -= *len;
+	return n;
 }
 
-/* A new block with the content of `old` but for [pos, pos + len), which comes from buf. */
-static int write_new_block(
-	struct disk *disk, block_t old, block_t block, uint64_t pos, const void *buf, uint64_t len)
+/* Bytes in a row in one file. */
+struct extent {
+	int fd;
+	uint64_t pos, len;
+};
+
+/* Reads or writes an extent, from or to the memory at the front of rest. */
+static int transfer(const struct extent *e, struct rest *rest,
+	int (*call)(int fd, uint64_t pos, struct iovec *iov, unsigned n))
 {
-	uint64_t start = pos - pos % DISK_CLUSTER, have = disk->base->size - start;
-	uint8_t cluster[DISK_CLUSTER] = { 0 };
+	struct iovec piece[PIECES];
 	int ret = 0;
 
-	if (len < DISK_CLUSTER)
-		ret = read_cluster(
-			disk, old, start, cluster, have < DISK_CLUSTER ? have : DISK_CLUSTER);
-	if (ret)
-		return ret;
-	memcpy(cluster + pos % DISK_CLUSTER, buf, len);
-	return io_pwrite(
-		disk->base->overlay, (uint64_t)block * DISK_CLUSTER, cluster, DISK_CLUSTER);
-}
+	for (uint64_t done = 0, len; done < e->len && !ret; done += len) {
+		unsigned n;
 
-/* Part of one cluster. */
-static int write_cluster(struct disk *disk, uint64_t pos, const void *buf, uint64_t len)
-{
-	struct disk_base *b = disk->base;
-	block_t *slot, old, block = 0;
-	int ret;
-
-	pthread_mutex_lock(&b->lock);
-	ret = map_own_slot(disk, pos / DISK_CLUSTER, &slot);
-	old = ret ? 0 : *slot;
-	if (!ret && (!old || b->refs[old] > 1))
-		ret = block_get(b, &block);
-	pthread_mutex_unlock(&b->lock);
-	if (ret)
-		return ret;
-	if (!block)
-		return io_pwrite(
-			b->overlay, (uint64_t)old * DISK_CLUSTER + pos % DISK_CLUSTER, buf, len);
-
-	ret = write_new_block(disk, old, block, pos, buf, len);
-	pthread_mutex_lock(&b->lock);
-	if (!ret)
-		*slot = block;
-	block_put(b, ret ? block : old);
-	pthread_mutex_unlock(&b->lock);
+		len = e->len - done;
+		n = take(rest, &len, piece);
+		ret = call(e->fd, e->pos + done, piece, n);
+	}
 	return ret;
 }
 
-int disk_write(struct disk *disk, uint64_t pos, const void *buf, uint64_t len)
+/* Where len bytes at pos are which do not go beyond a cluster that has this block. */
+static struct extent extent_of(const struct disk *disk, block_t block, uint64_t pos, uint64_t len)
 {
+	const struct disk_base *b = disk->base;
+
+	return block ? (struct extent){ b->overlay,
+		(uint64_t)block * DISK_CLUSTER + pos % DISK_CLUSTER, len }
+		     : (struct extent){ b->fd, pos, len };
+}
+
+static uint64_t to_cluster_end(uint64_t pos, uint64_t len)
+{
+	uint64_t n = DISK_CLUSTER - pos % DISK_CLUSTER;
+
+	return n < len ? n : len;
+}
+
+/* Adds e to the end of the last of n extents, or as one more. Returns their number then. */
+static unsigned add_extent(struct extent *list, unsigned n, const struct extent *e)
+{
+	struct extent *last = n ? &list[n - 1] : NULL;
+
+	if (last && last->fd == e->fd && last->pos + last->len == e->pos) {
+		last->len += e->len;
+		return n;
+	}
+	list[n] = *e;
+	return n + 1;
+}
+
+/* Extents of what is at pos, at most max - 1 or as far as len goes. Returns how many. */
+static unsigned find_extents(
+	struct disk *disk, uint64_t pos, uint64_t len, struct extent *list, unsigned max)
+{
+	unsigned n = 0;
+
+	pthread_mutex_lock(&disk->base->lock);
+	while (len && n < max) {
+		uint64_t some = to_cluster_end(pos, len);
+		struct extent e = extent_of(disk, map_lookup(disk, pos / DISK_CLUSTER), pos, some);
+
+		n = add_extent(list, n, &e);
+		pos += some;
+		len -= some;
+	}
+	pthread_mutex_unlock(&disk->base->lock);
+	return n;
+}
+
+int disk_readv(struct disk *disk, uint64_t pos, const struct iovec *iov, unsigned n)
+{
+	struct rest rest = rest_of(iov, n);
+	struct extent list[EXTENTS];
+	int ret = 0;
+
+	while (rest.len && !ret) {
+		unsigned n_extents = find_extents(disk, pos, rest.len, list, EXTENTS);
+
+		/* Our own slots keep their blocks; nobody else writes into these. */
+		for (unsigned i = 0; i < n_extents && !ret; i++) {
+			pos += list[i].len;
+			ret = transfer(&list[i], &rest, io_preadv);
+		}
+	}
+	return ret;
+}
+
+/* A cluster, or a part of one, that is to be written. */
+struct change {
+	block_t *slot;
+	block_t old; /* the block that it has */
+	block_t new; /* a block of its own, to replace old; 0: old is written in place */
+	uint64_t pos, len;
+	bool written;
+};
+
+/* Finds blocks for [pos, pos + len) of a disk, for at most CHANGES clusters. Returns for how many,
+ * or, if there is none even for the first one, -errno. */
+static int plan(struct disk *disk, uint64_t pos, uint64_t len, struct change list[CHANGES])
+{
+	struct disk_base *b = disk->base;
+	int n = 0, ret = 0;
+
+	pthread_mutex_lock(&b->lock);
+	while (len && n < (int)CHANGES) {
+		struct change *c = &list[n];
+
+		*c = (struct change){ .pos = pos, .len = to_cluster_end(pos, len) };
+		ret = map_own_slot(disk, pos / DISK_CLUSTER, &c->slot);
+		c->old = ret ? 0 : *c->slot;
+		if (!ret && (!c->old || b->refs[c->old] > 1))
+			ret = block_get(b, &c->new);
+		if (ret)
+			break;
+		pos += c->len;
+		len -= c->len;
+		n++;
+	}
+	pthread_mutex_unlock(&b->lock);
+	return n ? n : ret;
+}
+
+/* A new block has all of the old one, but for what is written. */
+static int write_part(struct disk *disk, const struct change *c, struct rest *rest)
+{
+	uint64_t start = c->pos - c->pos % DISK_CLUSTER, have = disk->base->size - start;
+	struct extent old =
+		extent_of(disk, c->old, start, have < DISK_CLUSTER ? have : DISK_CLUSTER);
+	uint8_t cluster[DISK_CLUSTER] = { 0 }, *at = cluster + c->pos % DISK_CLUSTER;
+	int ret = io_pread(old.fd, old.pos, cluster, old.len);
+
+	if (ret)
+		return ret;
+	for (uint64_t left = c->len, len; left; left -= len) {
+		struct iovec piece[PIECES];
+		unsigned n;
+
+		len = left;
+		n = take(rest, &len, piece);
+		for (unsigned i = 0; i < n; i++) {
+			memcpy(at, piece[i].iov_base, piece[i].iov_len);
+			at += piece[i].iov_len;
+		}
+	}
+	return io_pwrite(
+		disk->base->overlay, (uint64_t)c->new *DISK_CLUSTER, cluster, DISK_CLUSTER);
+}
+
+static bool is_part(const struct change *c)
+{
+	return c->new && c->len < DISK_CLUSTER;
+}
+
+/* Writes the first of n changes, and those after it that lie behind it in the file. Returns how
+ * many, or -errno. */
+static int write_some(struct disk *disk, struct change *c, unsigned n, struct rest *rest)
+{
+	struct extent all;
+	unsigned some = 0;
+	int ret;
+
+	if (is_part(c)) {
+		ret = write_part(disk, c, rest);
+		some = 1;
+	} else {
+		all = extent_of(disk, c->new ? c->new : c->old, c->pos, 0);
+		for (; some < n && !is_part(&c[some]); some++) {
+			struct extent e = extent_of(disk, c[some].new ? c[some].new : c[some].old,
+				c[some].pos, c[some].len);
+
+			if (e.pos != all.pos + all.len)
+				break;
+			all.len += e.len;
+		}
+		ret = transfer(&all, rest, io_pwritev);
+	}
+	for (unsigned i = 0; i < some; i++)
+		c[i].written = !ret;
+	return ret ? ret : (int)some;
+}
+
+/* What has been written is what the disk has now. */
+static void publish(struct disk *disk, struct change *list, unsigned n)
+{
+	struct disk_base *b = disk->base;
+	bool any = false;
+
+	for (unsigned i = 0; i < n; i++)
+		any |= list[i].new != 0;
+	if (!any)
+		return;
+	pthread_mutex_lock(&b->lock);
+	/* From the last one on: blocks that are free are used again in order then. */
+	for (struct change *c = list + n; c-- > list;) {
+		if (!c->new)
+			continue;
+		if (c->written)
+			*c->slot = c->new;
+		block_put(b, c->written ? c->old : c->new);
+	}
+	pthread_mutex_unlock(&b->lock);
+}
+
+int disk_writev(struct disk *disk, uint64_t pos, const struct iovec *iov, unsigned n)
+{
+	struct rest rest = rest_of(iov, n);
+	struct change list[CHANGES];
+	int ret = 0;
+
 	if (disk->base->readonly)
 		return -EROFS;
-	while (len) {
-		uint64_t n = DISK_CLUSTER - pos % DISK_CLUSTER;
-		int ret;
+	while (rest.len && ret >= 0) {
+		int n_changes = plan(disk, pos, rest.len, list);
 
-		n = n < len ? n : len;
-		ret = write_cluster(disk, pos, buf, n);
-		if (ret)
-			return ret;
-		buf = (const char *)buf + n;
-		pos += n;
-		len -= n;
+		if (n_changes < 0)
+			return n_changes;
+		for (int i = 0; i < n_changes && ret >= 0; i += ret)
+			ret = write_some(disk, &list[i], (unsigned)(n_changes - i), &rest);
+		pos = list[n_changes - 1].pos + list[n_changes - 1].len;
+		publish(disk, list, (unsigned)n_changes);
 	}
-	return 0;
+	return ret < 0 ? ret : 0;
 }
 
 uint64_t disk_size(const struct disk *disk)

@@ -19,6 +19,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "include/ramet/ramet.h"
 
@@ -37,10 +38,21 @@ void disk_free(struct disk *disk); /* NULL is fine */
 
 uint64_t disk_size(const struct disk *disk);
 bool disk_readonly(const struct disk *disk);
-/* All of [pos, pos + len), which must be on the disk. 0; -EROFS; -EIO, -ENOSPC, -ENOMEM: some of it
- * may have been written. */
-int disk_read(struct disk *disk, uint64_t pos, void *buf, uint64_t len);
-int disk_write(struct disk *disk, uint64_t pos, const void *buf, uint64_t len);
+/* All bytes from pos on, as many as the n pieces of memory have; they must be on the disk. One lock
+ * and one system call for as many clusters as lie in a row in one file. 0; -EROFS; -EIO, -ENOSPC,
+ * -ENOMEM: some of it may have been written. */
+int disk_readv(struct disk *disk, uint64_t pos, const struct iovec *iov, unsigned n);
+int disk_writev(struct disk *disk, uint64_t pos, const struct iovec *iov, unsigned n);
+
+static inline int disk_read(struct disk *disk, uint64_t pos, void *buf, uint64_t len)
+{
+	return disk_readv(disk, pos, &(struct iovec){ buf, len }, 1);
+}
+
+static inline int disk_write(struct disk *disk, uint64_t pos, const void *buf, uint64_t len)
+{
+	return disk_writev(disk, pos, &(struct iovec){ (void *)buf, len }, 1);
+}
 
 /* For tests: recounts what every disk given has and compares it with the base's counts; all disks
  * of the base must be given. 0 or -EUCLEAN. */

@@ -24,24 +24,25 @@ static struct virtio_blk *blk_of(struct virtio *v)
 	return (struct virtio_blk *)v;
 }
 
-/* Reads or writes len bytes of the disk from `pos` on, between it and the chain's data. */
+/* Reads or writes len bytes of the disk from `pos` on, between it and the chain's data, which are
+ * at offset `at` of their stream. */
 static int transfer(struct virtio_blk *blk, const struct virtq_chain *chain, bool read, uint64_t at,
 	uint64_t pos, uint64_t len)
 {
-	while (len) {
-		uint64_t n = len;
-		void *p = virtq_piece(blk->v.fn.port, chain, read, at, &n);
-		int ret = !p	 ? -EFAULT
-			  : read ? disk_read(blk->disk, pos, p, n)
-				 : disk_write(blk->disk, pos, p, n);
+	struct virtq_cursor c = virtq_at(chain, read, at);
+	struct iovec piece[VIRTQ_SIZE_MAX]; /* one of each segment, at most */
+	unsigned n = 0;
 
-		if (ret)
-			return ret;
-		at += n;
-		pos += n;
-		len -= n;
+	for (uint64_t some; len; len -= some) {
+		void *p;
+
+		some = len;
+		p = virtq_next(blk->v.fn.port, &c, &some);
+		if (!p)
+			return -EFAULT;
+		piece[n++] = (struct iovec){ p, some };
 	}
-	return 0;
+	return read ? disk_readv(blk->disk, pos, piece, n) : disk_writev(blk->disk, pos, piece, n);
 }
 
 /* The guest sees an I/O error, as of any disk; that it is the host that is full, or has cut a file,

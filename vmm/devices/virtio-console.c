@@ -13,12 +13,13 @@ enum { QUEUE_RECEIVE, QUEUE_TRANSMIT, QUEUES };
 static int64_t console_transmit(struct virtio *v, const struct virtq_chain *chain)
 {
 	uint64_t len = chain->read_len < TRANSMIT_MAX ? chain->read_len : TRANSMIT_MAX, n;
+	struct virtq_cursor c = virtq_at(chain, false, 0);
 
 	for (uint64_t at = 0; at < len; at += n) {
 		const void *p;
 
 		n = len - at;
-		p = virtq_piece(v->fn.port, chain, false, at, &n);
+		p = virtq_next(v->fn.port, &c, &n);
 		if (!p)
 			return -EPROTO;
 		port_console(v->fn.port, p, n);

@@ -112,36 +112,51 @@ bool virtq_wants_interrupt(struct port *port, const struct virtq *q)
 	       !(flags & VRING_AVAIL_F_NO_INTERRUPT);
 }
 
-void *virtq_piece(struct port *port, const struct virtq_chain *c, bool writable, uint64_t offset,
-	uint64_t *len)
+/* Goes on to the next segment while nothing is left of the current one. */
+static void skip_segments(struct virtq_cursor *c)
 {
-	unsigned end = writable ? c->n : c->n_read;
+	while (c->seg < c->end && c->at >= c->chain->seg[c->seg].len)
+		c->at -= c->chain->seg[c->seg++].len;
+}
 
-	for (unsigned i = writable ? c->n_read : 0; i < end; i++) {
-		uint64_t left = c->seg[i].len;
+struct virtq_cursor virtq_at(const struct virtq_chain *chain, bool writable, uint64_t offset)
+{
+	struct virtq_cursor c = { .chain = chain,
+		.seg = writable ? chain->n_read : 0,
+		.end = writable ? chain->n : chain->n_read,
+		.at = offset };
 
-		if (offset < left) {
-			left -= offset;
-			*len = *len < left ? *len : left;
-			return port_mem(port, c->seg[i].gpa + offset, *len);
-		}
-		offset -= left;
-	}
-	return NULL;
+	skip_segments(&c);
+	return c;
+}
+
+void *virtq_next(struct port *port, struct virtq_cursor *c, uint64_t *len)
+{
+	uint64_t gpa, left;
+
+	if (c->seg == c->end)
+		return NULL;
+	gpa = c->chain->seg[c->seg].gpa + c->at;
+	left = c->chain->seg[c->seg].len - c->at;
+	*len = *len < left ? *len : left;
+	c->at += *len;
+	skip_segments(c);
+	return port_mem(port, gpa, *len);
 }
 
 int virtq_read(struct port *port, const struct virtq_chain *chain, uint64_t offset, void *buf,
 	uint64_t len)
 {
+	struct virtq_cursor c = virtq_at(chain, false, offset);
+
 	while (len) {
 		uint64_t n = len;
-		const void *p = virtq_piece(port, chain, false, offset, &n);
+		const void *p = virtq_next(port, &c, &n);
 
 		if (!p)
 			return -EFAULT;
 		memcpy(buf, p, n);
 		buf = (char *)buf + n;
-		offset += n;
 		len -= n;
 	}
 	return 0;
@@ -150,15 +165,16 @@ int virtq_read(struct port *port, const struct virtq_chain *chain, uint64_t offs
 int virtq_write(struct port *port, const struct virtq_chain *chain, uint64_t offset,
 	const void *buf, uint64_t len)
 {
+	struct virtq_cursor c = virtq_at(chain, true, offset);
+
 	while (len) {
 		uint64_t n = len;
-		void *p = virtq_piece(port, chain, true, offset, &n);
+		void *p = virtq_next(port, &c, &n);
 
 		if (!p)
 			return -EFAULT;
 		memcpy(p, buf, n);
 		buf = (const char *)buf + n;
-		offset += n;
 		len -= n;
 	}
 	return 0;
