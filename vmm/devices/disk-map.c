@@ -5,8 +5,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 
-#include "vmm/devices/disk.h"
-
 #define SLOTS  512u
 #define LEVELS 3u /* 3: the root, 1: a leaf */
 
@@ -56,7 +54,7 @@ void block_put(struct disk_base *b, block_t block)
 	b->free[b->n_free++] = block;
 	/* A file system that cannot do this keeps the space until the family ends. */
 	fallocate(b->overlay, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-		(off_t)block * DISK_CLUSTER, DISK_CLUSTER);
+		(off_t)block * MAP_CLUSTER, MAP_CLUSTER);
 }
 
 /* Nodes; under lock. */
@@ -128,7 +126,7 @@ static bool links_right(struct node *node, unsigned level)
 	return right;
 }
 
-int disk_check(struct disk *const *disks, unsigned n)
+int map_check(struct disk *const *disks, unsigned n)
 {
 	struct disk_base *b = disks[0]->base;
 	uint32_t *blocks, used = 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The map of a disk: which block of the overlay file each cluster is in. For disk.c only. The
- * caller holds the base's lock.
+ * caller holds the base's lock, but for map_check().
  */
 #ifndef RAMET_VMM_DEVICES_DISK_MAP_H
 #define RAMET_VMM_DEVICES_DISK_MAP_H
@@ -9,6 +9,8 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+#define MAP_CLUSTER 4096u /* bytes of a cluster, and of a block */
 
 /* A block of the overlay file; 0 is none. */
 typedef uint32_t block_t;
@@ -45,5 +47,7 @@ int map_own_slot(struct disk *disk, uint64_t cluster, block_t **slot);
 void map_share(struct disk *disk);
 /* The disk has no map any more. */
 void map_drop(struct disk *disk);
+/* See disk_check(). Takes the lock. */
+int map_check(struct disk *const *disks, unsigned n);
 
 #endif

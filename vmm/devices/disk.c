@@ -12,6 +12,8 @@
 #include "vmm/base/io.h"
 #include "vmm/devices/disk-map.h"
 
+_Static_assert(MAP_CLUSTER == DISK_CLUSTER, "one is for disk-map.c, the other for all others");
+
 #define EXTENTS 64u  /* looked up at once */
 #define CHANGES 256u /* clusters whose blocks are found at once */
 #define PIECES	128u /* of memory, for one system call */
@@ -454,4 +456,9 @@ void disk_free(struct disk *disk)
 	if (last)
 		base_free(b);
 	free(disk);
+}
+
+int disk_check(struct disk *const *disks, unsigned n)
+{
+	return map_check(disks, n);
 }
