@@ -285,7 +285,7 @@ static void assert_sane(const struct virtio *v)
 
 		if (!q->size || q->size > VIRTQ_SIZE_MAX || (q->size & (q->size - 1)))
 			abort();
-		if (q->vector >= VIRTIO_VECTORS && q->vector != VIRTIO_MSI_NO_VECTOR)
+		if (q->vector >= MSIX_VECTORS && q->vector != VIRTIO_MSI_NO_VECTOR)
 			abort();
 		if (q->ready && (q->desc % 16 || q->avail % 2 || q->used % 4))
 			abort();

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * The PCI transport: VIRTIO 1.2, 4.1 (registers: 4.1.4.3; reset and status: 2.1), and MSI-X: PCI
- * Local Bus Specification 3.0, 6.8.2.
- */
+/* The PCI transport: VIRTIO 1.2, 4.1 (registers: 4.1.4.3; reset and status: 2.1). */
 #include <errno.h>
 #include <linux/pci_regs.h>
 #include <linux/virtio_config.h>
@@ -28,7 +25,6 @@ enum {
 };
 #define NOTIFY_MULTIPLIER 4u
 #define VECTOR_NONE	  VIRTIO_MSI_NO_VECTOR
-#define MSIX_ENTRY	  16u
 
 enum { ISR_QUEUE = 1, ISR_CONFIG = 2 };
 
@@ -43,48 +39,6 @@ bool virtio_running(const struct virtio *v)
 	       VIRTIO_CONFIG_S_DRIVER_OK;
 }
 
-/* MSI-X */
-
-static void msix_fire(struct virtio *v, unsigned vector)
-{
-	uint32_t entry[MSIX_ENTRY / 4];
-
-	memcpy(entry, v->s.msix_table + vector * MSIX_ENTRY, sizeof(entry));
-	if ((v->s.msix_control & PCI_MSIX_FLAGS_MASKALL) ||
-		(entry[3] & PCI_MSIX_ENTRY_CTRL_MASKBIT)) {
-		v->s.msix_pending |= 1u << vector;
-		return;
-	}
-	v->s.msix_pending &= ~(1u << vector);
-	port_msi(v->fn.port, (uint64_t)entry[1] << 32 | entry[0], entry[2]);
-}
-
-static void msix_signal(struct virtio *v, uint16_t vector)
-{
-	if (vector < VIRTIO_VECTORS && (v->s.msix_control & PCI_MSIX_FLAGS_ENABLE))
-		msix_fire(v, vector);
-}
-
-/* Masks may have gone. */
-static void msix_retry(struct virtio *v)
-{
-	for (unsigned i = 0; i < VIRTIO_VECTORS; i++)
-		if (v->s.msix_pending & 1u << i)
-			msix_signal(v, (uint16_t)i);
-}
-
-static void msix_access(struct virtio *v, uint64_t at, bool write, void *data, unsigned size)
-{
-	if (at + size > sizeof(v->s.msix_table))
-		return;
-	if (!write) {
-		memcpy(data, v->s.msix_table + at, size);
-	} else {
-		memcpy(v->s.msix_table + at, data, size);
-		msix_retry(v);
-	}
-}
-
 /* Queues */
 
 void virtio_interrupt(struct virtio *v, unsigned queue)
@@ -92,14 +46,14 @@ void virtio_interrupt(struct virtio *v, unsigned queue)
 	if (!virtq_wants_interrupt(v->fn.port, &v->s.queue[queue]))
 		return;
 	v->s.isr |= ISR_QUEUE;
-	msix_signal(v, v->s.queue[queue].vector);
+	msix_signal(&v->s.msix, v->fn.port, v->s.queue[queue].vector);
 }
 
 void virtio_broken(struct virtio *v)
 {
 	v->s.status |= VIRTIO_CONFIG_S_NEEDS_RESET;
 	v->s.isr |= ISR_CONFIG;
-	msix_signal(v, v->s.config_vector);
+	msix_signal(&v->s.msix, v->fn.port, v->s.config_vector);
 }
 
 int virtio_serve(struct virtio *v, unsigned queue,
@@ -155,12 +109,10 @@ static void queue_enable(struct virtio *v, struct virtq *q)
 
 static void reset(struct virtio *v)
 {
-	uint16_t control = v->s.msix_control;
-	uint8_t table[sizeof(v->s.msix_table)];
+	struct msix msix = v->s.msix;
 
-	memcpy(table, v->s.msix_table, sizeof(table));
-	v->s = (struct virtio_state){ .config_vector = VECTOR_NONE, .msix_control = control };
-	memcpy(v->s.msix_table, table, sizeof(table));
+	msix.pending = 0;
+	v->s = (struct virtio_state){ .config_vector = VECTOR_NONE, .msix = msix };
 	for (unsigned i = 0; i < v->ops->queues; i++) {
 		v->s.queue[i].size = VIRTQ_SIZE_MAX;
 		v->s.queue[i].vector = VECTOR_NONE;
@@ -247,7 +199,7 @@ static uint64_t common_read(struct virtio *v, uint64_t reg)
 
 static uint16_t vector_or_none(uint32_t value)
 {
-	return value < VIRTIO_VECTORS ? (uint16_t)value : VECTOR_NONE;
+	return value < MSIX_VECTORS ? (uint16_t)value : VECTOR_NONE;
 }
 
 static void queue_write(struct virtio *v, struct virtq *q, uint64_t reg, uint32_t value)
@@ -337,11 +289,11 @@ static void bar_access(struct virtio *v, uint64_t offset, bool write, void *data
 			notify(v, at / NOTIFY_MULTIPLIER);
 		break;
 	case BAR_MSIX:
-		msix_access(v, at, write, &value, size);
+		msix_access(&v->s.msix, v->fn.port, at, write, &value, size);
 		break;
 	case BAR_PBA:
 		if (!write && at < 8)
-			value = (uint64_t)v->s.msix_pending >> (8 * at);
+			value = (uint64_t)v->s.msix.pending >> (8 * at);
 		break;
 	}
 	if (!write)
@@ -385,10 +337,9 @@ static void virtio_config(
 	pthread_mutex_lock(&v->lock);
 	if (offset < data + 4 && offset + size > data)
 		window_access(v, write);
-	if (write && offset < msix + 4 && offset + size > msix) {
-		v->s.msix_control = (uint16_t)pci_get(fn, msix + PCI_MSIX_FLAGS, 2);
-		msix_retry(v);
-	}
+	if (write && offset < msix + 4 && offset + size > msix)
+		msix_set_control(
+			&v->s.msix, fn->port, (uint16_t)pci_get(fn, msix + PCI_MSIX_FLAGS, 2));
 	pthread_mutex_unlock(&v->lock);
 }
 
@@ -475,12 +426,7 @@ static void add_capabilities(struct virtio *v)
 	memset(fn->writable + v->cfg_cap + VIRTIO_PCI_CAP_BAR, 0xff, 1);
 	memset(fn->writable + v->cfg_cap + VIRTIO_PCI_CAP_OFFSET, 0xff, 12);
 
-	at = pci_add_capability(fn, PCI_CAP_ID_MSIX, PCI_CAP_MSIX_SIZEOF);
-	pci_set(fn, at + PCI_MSIX_FLAGS, VIRTIO_VECTORS - 1, 2);
-	pci_set(fn, at + PCI_MSIX_TABLE, BAR_MSIX, 4);
-	pci_set(fn, at + PCI_MSIX_PBA, BAR_PBA, 4);
-	fn->writable[at + PCI_MSIX_FLAGS + 1] =
-		(PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL) >> 8;
+	msix_add_capability(fn, BAR_MSIX, BAR_PBA);
 }
 
 void virtio_init(struct virtio *v, const struct virtio_ops *ops, struct port *port,
@@ -498,11 +444,8 @@ void virtio_init(struct virtio *v, const struct virtio_ops *ops, struct port *po
 		memcpy(v->config, config, len);
 	pthread_mutex_init(&v->lock, NULL);
 	add_capabilities(v);
+	msix_init(&v->s.msix);
 	reset(v);
-	/* As after power-on, all vectors are masked. */
-	for (unsigned i = 0; i < VIRTIO_VECTORS; i++)
-		v->s.msix_table[i * MSIX_ENTRY + PCI_MSIX_ENTRY_VECTOR_CTRL] =
-			PCI_MSIX_ENTRY_CTRL_MASKBIT;
 }
 
 void virtio_destroy(struct virtio *v)

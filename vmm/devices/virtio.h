@@ -10,12 +10,13 @@
 
 #include <pthread.h>
 
+#include "vmm/devices/msix.h"
 #include "vmm/devices/pci.h"
 #include "vmm/devices/virtq.h"
 
 #define VIRTIO_QUEUES_MAX 2u
 #define VIRTIO_CONFIG_MAX 64u
-#define VIRTIO_VECTORS	  (VIRTIO_QUEUES_MAX + 1u) /* and one for configuration changes */
+_Static_assert(MSIX_VECTORS == VIRTIO_QUEUES_MAX + 1u, "and one for configuration changes");
 
 struct virtio;
 
@@ -37,9 +38,7 @@ struct virtio_state {
 	uint16_t queue_select, config_vector;
 	uint8_t status, isr;
 	struct virtq queue[VIRTIO_QUEUES_MAX];
-	uint16_t msix_control;
-	uint32_t msix_pending; /* a bit a vector */
-	uint8_t msix_table[VIRTIO_VECTORS * 16];
+	struct msix msix;
 };
 
 struct virtio {
