@@ -24,7 +24,7 @@
 #include <stdatomic.h>
 
 #include "vmm/kvm/shell-pool.h"
-#include "vmm/memory/memory.h"
+#include "vmm/memory/span.h"
 
 struct device_set;
 struct generation;

@@ -12,17 +12,13 @@
 #include "vmm/base/io.h"
 #include "vmm/base/priority.h"
 
-/* A span with more private pages than this, but not all, is copied whole: the pieces it would fall
- * into cost every view that maps it more than the copy. */
-#define PIECES_WORTH 128
-
 /* Free blocks that keep their memory: 64 MiB. */
 #define KEEP_BLOCKS 32u
 
 /* 16 GiB of address space for tables: for 8 TiB of guests that share nothing. */
 #define TABLES_MAX (1u << 22)
 
-static const struct mmu_attr ram_attr = { .r = true, .w = true, .x = true, .memory_type = 6 };
+const struct mmu_attr memory_ram_attr = { .r = true, .w = true, .x = true, .memory_type = 6 };
 
 /* ---- what mmu/ and the pool ask for ---- */
 
@@ -222,7 +218,7 @@ static int map_ram(struct memory *m, struct mmu_root *root, uint64_t frame)
 	for (unsigned i = 0; i < m->ram->n; i++) {
 		uint64_t n = m->ram->r[i].len / PAGE_SIZE;
 
-		r = mmu_map(&m->mmu, root, gpa(m->ram->r[i].gpa), n, frame, ram_attr);
+		r = mmu_map(&m->mmu, root, gpa(m->ram->r[i].gpa), n, frame, memory_ram_attr);
 		if (r) {
 			pool_put(&m->pool, frame, end - frame);
 			mmu_root_put(&m->mmu, root);
@@ -316,166 +312,7 @@ void memory_trim(struct memory *m)
 	unlock_and_trim(m);
 }
 
-/* ---- storing a span ---- */
-
-static bool bit(const uint64_t bitmap[8], unsigned i)
-{
-	return bitmap[i / 64] >> (i % 64) & 1;
-}
-
-static int write_frames(struct memory *m, uint64_t frame, const uint8_t *src, size_t len)
-{
-	int r = io_pwrite(m->fd, frame * PAGE_SIZE, src, len);
-
-	return r == -EFAULT ? -ENOMEM : r; /* src could not be provided */
-}
-
-/* Writes the pages named by bitmap to frames from `first` on, neighbours together; frame[] says
- * where each went. */
-static int write_pages(struct memory *m, uint64_t first, const uint64_t bitmap[8],
-	const uint8_t *src, uint64_t frame[MMU_SLOTS])
-{
-	for (unsigned i = 0; i < MMU_SLOTS;) {
-		unsigned n = 0;
-		int r;
-
-		while (i + n < MMU_SLOTS && bit(bitmap, i + n))
-			frame[i + n++] = first++;
-		if (n) {
-			r = write_frames(m, first - n, src + i * PAGE_SIZE, n * PAGE_SIZE);
-			if (r)
-				return r;
-		}
-		i += n ? n : 1;
-	}
-	return 0;
-}
-
-/* Frames for n pages, which are charged. */
-static int take_frames(struct memory *m, uint64_t n, uint64_t *first)
-{
-	int r;
-
-	if (!memory_charge(m, n * PAGE_SIZE))
-		return -ENOMEM;
-	lock(m);
-	r = pool_alloc(&m->pool, n, first);
-	unlock(m);
-	if (r) { /* some may be idle */
-		memory_trim(m);
-		lock(m);
-		r = pool_alloc(&m->pool, n, first);
-		unlock(m);
-	}
-	if (r)
-		memory_refund(m, n * PAGE_SIZE);
-	return r;
-}
-
-/* The runs of [off, end); the lock is held. See memory_runs(). */
-static unsigned find_runs(struct memory *m, struct mmu_root *root, uint64_t off, uint64_t end,
-	struct frame_run *run, unsigned max, uint64_t *next)
-{
-	unsigned n = 0;
-
-	while (off < end && n < max) {
-		uint64_t low = m->ram->r[0].len;
-		/* Offsets and guest-physical addresses run in parallel up to the hole. */
-		uint64_t stop = off < low && end > low ? low : end;
-		gpa_t at = gpa(ram_gpa(m->ram, off));
-		struct mmu_run found;
-
-		if (!mmu_next_run(&m->mmu, root, at, gpa(at.v + (stop - off)), &found))
-			break;
-		run[n++] = (struct frame_run){ off, found.frame, found.n_pages };
-		off += found.n_pages * PAGE_SIZE;
-	}
-	*next = off;
-	return n;
-}
-
-static void find_span_runs(
-	struct memory *m, struct mmu_root *root, uint64_t span, struct span_runs *runs)
-{
-	uint64_t off = span << SPAN_SHIFT, next;
-
-	runs->n = find_runs(m, root, off, off + SPAN_SIZE, runs->run, SPAN_PAGES, &next);
-}
-
-static gpa_t span_gpa(const struct memory *m, uint64_t span)
-{
-	return gpa(ram_gpa(m->ram, span << SPAN_SHIFT));
-}
-
-int memory_share_span(struct memory *m, struct mmu_root *root, struct mmu_root *base, uint64_t span,
-	struct span_runs *runs)
-{
-	int r = 0;
-
-	if (!base && !runs)
-		return 0;
-	lock(m);
-	if (base)
-		r = mmu_share_span(&m->mmu, root, base, span_gpa(m, span));
-	if (!r && runs)
-		find_span_runs(m, root, span, runs);
-	unlock(m);
-	return r;
-}
-
-void memory_span_runs(
-	struct memory *m, struct mmu_root *root, uint64_t span, struct span_runs *runs)
-{
-	memory_share_span(m, root, NULL, span, runs);
-}
-
-int memory_store_span(struct memory *m, struct span_store *s)
-{
-	static const uint64_t every[8] = { ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull };
-	uint64_t frame[MMU_SLOTS], first, n = 0;
-	const uint64_t *bitmap = s->bitmap;
-	int r;
-
-	for (unsigned i = 0; i < 8; i++)
-		n += (unsigned)__builtin_popcountll(bitmap[i]);
-	s->moved_all = s->moved_all && n > PIECES_WORTH && n < MMU_SLOTS;
-	if (s->moved_all) {
-		bitmap = every;
-		n = MMU_SLOTS;
-	}
-	r = take_frames(m, n, &first);
-	if (r)
-		return r;
-	/* Without the lock: nobody knows these frames yet, and it takes a while. */
-	r = write_pages(m, first, bitmap, s->src, frame);
-	lock(m);
-	if (!r && s->base)
-		r = mmu_share_span(&m->mmu, s->root, s->base, span_gpa(m, s->span));
-	if (!r)
-		r = mmu_overlay_span(
-			&m->mmu, s->root, span_gpa(m, s->span), bitmap, frame, ram_attr);
-	if (r)
-		pool_put(&m->pool, first, n);
-	else if (s->runs)
-		find_span_runs(m, s->root, s->span, s->runs);
-	unlock(m);
-	if (r)
-		memory_refund(m, n * PAGE_SIZE);
-	return r;
-}
-
 /* ---- looking ---- */
-
-unsigned memory_runs(struct memory *m, struct mmu_root *root, uint64_t off, uint64_t end,
-	struct frame_run *run, unsigned max, uint64_t *next)
-{
-	unsigned n;
-
-	lock(m);
-	n = find_runs(m, root, off, end, run, max, next);
-	unlock(m);
-	return n;
-}
 
 int memory_read_frames(struct memory *m, uint64_t frame, uint64_t n_pages, void *buf)
 {

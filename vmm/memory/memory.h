@@ -41,10 +41,8 @@ struct memory {
 	uint32_t n_free, top, max_tables;
 };
 
-/* Pages [off, off + n) of RAM are frames [frame, frame + n). */
-struct frame_run {
-	uint64_t off, frame, n_pages;
-};
+/* How all RAM is mapped. */
+extern const struct mmu_attr memory_ram_attr;
 
 /* A pool of at most max_bytes (0: what the host could ever hold). */
 int memory_init(struct memory *m, const struct ram_layout *ram, uint64_t max_bytes);
@@ -66,42 +64,6 @@ bool memory_charge(struct memory *m, uint64_t bytes);
 void memory_refund(struct memory *m, uint64_t bytes);
 /* Gives memory of frames that nothing refers to any more back to the host. Takes a while. */
 void memory_trim(struct memory *m);
-
-/* All of one span, as runs in order. */
-struct span_runs {
-	unsigned n;
-	struct frame_run run[SPAN_PAGES];
-};
-
-/* Answers the runs of a span. Takes the lock once. */
-void memory_span_runs(
-	struct memory *m, struct mmu_root *root, uint64_t span, struct span_runs *runs);
-/* root's span becomes what base's span is, by sharing its PTE table (base is NULL: it stays what it
- * is). runs (may be NULL) receives the result. Takes the lock once. */
-int memory_share_span(struct memory *m, struct mmu_root *root, struct mmu_root *base, uint64_t span,
-	struct span_runs *runs);
-
-/* A span that is to be base's span but for some pages. */
-struct span_store {
-	struct mmu_root *root; /* whose span it is */
-	struct mmu_root *base; /* what it has in common with; NULL: with what it is now */
-	uint64_t span;
-	const uint64_t *bitmap; /* the pages that differ */
-	const uint8_t *src;	/* page p is to be read at src + p * 4096 */
-	/* In: the other pages can be read at src, too, and may be copied. Out: they were, since the
-	 * span had come into too many pieces: nothing that maps the old frames may rely on them. */
-	bool moved_all;
-	struct span_runs *runs; /* receives the result; may be NULL */
-};
-
-/* Puts these pages into frames of their own, and publishes the table that has them. Takes the lock
- * twice: for the frames, and, after the pages were written to these, for all the rest. */
-int memory_store_span(struct memory *m, struct span_store *store);
-
-/* The runs of [off, end), in order, at most max; a run goes no further than end. Returns their
- * number, and in *next where to go on (end when done). */
-unsigned memory_runs(struct memory *m, struct mmu_root *root, uint64_t off, uint64_t end,
-	struct frame_run *run, unsigned max, uint64_t *next);
 
 /* Recomputes the counts of all tables and frames; these are all the roots there are. */
 int memory_check(struct memory *m, struct mmu_root **root, unsigned n, struct ramet_err *err);
