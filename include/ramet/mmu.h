@@ -46,6 +46,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "include/ramet/gpa.h"
+
 /* Tests shrink the tables to make everything enumerable; the formats know only 9. */
 #ifndef MMU_SLOT_BITS
 #define MMU_SLOT_BITS 9
@@ -62,16 +64,6 @@ enum mmu_error {
 	MMU_BUSY = -16,	      /* -EBUSY: a page is pinned */
 	MMU_INVALID = -22,    /* -EINVAL: a range or an attribute that the format does not have */
 };
-
-/* Guest-physical addresses are not to be mixed up with others. */
-typedef struct {
-	uint64_t v;
-} gpa_t;
-
-static inline gpa_t gpa(uint64_t v)
-{
-	return (gpa_t){ v };
-}
 
 /* How an entry looks: EPT (SDM vol. 3, 29.3.2) or NPT (APM vol. 2, 5.3 and 15.25). */
 struct mmu_format;

@@ -38,13 +38,13 @@ static struct machine *machine_of(struct port *port)
 	return (struct machine *)port;
 }
 
-static void *mem(struct port *port, uint64_t gpa, uint64_t len)
+static void *mem(struct port *port, gpa_t at, uint64_t len)
 {
 	struct machine *vm = machine_of(port);
 
 	if (vm->racer_in && !--vm->racer_in)
 		vm->ram[vm->racer_at] = vm->racer_value;
-	return gpa <= FUZZ_RAM && len <= FUZZ_RAM - gpa ? vm->ram + gpa : NULL;
+	return at.v <= FUZZ_RAM && len <= FUZZ_RAM - at.v ? vm->ram + at.v : NULL;
 }
 
 static int msi(struct port *port, uint64_t address, uint32_t data)
@@ -287,7 +287,7 @@ static void assert_sane(const struct virtio *v)
 			abort();
 		if (q->vector >= MSIX_VECTORS && q->vector != VIRTIO_MSI_NO_VECTOR)
 			abort();
-		if (q->ready && (q->desc % 16 || q->avail % 2 || q->used % 4))
+		if (q->ready && (q->desc.v % 16 || q->avail.v % 2 || q->used.v % 4))
 			abort();
 	}
 }

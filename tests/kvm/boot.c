@@ -197,7 +197,7 @@ static struct vm *launch(const struct ramet_config *cfg)
 	vm->mem.ram = &vm->ram;
 	for (unsigned i = 0; i < vm->ram.n; i++) {
 		struct kvm_userspace_memory_region slot = { .slot = i,
-			.guest_phys_addr = vm->ram.r[i].gpa,
+			.guest_phys_addr = vm->ram.r[i].gpa.v,
 			.memory_size = vm->ram.r[i].len };
 
 		vm->mem.host[i] = mmap(NULL, slot.memory_size, PROT_READ | PROT_WRITE,
@@ -291,8 +291,8 @@ static void test_dirty(void **state)
 	wait_beats(vm, 10);
 	assert_int_equal(vm->phase, RAMET_PHASE_READY);
 	vm->stop = true;
-	for (uint64_t gpa = RAMET_GPA_IMAGE; gpa < cfg.memory; gpa += 4096)
-		dirty += *(uint64_t *)boot_mem(&vm->mem, gpa, 8) != 0;
+	for (uint64_t at = RAMET_GPA_IMAGE; at < cfg.memory; at += 4096)
+		dirty += *(uint64_t *)boot_mem(&vm->mem, gpa(at), 8) != 0;
 	/* Its own image has a few pages more. */
 	assert_in_range(dirty, 8192, 8192 + 64);
 	assert_int_equal(finish(vm), -1);
@@ -311,7 +311,7 @@ static void test_verify(void **state)
 	assert_int_equal(vm->report, RAMET_REPORT_NONE);
 
 	/* One wrong bit is found, sooner or later: the guest may be about to overwrite it. */
-	word = boot_mem(&vm->mem, 4 << 20, 8);
+	word = boot_mem(&vm->mem, gpa(4 << 20), 8);
 	while (!vm->stop) {
 		*word ^= 1ull << 42;
 		for (unsigned beats = vm->beats; vm->beats < beats + 200 && !vm->stop;)

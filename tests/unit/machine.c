@@ -47,8 +47,8 @@ static void test_layout(void **state)
 
 		ram_layout_init(&ram, sizes[i]);
 		assert_int_equal(ram.size, sizes[i]);
-		assert_int_equal(ram.r[0].gpa, 0);
-		assert_int_equal(ram.r[1].gpa, 4 * GIB);
+		assert_int_equal(ram.r[0].gpa.v, 0);
+		assert_int_equal(ram.r[1].gpa.v, 4 * GIB);
 		assert_int_equal(ram.r[0].len + ram.r[1].len, sizes[i]);
 		assert_int_equal(ram.n, sizes[i] > 3 * GIB ? 2 : 1);
 		assert_true(ram.r[0].len <= 3 * GIB);
@@ -79,11 +79,11 @@ static void test_boot_mem(void **state)
 
 	machine_make(&m, 4 * GIB);
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		uint8_t *p = boot_mem(&m.mem, cases[i].gpa, cases[i].len);
+		uint8_t *p = boot_mem(&m.mem, gpa(cases[i].gpa), cases[i].len);
 		unsigned r = cases[i].gpa >= 4 * GIB;
 
 		assert_ptr_equal(
-			p, cases[i].ok ? m.mem.host[r] + (cases[i].gpa - m.ram.r[r].gpa) : NULL);
+			p, cases[i].ok ? m.mem.host[r] + (cases[i].gpa - m.ram.r[r].gpa.v) : NULL);
 	}
 	machine_unmake(&m);
 }
@@ -113,8 +113,8 @@ static void check_fdt(const struct machine *m, const void *fdt, unsigned cpus, c
 	node = -1;
 	while ((node = fdt_node_offset_by_prop_value(
 			fdt, node, "device_type", "memory", sizeof("memory"))) >= 0) {
-		assert_non_null(boot_mem(
-			&m->mem, cells(fdt, node, "reg", 0, 2), cells(fdt, node, "reg", 2, 2)));
+		assert_non_null(boot_mem(&m->mem, gpa(cells(fdt, node, "reg", 0, 2)),
+			cells(fdt, node, "reg", 2, 2)));
 		memory += cells(fdt, node, "reg", 2, 2);
 	}
 	assert_int_equal(memory, m->ram.size);
@@ -153,14 +153,14 @@ static void test_fdt(void **state)
 }
 
 /* What the tables at RAMET_GPA_TABLES map `va` to, by the rules of a CPU in 64-bit mode. */
-static bool walk(const struct boot_memory *mem, uint64_t va, uint64_t *gpa, uint64_t *attr)
+static bool walk(const struct boot_memory *mem, uint64_t va, uint64_t *to, uint64_t *attr)
 {
 	uint64_t table = RAMET_GPA_TABLES;
 
 	*attr = 7;
 	for (int level = 4; level > 1; level--) {
 		unsigned shift = 12 + 9 * (unsigned)(level - 1);
-		const uint64_t *e = boot_mem(mem, table + (va >> shift & 511) * 8, 8);
+		const uint64_t *e = boot_mem(mem, gpa(table + (va >> shift & 511) * 8), 8);
 
 		assert_non_null(e);
 		if (!(*e & 1))
@@ -170,7 +170,7 @@ static bool walk(const struct boot_memory *mem, uint64_t va, uint64_t *gpa, uint
 		if (*e & 0x80) {
 			assert_int_equal(level, 2);
 			assert_int_equal(table & ((1 << 21) - 1), 0);
-			*gpa = table | (va & ((1 << 21) - 1));
+			*to = table | (va & ((1 << 21) - 1));
 			return true;
 		}
 	}
@@ -182,7 +182,7 @@ static void test_tables(void **state)
 {
 	for (unsigned i = 0; i < N_SIZES; i++) {
 		struct ramet_config cfg = { .guest = "count", .cpus = 1 };
-		uint64_t gpa, attr;
+		uint64_t to, attr;
 		struct machine m;
 
 		machine_make(&m, sizes[i]);
@@ -190,15 +190,15 @@ static void test_tables(void **state)
 		for (uint64_t va = 0; va < 70 * GIB; va += 1 << 21) {
 			bool lapic = va == 0xfee00000;
 
-			assert_int_equal(
-				walk(&m.mem, va, &gpa, &attr), boot_mem(&m.mem, va, 1) || lapic);
-			if (!boot_mem(&m.mem, va, 1) && !lapic)
+			assert_int_equal(walk(&m.mem, va, &to, &attr),
+				boot_mem(&m.mem, gpa(va), 1) || lapic);
+			if (!boot_mem(&m.mem, gpa(va), 1) && !lapic)
 				continue;
-			assert_int_equal(gpa, va);
+			assert_int_equal(to, va);
 			assert_int_equal(attr & 7, 7);			 /* P W U */
 			assert_int_equal(attr & 0x18, lapic ? 0x18 : 0); /* PWT PCD */
 		}
-		assert_false(walk(&m.mem, 1ull << 39, &gpa, &attr));
+		assert_false(walk(&m.mem, 1ull << 39, &to, &attr));
 		machine_unmake(&m);
 	}
 }
@@ -217,7 +217,7 @@ static void test_load(void **state)
 		assert_int_equal(boot_guest_load(&cfg, &m.mem, &err), 0);
 	}
 	assert_null(ramet_guest_help(100));
-	check_fdt(&m, boot_mem(&m.mem, RAMET_GPA_FDT, 1), 1, "rate=1");
+	check_fdt(&m, boot_mem(&m.mem, gpa(RAMET_GPA_FDT), 1), 1, "rate=1");
 	cfg.guest = "nobody";
 	assert_int_equal(boot_guest_load(&cfg, &m.mem, &err), -ENOENT);
 	assert_string_equal(err.msg, "no built-in guest is called 'nobody'");

@@ -8,7 +8,7 @@ static struct recorder *recorder_of(struct port *port)
 	return (struct recorder *)port;
 }
 
-static void *no_mem(struct port *port, uint64_t gpa, uint64_t len)
+static void *no_mem(struct port *port, gpa_t at, uint64_t len)
 {
 	return NULL;
 }

@@ -8,27 +8,32 @@ void ram_layout_init(struct ram_layout *ram, uint64_t size)
 	uint64_t low = size < RAMET_RAM_HOLE ? size : RAMET_RAM_HOLE;
 
 	*ram = (struct ram_layout){
-		.r = { { 0, low }, { RAMET_RAM_HIGH, size - low } },
+		.r = { { gpa(0), low }, { gpa(RAMET_RAM_HIGH), size - low } },
 		.n = size > low ? 2 : 1,
 		.size = size,
 	};
 }
 
-uint64_t ram_gpa(const struct ram_layout *ram, uint64_t off)
+gpa_t ram_gpa(const struct ram_layout *ram, uint64_t off)
 {
-	return off < ram->r[0].len ? ram->r[0].gpa + off : ram->r[1].gpa + (off - ram->r[0].len);
+	uint64_t low = ram->r[0].len;
+
+	return gpa(off < low ? ram->r[0].gpa.v + off : ram->r[1].gpa.v + (off - low));
 }
 
-int64_t ram_offset(const struct ram_layout *ram, uint64_t gpa, uint64_t len)
+bool ram_offset(const struct ram_layout *ram, gpa_t at, uint64_t len, uint64_t *off)
 {
-	uint64_t off = 0;
+	uint64_t before = 0;
 
 	for (unsigned i = 0; i < ram->n; i++) {
 		const struct ram_range *r = &ram->r[i];
+		uint64_t in = at.v - r->gpa.v;
 
-		if (gpa >= r->gpa && gpa - r->gpa < r->len && len <= r->len - (gpa - r->gpa))
-			return (int64_t)(off + (gpa - r->gpa));
-		off += r->len;
+		if (at.v >= r->gpa.v && in < r->len && len <= r->len - in) {
+			*off = before + in;
+			return true;
+		}
+		before += r->len;
 	}
-	return -1;
+	return false;
 }

@@ -3,11 +3,15 @@
 #ifndef RAMET_VMM_BASE_RAM_H
 #define RAMET_VMM_BASE_RAM_H
 
+#include <stdbool.h>
 #include <stdint.h>
+
+#include "include/ramet/gpa.h"
 
 /* RAM as guest-physical ranges; [1] is empty below 3 GiB (see ramet/abi.h). */
 struct ram_range {
-	uint64_t gpa, len;
+	gpa_t gpa;
+	uint64_t len;
 };
 struct ram_layout {
 	struct ram_range r[2];
@@ -16,8 +20,8 @@ struct ram_layout {
 };
 void ram_layout_init(struct ram_layout *ram, uint64_t size);
 
-uint64_t ram_gpa(const struct ram_layout *ram, uint64_t off);
-/* The RAM offset of [gpa, gpa + len), or -1 unless all of it is in one RAM range. */
-int64_t ram_offset(const struct ram_layout *ram, uint64_t gpa, uint64_t len);
+gpa_t ram_gpa(const struct ram_layout *ram, uint64_t off);
+/* The RAM offset of [at, at + len). False unless all of it is in one RAM range. */
+bool ram_offset(const struct ram_layout *ram, gpa_t at, uint64_t len, uint64_t *off);
 
 #endif

@@ -171,7 +171,7 @@ static void build_madt(struct madt *madt, unsigned cpus)
 
 int acpi_build(const struct boot_memory *mem, unsigned cpus)
 {
-	struct tables *t = boot_mem(mem, LINUX_GPA_ACPI, LINUX_ACPI_MAX);
+	struct tables *t = boot_mem(mem, gpa(LINUX_GPA_ACPI), LINUX_ACPI_MAX);
 
 	if (!t || cpus > RAMET_CPUS_MAX)
 		return -ENOSPC;

@@ -19,8 +19,8 @@ struct boot_memory {
 	const struct ram_layout *ram;
 	uint8_t *host[2];
 };
-/* A pointer to [gpa, gpa + len), or NULL unless all of it is in one RAM range. */
-void *boot_mem(const struct boot_memory *mem, uint64_t gpa, uint64_t len);
+/* A pointer to [at, at + len), or NULL unless all of it is in one RAM range. */
+void *boot_mem(const struct boot_memory *mem, gpa_t at, uint64_t len);
 
 /* An identity map of all RAM at RAMET_GPA_TABLES. 0 or -EINVAL: too little memory. */
 int boot_tables(const struct boot_memory *mem);

@@ -79,7 +79,7 @@ static int place(const struct setup_header *hdr, uint64_t size, const struct boo
 	uint64_t *at, struct ramet_err *err)
 {
 	*at = preferred(hdr);
-	if (*at < mem->ram->r[0].len && boot_mem(mem, *at, size))
+	if (*at < mem->ram->r[0].len && boot_mem(mem, gpa(*at), size))
 		return 0;
 	if (*at >= RAMET_RAM_HOLE || size > RAMET_RAM_HOLE - *at)
 		return err_set(err, -ENOSPC,
@@ -94,7 +94,7 @@ static int place(const struct setup_header *hdr, uint64_t size, const struct boo
 int bzimage_load(const void *file, size_t len, const struct boot_memory *mem,
 	struct linux_image *image, struct ramet_err *err)
 {
-	struct boot_params *bp = boot_mem(mem, LINUX_GPA_PARAMS, sizeof(*bp));
+	struct boot_params *bp = boot_mem(mem, gpa(LINUX_GPA_PARAMS), sizeof(*bp));
 	struct setup_header hdr;
 	const char *fault;
 	uint64_t setup, body, size, at;
@@ -118,7 +118,7 @@ int bzimage_load(const void *file, size_t len, const struct boot_memory *mem,
 
 	memset(bp, 0, sizeof(*bp));
 	bp->hdr = hdr;
-	memcpy(boot_mem(mem, at, body), (const uint8_t *)file + setup, body);
+	memcpy(boot_mem(mem, gpa(at), body), (const uint8_t *)file + setup, body);
 	*image = (struct linux_image){
 		.entry = at + ENTRY64,
 		.start = at,
@@ -145,8 +145,8 @@ static void set_e820(struct boot_params *bp, const struct ram_layout *ram)
 
 void bzimage_params(const struct boot_memory *mem, const struct linux_params *params)
 {
-	struct boot_params *bp = boot_mem(mem, LINUX_GPA_PARAMS, sizeof(*bp));
-	struct setup_data *sd = boot_mem(mem, RAMET_GPA_FDT - sizeof(*sd), sizeof(*sd));
+	struct boot_params *bp = boot_mem(mem, gpa(LINUX_GPA_PARAMS), sizeof(*bp));
+	struct setup_data *sd = boot_mem(mem, gpa(RAMET_GPA_FDT - sizeof(*sd)), sizeof(*sd));
 
 	*sd = (struct setup_data){ .type = SETUP_DTB, .len = params->fdt_len };
 	bp->hdr.type_of_loader = LOADER_OTHER;

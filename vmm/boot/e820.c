@@ -16,7 +16,7 @@ unsigned linux_regions(const struct ram_layout *ram, struct linux_region *region
 	region[n++] = (struct linux_region){ LINUX_HIGH_START, ram->r[0].len - LINUX_HIGH_START,
 		E820_RAM };
 	if (ram->n > 1)
-		region[n++] = (struct linux_region){ ram->r[1].gpa, ram->r[1].len, E820_RAM };
+		region[n++] = (struct linux_region){ ram->r[1].gpa.v, ram->r[1].len, E820_RAM };
 	return n;
 }
 

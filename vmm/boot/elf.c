@@ -52,7 +52,7 @@ static const char *segment_fault(
 		return "a segment beyond the end of the file";
 	if (ph->p_paddr < free)
 		return "segments that overlap, are out of order or lie too low";
-	if (!boot_mem(mem, ph->p_paddr, ph->p_memsz))
+	if (!boot_mem(mem, gpa(ph->p_paddr), ph->p_memsz))
 		return outside_ram;
 	return NULL;
 }
@@ -113,7 +113,7 @@ int elf_load(const void *file, size_t len, const struct boot_memory *mem, uint64
 		Elf64_Phdr ph = segment(file, &eh, i);
 
 		if (loads(&ph))
-			memcpy(boot_mem(mem, ph.p_paddr, ph.p_filesz),
+			memcpy(boot_mem(mem, gpa(ph.p_paddr), ph.p_filesz),
 				(const uint8_t *)file + ph.p_offset, ph.p_filesz);
 	}
 	im.entry = eh.e_entry;

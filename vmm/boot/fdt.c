@@ -106,9 +106,9 @@ static void cpu_nodes(struct fdt_writer *w, unsigned cpus)
 static void memory_nodes(struct fdt_writer *w, const struct ram_layout *ram)
 {
 	for (unsigned i = 0; i < ram->n; i++) {
-		node_at(w, "memory", ram->r[i].gpa);
+		node_at(w, "memory", ram->r[i].gpa.v);
 		string(w, "device_type", "memory");
-		reg64(w, ram->r[i].gpa, ram->r[i].len);
+		reg64(w, ram->r[i].gpa.v, ram->r[i].len);
 		end(w);
 	}
 }

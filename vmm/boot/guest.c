@@ -41,7 +41,7 @@ _Static_assert(RAMET_GPA_FDT + RAMET_FDT_MAX <= RAMET_GPA_TABLES, "FDT and table
 
 static uint64_t ram_end(const struct ram_layout *ram)
 {
-	return ram->r[ram->n - 1].gpa + ram->r[ram->n - 1].len;
+	return ram->r[ram->n - 1].gpa.v + ram->r[ram->n - 1].len;
 }
 
 static uint64_t leaf(const struct ram_layout *ram, uint64_t gpa)
@@ -52,7 +52,7 @@ static uint64_t leaf(const struct ram_layout *ram, uint64_t gpa)
 	if (gpa == LAPIC_SPAN)
 		return gpa | attr | PTE_PCD | PTE_PWT;
 	for (unsigned i = 0; i < ram->n; i++)
-		if (gpa - ram->r[i].gpa < ram->r[i].len)
+		if (gpa - ram->r[i].gpa.v < ram->r[i].len)
 			return gpa | attr;
 	return 0;
 }
@@ -63,7 +63,7 @@ int boot_tables(const struct boot_memory *mem)
 	const uint64_t attr = PTE_P | PTE_W | PTE_U | PTE_A;
 	uint64_t end = ram_end(mem->ram) < RAMET_RAM_HIGH ? RAMET_RAM_HIGH : ram_end(mem->ram);
 	uint64_t n_pd = (end + GIB - 1) / GIB;
-	uint64_t *pml4 = boot_mem(mem, RAMET_GPA_TABLES, (2 + n_pd) * TABLE);
+	uint64_t *pml4 = boot_mem(mem, gpa(RAMET_GPA_TABLES), (2 + n_pd) * TABLE);
 	uint64_t *pdpt, *pd;
 
 	if (!pml4)
@@ -81,7 +81,7 @@ int boot_tables(const struct boot_memory *mem)
 int boot_guest_load(
 	const struct ramet_config *cfg, const struct boot_memory *mem, struct ramet_err *err)
 {
-	void *fdt = boot_mem(mem, RAMET_GPA_FDT, RAMET_FDT_MAX);
+	void *fdt = boot_mem(mem, gpa(RAMET_GPA_FDT), RAMET_FDT_MAX);
 	struct elf_image image;
 	const void *elf;
 	size_t len;

@@ -121,7 +121,7 @@ static int load_initrd(const struct ramet_config *cfg, const struct boot_memory 
 	if (at < image->end)
 		ret = no_room(cfg, image, size, err);
 	else
-		ret = file_read(fd, "initrd", cfg->initrd, boot_mem(mem, at, size), size, err);
+		ret = file_read(fd, "initrd", cfg->initrd, boot_mem(mem, gpa(at), size), size, err);
 	close(fd);
 	params->initrd = at;
 	params->initrd_len = size;
@@ -139,7 +139,7 @@ static int load_cmdline(const struct ramet_config *cfg, const struct boot_memory
 	if (len > max)
 		return err_set(err, -E2BIG, "kernel '%s': command line of %zu bytes, it takes %zu",
 			cfg->kernel, len, max);
-	memcpy(boot_mem(mem, LINUX_GPA_CMDLINE, LINUX_CMDLINE_MAX), cmdline, len + 1);
+	memcpy(boot_mem(mem, gpa(LINUX_GPA_CMDLINE), LINUX_CMDLINE_MAX), cmdline, len + 1);
 	return 0;
 }
 
@@ -150,7 +150,7 @@ static void load_gdt(const struct boot_memory *mem)
 		[BOOT_DS / 8] = 0x00cf93000000ffff, /* flat data, read/write, accessed */
 	};
 
-	memcpy(boot_mem(mem, LINUX_GPA_GDT, sizeof(gdt)), gdt, sizeof(gdt));
+	memcpy(boot_mem(mem, gpa(LINUX_GPA_GDT), sizeof(gdt)), gdt, sizeof(gdt));
 }
 
 /*
@@ -167,7 +167,7 @@ static void load_reset_vector(const struct boot_memory *mem)
 		0xfa, 0xf4,					    /* cli; hlt */
 	};
 
-	memcpy(boot_mem(mem, LINUX_GPA_RESET, sizeof(code)), code, sizeof(code));
+	memcpy(boot_mem(mem, gpa(LINUX_GPA_RESET), sizeof(code)), code, sizeof(code));
 }
 
 /* Left in memory for boot_linux_vcpu(): no guest has run on it yet. */
@@ -181,7 +181,7 @@ int boot_linux_load(
 {
 	struct linux_params params = { 0 };
 	struct linux_image image = { 0 };
-	void *fdt = boot_mem(mem, RAMET_GPA_FDT, RAMET_FDT_MAX);
+	void *fdt = boot_mem(mem, gpa(RAMET_GPA_FDT), RAMET_FDT_MAX);
 	int ret;
 
 	ret = load_kernel(cfg, mem, &image, err);
@@ -202,7 +202,7 @@ int boot_linux_load(
 		pvh_params(mem, &params);
 	else
 		bzimage_params(mem, &params);
-	*(struct boot_entry *)boot_mem(mem, LINUX_GPA_ENTRY, sizeof(struct boot_entry)) =
+	*(struct boot_entry *)boot_mem(mem, gpa(LINUX_GPA_ENTRY), sizeof(struct boot_entry)) =
 		(struct boot_entry){ .rip = image.entry, .pvh = image.pvh };
 	return 0;
 }
@@ -211,7 +211,7 @@ int boot_linux_load(
 int boot_linux_vcpu(const struct ramet_config *cfg, const struct boot_memory *mem, unsigned index,
 	struct boot_vcpu *vcpu)
 {
-	const struct boot_entry *entry = boot_mem(mem, LINUX_GPA_ENTRY, sizeof(*entry));
+	const struct boot_entry *entry = boot_mem(mem, gpa(LINUX_GPA_ENTRY), sizeof(*entry));
 	struct kvm_sregs *s = &vcpu->sregs;
 
 	vcpu->wait_for_sipi = index > 0;

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/boot/boot.h"
 
-void *boot_mem(const struct boot_memory *mem, uint64_t gpa, uint64_t len)
+void *boot_mem(const struct boot_memory *mem, gpa_t at, uint64_t len)
 {
 	for (unsigned i = 0; i < mem->ram->n; i++) {
 		const struct ram_range *r = &mem->ram->r[i];
 
-		if (gpa >= r->gpa && gpa - r->gpa <= r->len && len <= r->len - (gpa - r->gpa))
-			return mem->host[i] + (gpa - r->gpa);
+		uint64_t in = at.v - r->gpa.v;
+
+		if (at.v >= r->gpa.v && in <= r->len && len <= r->len - in)
+			return mem->host[i] + in;
 	}
 	return NULL;
 }

@@ -115,7 +115,7 @@ int pvh_load(const void *file, size_t len, const struct boot_memory *mem, struct
 
 void pvh_params(const struct boot_memory *mem, const struct linux_params *params)
 {
-	struct start_page *page = boot_mem(mem, LINUX_GPA_PARAMS, sizeof(*page));
+	struct start_page *page = boot_mem(mem, gpa(LINUX_GPA_PARAMS), sizeof(*page));
 	struct linux_region region[LINUX_REGIONS_MAX];
 	unsigned n = linux_regions(mem->ram, region);
 

@@ -45,7 +45,7 @@ static int acpi_clone(const struct device *dev, struct port *port, struct device
 /* A new id, before the clone's first instruction ... */
 static int acpi_born(struct device *dev)
 {
-	void *id = port_mem(dev->port, LINUX_GPA_GENID, 16);
+	void *id = port_mem(dev->port, gpa(LINUX_GPA_GENID), 16);
 	struct identity who;
 
 	/* With its parent's id, the guest would not reseed for the event. */

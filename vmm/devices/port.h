@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "include/ramet/gpa.h"
+
 struct port;
 struct vcpu;
 
@@ -25,12 +27,12 @@ struct identity {
 
 struct port_ops {
 	/*
-	 * The one door to guest memory: a pointer to [gpa, gpa + len), or NULL unless all of it is
+	 * The one door to guest memory: a pointer to [at, at + len), or NULL unless all of it is
 	 * RAM and in one piece. Valid until the VM stops, is forked or reset: never kept across
 	 * handler calls. Touching it may wait for the fault thread: hold no lock that the fork path
 	 * takes.
 	 */
-	void *(*mem)(struct port *port, uint64_t gpa, uint64_t len);
+	void *(*mem)(struct port *port, gpa_t at, uint64_t len);
 	/* Level of an interrupt line (GSI) of the in-kernel irqchip. 0 or -errno. */
 	int (*irq)(struct port *port, unsigned gsi, bool level);
 	/* A message-signalled interrupt. 0 or -errno. */
@@ -53,9 +55,9 @@ struct port {
 	const struct port_ops *ops;
 };
 
-static inline void *port_mem(struct port *port, uint64_t gpa, uint64_t len)
+static inline void *port_mem(struct port *port, gpa_t at, uint64_t len)
 {
-	return port->ops->mem(port, gpa, len);
+	return port->ops->mem(port, at, len);
 }
 
 static inline int port_irq(struct port *port, unsigned gsi, bool level)

@@ -98,7 +98,7 @@ static struct virtq *selected(struct virtio *v)
 static void queue_enable(struct virtio *v, struct virtq *q)
 {
 	/* 2.7: what each part is aligned to. */
-	if (q->desc % 16 || q->avail % 2 || q->used % 4) {
+	if (q->desc.v % 16 || q->avail.v % 2 || q->used.v % 4) {
 		virtio_broken(v);
 		return;
 	}
@@ -161,13 +161,13 @@ static uint64_t queue_read(const struct virtq *q, uint64_t reg, unsigned select)
 		return select;
 	case VIRTIO_PCI_COMMON_Q_DESCLO:
 	case VIRTIO_PCI_COMMON_Q_DESCHI:
-		return half(q->desc, reg == VIRTIO_PCI_COMMON_Q_DESCHI);
+		return half(q->desc.v, reg == VIRTIO_PCI_COMMON_Q_DESCHI);
 	case VIRTIO_PCI_COMMON_Q_AVAILLO:
 	case VIRTIO_PCI_COMMON_Q_AVAILHI:
-		return half(q->avail, reg == VIRTIO_PCI_COMMON_Q_AVAILHI);
+		return half(q->avail.v, reg == VIRTIO_PCI_COMMON_Q_AVAILHI);
 	case VIRTIO_PCI_COMMON_Q_USEDLO:
 	case VIRTIO_PCI_COMMON_Q_USEDHI:
-		return half(q->used, reg == VIRTIO_PCI_COMMON_Q_USEDHI);
+		return half(q->used.v, reg == VIRTIO_PCI_COMMON_Q_USEDHI);
 	default:
 		return 0;
 	}
@@ -221,15 +221,15 @@ static void queue_write(struct virtio *v, struct virtq *q, uint64_t reg, uint32_
 		break;
 	case VIRTIO_PCI_COMMON_Q_DESCLO:
 	case VIRTIO_PCI_COMMON_Q_DESCHI:
-		set_half(&q->desc, reg == VIRTIO_PCI_COMMON_Q_DESCHI, value);
+		set_half(&q->desc.v, reg == VIRTIO_PCI_COMMON_Q_DESCHI, value);
 		break;
 	case VIRTIO_PCI_COMMON_Q_AVAILLO:
 	case VIRTIO_PCI_COMMON_Q_AVAILHI:
-		set_half(&q->avail, reg == VIRTIO_PCI_COMMON_Q_AVAILHI, value);
+		set_half(&q->avail.v, reg == VIRTIO_PCI_COMMON_Q_AVAILHI, value);
 		break;
 	case VIRTIO_PCI_COMMON_Q_USEDLO:
 	case VIRTIO_PCI_COMMON_Q_USEDHI:
-		set_half(&q->used, reg == VIRTIO_PCI_COMMON_Q_USEDHI, value);
+		set_half(&q->used.v, reg == VIRTIO_PCI_COMMON_Q_USEDHI, value);
 		break;
 	}
 }

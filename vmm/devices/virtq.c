@@ -6,9 +6,9 @@
 #include "vmm/devices/virtq.h"
 
 /* Ring indices are shared with running vCPUs: ordered as 2.7.13 and 2.7.14 ask. */
-static bool load16(struct port *port, uint64_t gpa, uint16_t *value)
+static bool load16(struct port *port, gpa_t at, uint16_t *value)
 {
-	const uint16_t *p = port_mem(port, gpa, sizeof(*p));
+	const uint16_t *p = port_mem(port, at, sizeof(*p));
 
 	if (p)
 		*value = __atomic_load_n(p, __ATOMIC_ACQUIRE);
@@ -20,7 +20,7 @@ static bool load_desc(
 	struct port *port, const struct virtq *q, uint16_t index, struct vring_desc *desc)
 {
 	const volatile struct vring_desc *p =
-		port_mem(port, q->desc + index * sizeof(*desc), sizeof(*desc));
+		port_mem(port, gpa(q->desc.v + index * sizeof(*desc)), sizeof(*desc));
 
 	if (!p)
 		return false;
@@ -50,7 +50,7 @@ static int follow(struct port *port, const struct virtq *q, struct virtq_chain *
 		writable = d.flags & VRING_DESC_F_WRITE;
 		if (!writable && c->n_read != c->n)
 			return -EPROTO;
-		c->seg[c->n].gpa = d.addr;
+		c->seg[c->n].at = gpa(d.addr);
 		c->seg[c->n].len = d.len;
 		c->n++;
 		if (writable) {
@@ -71,14 +71,14 @@ int virtq_pop(struct port *port, struct virtq *q, struct virtq_chain *chain)
 
 	if (!q->ready)
 		return 0;
-	if (!load16(port, q->avail + offsetof(struct vring_avail, idx), &idx))
+	if (!load16(port, gpa(q->avail.v + offsetof(struct vring_avail, idx)), &idx))
 		return -EPROTO;
 	if (idx == q->last_avail)
 		return 0;
 	if ((uint16_t)(idx - q->last_avail) > q->size ||
 		!load16(port,
-			q->avail + offsetof(struct vring_avail, ring) +
-				(q->last_avail & (q->size - 1)) * sizeof(uint16_t),
+			gpa(q->avail.v + offsetof(struct vring_avail, ring) +
+				(q->last_avail & (q->size - 1)) * sizeof(uint16_t)),
 			&chain->head))
 		return -EPROTO;
 	ret = follow(port, q, chain);
@@ -92,8 +92,10 @@ int virtq_push(
 {
 	unsigned slot = q->used_idx & (q->size - 1u);
 	struct vring_used_elem *elem = port_mem(port,
-		q->used + offsetof(struct vring_used, ring) + slot * sizeof(*elem), sizeof(*elem));
-	uint16_t *idx = port_mem(port, q->used + offsetof(struct vring_used, idx), sizeof(*idx));
+		gpa(q->used.v + offsetof(struct vring_used, ring) + slot * sizeof(*elem)),
+		sizeof(*elem));
+	uint16_t *idx =
+		port_mem(port, gpa(q->used.v + offsetof(struct vring_used, idx)), sizeof(*idx));
 
 	if (!elem || !idx)
 		return -EPROTO;
@@ -108,7 +110,7 @@ bool virtq_wants_interrupt(struct port *port, const struct virtq *q)
 
 	/* The driver sets the flag, then looks at used->idx: our store must be visible first. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	return load16(port, q->avail + offsetof(struct vring_avail, flags), &flags) &&
+	return load16(port, gpa(q->avail.v + offsetof(struct vring_avail, flags)), &flags) &&
 	       !(flags & VRING_AVAIL_F_NO_INTERRUPT);
 }
 
@@ -132,16 +134,17 @@ struct virtq_cursor virtq_at(const struct virtq_chain *chain, bool writable, uin
 
 void *virtq_next(struct port *port, struct virtq_cursor *c, uint64_t *len)
 {
-	uint64_t gpa, left;
+	uint64_t left;
+	gpa_t at;
 
 	if (c->seg == c->end)
 		return NULL;
-	gpa = c->chain->seg[c->seg].gpa + c->at;
+	at = gpa(c->chain->seg[c->seg].at.v + c->at);
 	left = c->chain->seg[c->seg].len - c->at;
 	*len = *len < left ? *len : left;
 	c->at += *len;
 	skip_segments(c);
-	return port_mem(port, gpa, *len);
+	return port_mem(port, at, *len);
 }
 
 int virtq_read(struct port *port, const struct virtq_chain *chain, uint64_t offset, void *buf,

@@ -14,8 +14,8 @@ struct virtq {
 	uint16_t size; /* a power of two up to VIRTQ_SIZE_MAX */
 	bool ready;
 	uint16_t vector;
-	uint64_t desc, avail, used; /* GPAs */
-	uint16_t last_avail;	    /* next entry of the available ring to take */
+	gpa_t desc, avail, used;
+	uint16_t last_avail; /* next entry of the available ring to take */
 	uint16_t used_idx;
 };
 
@@ -25,7 +25,7 @@ struct virtq_chain {
 	unsigned n_read, n; /* seg[0..n_read) are read, seg[n_read..n) written */
 	uint64_t read_len, write_len;
 	struct {
-		uint64_t gpa;
+		gpa_t at;
 		uint32_t len;
 	} seg[VIRTQ_SIZE_MAX];
 };

@@ -412,7 +412,7 @@ static int make_vm(struct shell *sh)
 	for (unsigned i = 0; i < m->n_slots; i++) {
 		struct kvm_userspace_memory_region region = {
 			.slot = i,
-			.guest_phys_addr = m->slot[i].gpa,
+			.guest_phys_addr = m->slot[i].gpa.v,
 			.memory_size = m->slot[i].len,
 			.userspace_addr = (uintptr_t)sh->view->base + m->slot[i].off,
 		};

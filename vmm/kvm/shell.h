@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 
+#include "include/ramet/gpa.h"
 #include "vmm/kvm/state.h"
 #include "vmm/memory/view.h"
 
@@ -75,7 +76,8 @@ struct machine {
 	unsigned cpus, n_slots;
 	bool pit;
 	struct {
-		uint64_t gpa, off, len;
+		gpa_t gpa;
+		uint64_t off, len;
 	} slot[2];
 	bool msrs_probed;
 	pthread_mutex_t lock; /* guards msrs_probed and host.msr while it is being probed */

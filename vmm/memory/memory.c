@@ -218,7 +218,7 @@ static int map_ram(struct memory *m, struct mmu_root *root, uint64_t frame)
 	for (unsigned i = 0; i < m->ram->n; i++) {
 		uint64_t n = m->ram->r[i].len / PAGE_SIZE;
 
-		r = mmu_map(&m->mmu, root, gpa(m->ram->r[i].gpa), n, frame, memory_ram_attr);
+		r = mmu_map(&m->mmu, root, m->ram->r[i].gpa, n, frame, memory_ram_attr);
 		if (r) {
 			pool_put(&m->pool, frame, end - frame);
 			mmu_root_put(&m->mmu, root);

@@ -31,7 +31,7 @@ static unsigned find_runs(struct memory *m, struct mmu_root *root, uint64_t off,
 		uint64_t low = m->ram->r[0].len;
 		/* Offsets and guest-physical addresses run in parallel up to the hole. */
 		uint64_t stop = off < low && end > low ? low : end;
-		gpa_t at = gpa(ram_gpa(m->ram, off));
+		gpa_t at = ram_gpa(m->ram, off);
 		struct mmu_run found;
 
 		if (!mmu_next_run(&m->mmu, root, at, gpa(at.v + (stop - off)), &found))
@@ -64,7 +64,7 @@ static void find_span_runs(
 
 static gpa_t span_gpa(const struct memory *m, uint64_t span)
 {
-	return gpa(ram_gpa(m->ram, span << SPAN_SHIFT));
+	return ram_gpa(m->ram, span << SPAN_SHIFT);
 }
 
 int memory_share_span(struct memory *m, struct mmu_root *root, struct mmu_root *base, uint64_t span,

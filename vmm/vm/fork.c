@@ -30,7 +30,7 @@ struct fork {
 	struct generation *old_birth;	 /* the parent's */
 	int error;			 /* of handing over */
 	uint64_t request_ns, stop_ns;
-	uint64_t first[RAMET_CPUS_MAX * 3]; /* GPAs its vCPUs need first */
+	gpa_t first[RAMET_CPUS_MAX * 3]; /* what its vCPUs need first */
 	unsigned n_first;
 	bool running;  /* the parent is */
 	bool reserved; /* a place among the unsettled generations */
@@ -142,12 +142,12 @@ static void note_first_spans(struct fork *k)
 		const struct vcpu_state *v = &s->vcpu[i];
 		uint64_t linear[] = { v->regs.rip, v->regs.rsp };
 
-		k->first[k->n_first++] = v->sregs.cr3 & ~0xfffull;
+		k->first[k->n_first++] = gpa(v->sregs.cr3 & ~0xfffull);
 		for (unsigned j = 0; j < 2; j++) {
 			struct kvm_translation t = { .linear_address = linear[j] };
 
 			if (ioctl(k->old_shell->vcpu[i].fd, KVM_TRANSLATE, &t) == 0 && t.valid)
-				k->first[k->n_first++] = t.physical_address;
+				k->first[k->n_first++] = gpa(t.physical_address);
 		}
 	}
 }
@@ -155,12 +155,12 @@ static void note_first_spans(struct fork *k)
 static void fill_first_spans(const struct fork *k, struct ramet_vm *vm)
 {
 	for (unsigned i = 0; i < k->n_first; i++) {
-		int64_t off = ram_offset(&vm->family->ram, k->first[i], 1);
+		uint64_t off;
 
 		/* A span that cannot be filled is met again by the vCPU, and reported then. */
-		if (off >= 0)
-			generation_touch(vm->shell->view, (uint64_t)off >> SPAN_SHIFT,
-				(int)(off % (int64_t)SPAN_SIZE / PAGE_SIZE));
+		if (ram_offset(&vm->family->ram, k->first[i], 1, &off))
+			generation_touch(vm->shell->view, off >> SPAN_SHIFT,
+				(int)(off % SPAN_SIZE / PAGE_SIZE));
 	}
 }
 

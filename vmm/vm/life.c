@@ -195,19 +195,20 @@ int ramet_stop(struct ramet_vm *vm, struct ramet_err *err)
 	return 0;
 }
 
-int ramet_read(struct ramet_vm *vm, uint64_t gpa, void *buf, size_t len)
+int ramet_read(struct ramet_vm *vm, uint64_t at, void *buf, size_t len)
 {
 	int r = vm_lock_alive(vm, "read", NULL);
+	uint64_t off;
 
 	if (r)
 		return r;
-	if (ram_offset(&vm->family->ram, gpa, len) < 0)
+	if (!ram_offset(&vm->family->ram, gpa(at), len, &off))
 		r = -EFAULT;
 	/* By spans: a read of all memory must not hold everything filled at once before it starts.
 	 */
 	for (uint8_t *to = buf; len && !r;) {
-		size_t n = SPAN_SIZE - gpa % SPAN_SIZE < len ? SPAN_SIZE - gpa % SPAN_SIZE : len;
-		const void *p = port_mem(&vm->port, gpa, n);
+		size_t n = SPAN_SIZE - at % SPAN_SIZE < len ? SPAN_SIZE - at % SPAN_SIZE : len;
+		const void *p = port_mem(&vm->port, gpa(at), n);
 
 		if (!p) {
 			r = -ENOMEM;
@@ -215,7 +216,7 @@ int ramet_read(struct ramet_vm *vm, uint64_t gpa, void *buf, size_t len)
 		}
 		memcpy(to, p, n);
 		to += n;
-		gpa += n;
+		at += n;
 		len -= n;
 	}
 	vm_unlock(vm);

@@ -16,16 +16,15 @@ static struct ramet_vm *vm_of(struct port *port)
 }
 
 /* Fills what is absent first, so that its failure is an error here rather than a fault of ours. */
-static void *vm_mem(struct port *port, uint64_t gpa, uint64_t len)
+static void *vm_mem(struct port *port, gpa_t at, uint64_t len)
 {
 	struct ramet_vm *vm = vm_of(port);
 	struct view *view = vm->shell->view;
-	int64_t off = ram_offset(&vm->family->ram, gpa, len);
+	uint64_t off;
 
-	if (off < 0)
+	if (!ram_offset(&vm->family->ram, at, len, &off))
 		return NULL;
-	for (uint64_t s = (uint64_t)off >> SPAN_SHIFT;
-		len && s <= ((uint64_t)off + len - 1) >> SPAN_SHIFT; s++)
+	for (uint64_t s = off >> SPAN_SHIFT; len && s <= (off + len - 1) >> SPAN_SHIFT; s++)
 		if (generation_touch(view, s, -1))
 			return NULL;
 	return view->base + off;
