@@ -270,7 +270,7 @@ static void test_poisoned_before_it_ran(void **state)
 	child = fork_one(f.root);
 	view = child->shell->view;
 	pthread_mutex_lock(&view->lock);
-	view_poison(view, 0);
+	view_poison(view, span_nr(0));
 	pthread_mutex_unlock(&view->lock);
 	assert_ok(ramet_resume(child, NULL), NULL);
 	await_failure(child, &st);

@@ -113,7 +113,7 @@ static int fill(struct view *view, uint64_t span)
 	int r;
 
 	pthread_mutex_lock(&view->lock);
-	r = generation_fill(view, span, -1, TOUCH_READ);
+	r = generation_fill(view, span_nr(span), -1, TOUCH_READ);
 	pthread_mutex_unlock(&view->lock);
 	return r;
 }
@@ -172,7 +172,7 @@ static void write_spans(struct view *view)
 	memset(page_of(view, 1, 100), MAGIC, 8 * PAGE_SIZE);
 	memset(page_of(view, 2, 0), MAGIC, SPAN_SIZE);
 	pthread_mutex_lock(&view->lock);
-	view_copy_ahead(view, 3);
+	view_copy_ahead(view, span_nr(3));
 	pthread_mutex_unlock(&view->lock);
 	*page_of(view, 3, 511) = MAGIC;
 }

@@ -1,11 +1,51 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What memory is measured in. A span is what one PTE table maps. */
+/*
+ * What memory is measured in. A span is what one PTE table maps.
+ *
+ * Places have types of their own, so that none is taken for another one. Numbers of bytes, pages or
+ * spans are plain integers.
+ */
 #ifndef RAMET_VMM_BASE_UNITS_H
 #define RAMET_VMM_BASE_UNITS_H
+
+#include <stdint.h>
 
 #define SPAN_SHIFT 21
 #define SPAN_SIZE  (1ull << SPAN_SHIFT)
 #define PAGE_SIZE  4096u
 #define SPAN_PAGES 512u
+
+/* A span of a VM's RAM, numbered from 0. */
+typedef struct {
+	uint64_t v;
+} span_t;
+
+static inline span_t span_nr(uint64_t n)
+{
+	return (span_t){ n };
+}
+
+static inline span_t span_add(span_t span, uint64_t n)
+{
+	return span_nr(span.v + n);
+}
+
+/* The RAM offset where a span begins. */
+static inline uint64_t span_off(span_t span)
+{
+	return span.v << SPAN_SHIFT;
+}
+
+/* The span that a RAM offset is in. */
+static inline span_t span_of(uint64_t off)
+{
+	return span_nr(off >> SPAN_SHIFT);
+}
+
+/* Spans that RAM of this size has. */
+static inline uint64_t spans_in(uint64_t size)
+{
+	return size >> SPAN_SHIFT;
+}
 
 #endif

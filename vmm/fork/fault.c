@@ -18,14 +18,15 @@
 
 static void serve(struct faults *f, uint64_t address, enum touch touch)
 {
-	uint64_t off, span;
+	uint64_t off;
+	span_t span;
 	unsigned page;
 	struct view *view = view_find(f->arena, address, &off);
 	int r = 0;
 
 	if (!view)
 		return;
-	span = off >> SPAN_SHIFT;
+	span = span_of(off);
 	page = (unsigned)(off % SPAN_SIZE / PAGE_SIZE);
 	pthread_mutex_lock(&view->lock);
 	if (!view->source) {
@@ -41,7 +42,7 @@ static void serve(struct faults *f, uint64_t address, enum touch touch)
 			view_poison(view, span);
 			view->source->lost(view);
 		}
-		view_wake(view, span << SPAN_SHIFT, SPAN_SIZE);
+		view_wake(view, span_off(span), SPAN_SIZE);
 	}
 	pthread_mutex_unlock(&view->lock);
 }

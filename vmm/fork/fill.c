@@ -47,7 +47,7 @@ static int copy_runs(struct view *view, struct memory *m, const struct frame_run
 	munmap(buf, SPAN_SIZE);
 	/* What has been copied may have been written to: there is no way back. */
 	if (r && copied)
-		view_poison(view, run[0].off >> SPAN_SHIFT);
+		view_poison(view, span_of(run[0].off));
 	if (r)
 		memory_refund(m, SPAN_SIZE);
 	return r;
@@ -93,13 +93,13 @@ static int map_runs(struct view *view, struct memory *m, const struct frame_run 
 		 * still absent. */
 		r = copy_runs(view, m, run + i, n - i);
 		if (r)
-			view_poison(view, run[0].off >> SPAN_SHIFT);
+			view_poison(view, span_of(run[0].off));
 		return r;
 	}
 	return 0;
 }
 
-static int map_span(struct view *view, struct memory *m, uint64_t span, struct span_runs *runs)
+static int map_span(struct view *view, struct memory *m, span_t span, struct span_runs *runs)
 {
 	unsigned n = runs->n;
 	int r;
@@ -116,7 +116,7 @@ static int map_span(struct view *view, struct memory *m, uint64_t span, struct s
 }
 
 /* The overlay holds this span just as the VM left it: take it, page table and all. */
-static int take_span(struct view *view, struct generation *g, uint64_t span)
+static int take_span(struct view *view, struct generation *g, span_t span)
 {
 	struct view *overlay = g->overlay->view;
 	int r;
@@ -134,7 +134,7 @@ static int take_span(struct view *view, struct generation *g, uint64_t span)
  * is placed, from the overlay's view, which shows its private pages and else those it was born
  * with. > 0: not possible, or not worth it.
  */
-static int place_block(struct view *view, struct generation *g, uint64_t span, unsigned page)
+static int place_block(struct view *view, struct generation *g, span_t span, unsigned page)
 {
 	struct view *overlay;
 	bool present;
@@ -148,12 +148,12 @@ static int place_block(struct view *view, struct generation *g, uint64_t span, u
 	present = view_state(overlay, span) == VIEW_PRESENT;
 	pthread_mutex_unlock(&overlay->lock);
 	if (present)
-		r = view_place(view, span, page, overlay->base + (span << SPAN_SHIFT));
+		r = view_place(view, span, page, overlay->base + span_off(span));
 	generation_unclaim(g, span, GEN_DEFERRED);
 	return r;
 }
 
-static bool may_take(const struct view *view, const struct generation *g, uint64_t span)
+static bool may_take(const struct view *view, const struct generation *g, span_t span)
 {
 	struct view *overlay;
 	bool can;
@@ -169,21 +169,21 @@ static bool may_take(const struct view *view, const struct generation *g, uint64
 }
 
 /* Others have frames with the same by now; but who writes to it would copy every page of those. */
-static int take_resolved(struct view *view, struct generation *g, uint64_t span)
+static int take_resolved(struct view *view, struct generation *g, span_t span)
 {
 	int r = take_span(view, g, span);
 
 	if (r)
 		return r;
-	view->flags[span] |= VIEW_COPIES;
-	atomic_fetch_sub(&g->n_kept, g->kept[span]);
-	g->kept[span] = 0;
+	view->flags[span.v] |= VIEW_COPIES;
+	atomic_fetch_sub(&g->n_kept, g->kept[span.v]);
+	g->kept[span.v] = 0;
 	atomic_fetch_add(&g->n_taken, 1);
 	return 0;
 }
 
 static int fill_span(
-	struct view *view, struct generation *g, uint64_t span, bool heir, enum touch touch)
+	struct view *view, struct generation *g, span_t span, bool heir, enum touch touch)
 {
 	struct memory *m = g->set->memory;
 	/* An heir that writes had better take the overlay's page table than map the frames. */
@@ -193,7 +193,7 @@ static int fill_span(
 
 	if (r)
 		return r;
-	if (back && atomic_load(&g->span[span]) == GEN_RESOLVED)
+	if (back && atomic_load(&g->span[span.v]) == GEN_RESOLVED)
 		return take_resolved(view, g, span);
 	if (back)
 		memory_span_runs(m, g->root, span, &runs);
@@ -203,7 +203,7 @@ static int fill_span(
 	return r;
 }
 
-int generation_fill(struct view *view, uint64_t span, int page, enum touch touch)
+int generation_fill(struct view *view, span_t span, int page, enum touch touch)
 {
 	struct generation *g = generation_of(view->source);
 	bool heir = may_take(view, g, span);
@@ -225,7 +225,7 @@ int generation_fill(struct view *view, uint64_t span, int page, enum touch touch
 	return fill_span(view, g, span, heir, touch);
 }
 
-void generation_take_ahead(struct generation *g, uint64_t span)
+void generation_take_ahead(struct generation *g, span_t span)
 {
 	struct view *heir = atomic_load(&g->heir);
 	struct hurry hurry;
@@ -236,14 +236,14 @@ void generation_take_ahead(struct generation *g, uint64_t span)
 	hurry = hurry_begin_at(FILL_PRIORITY);
 	pthread_mutex_lock(&heir->lock);
 	if (heir->source == &g->source && may_take(heir, g, span) &&
-		atomic_load(&g->span[span]) == GEN_DEFERRED &&
+		atomic_load(&g->span[span.v]) == GEN_DEFERRED &&
 		atomic_load(&heir->arena->pieces) < PIECES_MAX)
 		generation_fill(heir, span, -1, TOUCH_WRITE); /* or else it is resolved */
 	pthread_mutex_unlock(&heir->lock);
 	hurry_end(&hurry);
 }
 
-int generation_touch(struct view *view, uint64_t span, int page)
+int generation_touch(struct view *view, span_t span, int page)
 {
 	enum view_span state = view_state(view, span);
 	struct hurry hurry;
@@ -259,7 +259,7 @@ int generation_touch(struct view *view, uint64_t span, int page)
 	else if (state != VIEW_PRESENT && (page < 0 || !view_has_page(view, span, (unsigned)page)))
 		r = generation_fill(view, span, page, TOUCH_READ);
 	if (!r)
-		view_wake(view, span << SPAN_SHIFT, SPAN_SIZE);
+		view_wake(view, span_off(span), SPAN_SIZE);
 	pthread_mutex_unlock(&view->lock);
 	hurry_end(&hurry);
 	return r;
@@ -316,7 +316,7 @@ int generation_populate(struct view *view, struct generation *g)
 	for (unsigned i = 0; i < l->n && !r; i++)
 		r = view_map(view, l->run[i].off, l->run[i].frame, l->run[i].n_pages, false);
 	/* The list names whole spans, from the first one on. */
-	for (uint64_t s = 0; l->n && !r && s < list_end(l) >> SPAN_SHIFT; s++)
+	for (span_t s = span_nr(0); l->n && !r && span_off(s) < list_end(l); s.v++)
 		view_complete(view, s);
 	return r;
 }

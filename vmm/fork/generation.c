@@ -123,8 +123,8 @@ int generation_branch(struct generation *base, struct generation **out)
 	g->base = unsettled;
 	/* From now on: nobody may map what its root, the base's as yet, says of any span. */
 	atomic_store(&g->settled, false);
-	g->span = calloc(g->set->ram->size >> SPAN_SHIFT, 1); /* GEN_DEFERRED */
-	g->kept = calloc(g->set->ram->size >> SPAN_SHIFT, sizeof(*g->kept));
+	g->span = calloc(spans_in(g->set->ram->size), 1); /* GEN_DEFERRED */
+	g->kept = calloc(spans_in(g->set->ram->size), sizeof(*g->kept));
 	if (!g->span || !g->kept) {
 		generation_put(g);
 		return -ENOMEM;
@@ -136,13 +136,13 @@ int generation_branch(struct generation *base, struct generation **out)
 /* ---- resolving ---- */
 
 /* Resolves what the base has of a span; *root is then whose table to share, NULL: none. */
-static int resolve_base(struct generation *g, uint64_t span, struct mmu_root **root)
+static int resolve_base(struct generation *g, span_t span, struct mmu_root **root)
 {
 	*root = g->base ? g->base->root : NULL;
 	return g->base ? generation_resolve(g->base, span, NULL) : 0;
 }
 
-int generation_inherit(struct generation *g, uint64_t span)
+int generation_inherit(struct generation *g, span_t span)
 {
 	struct mmu_root *base;
 	int r = resolve_base(g, span, &base);
@@ -152,10 +152,10 @@ int generation_inherit(struct generation *g, uint64_t span)
 
 /* Leaves those pages out of bitmap that a view holds privately (at src + page * 4096) but which are
  * the same as what the root says. Returns how many are left, or -errno. */
-static int leave_out_unchanged(struct memory *m, struct mmu_root *root, uint64_t span,
+static int leave_out_unchanged(struct memory *m, struct mmu_root *root, span_t span,
 	uint64_t bitmap[SPAN_PAGES / 64], const uint8_t *src)
 {
-	uint64_t off = span << SPAN_SHIFT;
+	uint64_t off = span_off(span);
 	struct span_runs runs;
 	uint8_t page[PAGE_SIZE];
 	int left = 0;
@@ -182,7 +182,7 @@ static int leave_out_unchanged(struct memory *m, struct mmu_root *root, uint64_t
 
 /* Which pages of a span the overlay adds to what the base has: at root, or, if that is NULL, in g's
  * own. Returns their number or -errno. *readable: the others can be read there, too. */
-static int find_added(struct generation *g, struct mmu_root *base, uint64_t span,
+static int find_added(struct generation *g, struct mmu_root *base, span_t span,
 	uint64_t bitmap[SPAN_PAGES / 64], bool *readable)
 {
 	struct view *overlay = g->overlay->view;
@@ -193,7 +193,7 @@ static int find_added(struct generation *g, struct mmu_root *base, uint64_t span
 	generation_lock_overlay(overlay);
 	touched = view_state(overlay, span) != VIEW_ABSENT;
 	*readable = view_state(overlay, span) != VIEW_POISONED;
-	copies = overlay->flags[span] & VIEW_COPIES;
+	copies = overlay->flags[span.v] & VIEW_COPIES;
 	pthread_mutex_unlock(&overlay->lock);
 	/* A span it never touched has nothing to add. */
 	if (!touched)
@@ -202,18 +202,18 @@ static int find_added(struct generation *g, struct mmu_root *base, uint64_t span
 	/* Pages that were copied there, and never written to, are those of base still. */
 	if (n > 0 && copies)
 		n = leave_out_unchanged(g->set->memory, base ? base : g->root, span, bitmap,
-			overlay->base + (span << SPAN_SHIFT));
+			overlay->base + span_off(span));
 	return n;
 }
 
-static int resolve_busy(struct generation *g, uint64_t span, uint8_t *state, struct span_runs *runs)
+static int resolve_busy(struct generation *g, span_t span, uint8_t *state, struct span_runs *runs)
 {
 	struct memory *m = g->set->memory;
 	uint64_t bitmap[SPAN_PAGES / 64];
 	struct span_store store = { .root = g->root,
 		.span = span,
 		.bitmap = bitmap,
-		.src = g->overlay->view->base + (span << SPAN_SHIFT),
+		.src = g->overlay->view->base + span_off(span),
 		.runs = runs };
 	int n, r = resolve_base(g, span, &store.base);
 
@@ -229,7 +229,7 @@ static int resolve_busy(struct generation *g, uint64_t span, uint8_t *state, str
 	if (r)
 		return r;
 	/* Until the overlay is gone. */
-	g->kept[span] = (uint16_t)n;
+	g->kept[span.v] = (uint16_t)n;
 	atomic_fetch_add(&g->n_kept, (unsigned)n);
 	if (store.moved_all) {
 		*state = GEN_COPIED;
@@ -244,39 +244,39 @@ __attribute__((noinline)) void generation_lock_overlay(struct view *overlay)
 	pthread_mutex_lock(&overlay->lock);
 }
 
-bool generation_claim(struct generation *g, uint64_t span)
+bool generation_claim(struct generation *g, span_t span)
 {
 	for (;;) {
 		unsigned event = atomic_load(&g->event);
 		uint8_t s = GEN_DEFERRED;
 
-		if (atomic_compare_exchange_strong(&g->span[span], &s, GEN_BUSY))
+		if (atomic_compare_exchange_strong(&g->span[span.v], &s, GEN_BUSY))
 			return true;
 		if (s != GEN_BUSY)
 			return false;
 		atomic_fetch_add(&g->n_waiting, 1);
-		if (atomic_load(&g->span[span]) == GEN_BUSY)
+		if (atomic_load(&g->span[span.v]) == GEN_BUSY)
 			futex_wait(&g->event, event, 0);
 		atomic_fetch_sub(&g->n_waiting, 1);
 	}
 }
 
-void generation_unclaim(struct generation *g, uint64_t span, uint8_t state)
+void generation_unclaim(struct generation *g, span_t span, uint8_t state)
 {
-	atomic_store(&g->span[span], state);
+	atomic_store(&g->span[span.v], state);
 	atomic_fetch_add(&g->event, 1);
 	if (atomic_load(&g->n_waiting))
 		futex_wake_all(&g->event);
 }
 
-int generation_resolve(struct generation *g, uint64_t span, struct span_runs *runs)
+int generation_resolve(struct generation *g, span_t span, struct span_runs *runs)
 {
 	uint8_t state = GEN_DEFERRED;
 	struct hurry hurry;
 	bool claimed;
 	int r = 0;
 
-	if (!g->span || atomic_load(&g->span[span]) > GEN_BUSY)
+	if (!g->span || atomic_load(&g->span[span.v]) > GEN_BUSY)
 		return memory_share_span(g->set->memory, g->root, NULL, span, runs);
 	/* Others wait for a span that is BUSY. */
 	hurry = hurry_begin_at(FILL_PRIORITY);
@@ -302,17 +302,17 @@ uint64_t generation_duplicates(struct generation *g)
 
 uint64_t generation_view_duplicates(struct view *view, struct generation *g)
 {
-	uint64_t spans = g->set->ram->size >> SPAN_SHIFT, pages = 0;
+	uint64_t pages = 0;
 	uint64_t bitmap[SPAN_PAGES / 64];
 
-	for (uint64_t s = 0; s < spans; s++) {
+	for (span_t s = span_nr(0); s.v < spans_in(g->set->ram->size); s.v++) {
 		int n, left;
 
 		pthread_mutex_lock(&view->lock);
-		if (view->flags[s] & VIEW_COPIES && !generation_resolve(g, s, NULL)) {
+		if (view->flags[s.v] & VIEW_COPIES && !generation_resolve(g, s, NULL)) {
 			n = view_private_pages(view, s, bitmap);
 			left = n > 0 ? leave_out_unchanged(g->set->memory, g->root, s, bitmap,
-					       view->base + (s << SPAN_SHIFT))
+					       view->base + span_off(s))
 				     : n;
 			pages += left >= 0 ? (uint64_t)(n - left) : 0;
 		}

@@ -110,11 +110,11 @@ void generation_free(struct generation *g); /* worker, after the last put */
 
 /* 0 once the span's table is the truth (or has been TAKEN); runs (may be NULL) receives where its
  * pages are then. Otherwise -errno, and the span stays deferred. */
-int generation_resolve(struct generation *g, uint64_t span, struct span_runs *runs);
+int generation_resolve(struct generation *g, span_t span, struct span_runs *runs);
 /* In the middle of that: makes a DEFERRED span BUSY for the caller; false: somebody else has done
  * it meanwhile. */
-bool generation_claim(struct generation *g, uint64_t span);
-void generation_unclaim(struct generation *g, uint64_t span, uint8_t state);
+bool generation_claim(struct generation *g, span_t span);
+void generation_unclaim(struct generation *g, span_t span, uint8_t state);
 /*
  * Locks the view of g's overlay. Before the fork that froze it is over a fault thread may still
  * fill it; nothing else changes it but the heir, which takes spans out of it.
@@ -124,7 +124,7 @@ void generation_unclaim(struct generation *g, uint64_t span, uint8_t state);
  */
 void generation_lock_overlay(struct view *overlay);
 /* The span is BUSY and ours. Brings the root's table up to what base has. */
-int generation_inherit(struct generation *g, uint64_t span);
+int generation_inherit(struct generation *g, span_t span);
 
 /* Pages held more than once since g was frozen, but nobody has changed; at most. */
 uint64_t generation_duplicates(struct generation *g);

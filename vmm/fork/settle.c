@@ -49,16 +49,18 @@ static bool heir_wants_more(struct generation *g)
 }
 
 /* Spans of which the overlay has nothing are what base has. Quickly, others may wait for one. */
-static int settle_empty(struct generation *g, uint64_t first, uint64_t n, const uint8_t *has)
+static int settle_empty(struct generation *g, span_t first, uint64_t n, const uint8_t *has)
 {
 	struct hurry hurry = hurry_begin_at(FILL_PRIORITY);
 	int r = 0;
 
 	for (uint64_t i = 0; i < n && !r; i++) {
-		if (has[i] || !generation_claim(g, first + i))
+		span_t span = span_add(first, i);
+
+		if (has[i] || !generation_claim(g, span))
 			continue;
-		r = generation_inherit(g, first + i);
-		generation_unclaim(g, first + i, r ? GEN_DEFERRED : GEN_RESOLVED);
+		r = generation_inherit(g, span);
+		generation_unclaim(g, span, r ? GEN_DEFERRED : GEN_RESOLVED);
 	}
 	hurry_end(&hurry);
 	return r;
@@ -66,7 +68,7 @@ static int settle_empty(struct generation *g, uint64_t first, uint64_t n, const 
 
 /* Spans [first, first + n), which the overlay is asked for at once: to scan all of a big view would
  * keep others from changing theirs. */
-static int settle_some(struct generation *g, uint64_t first, uint64_t n)
+static int settle_some(struct generation *g, span_t first, uint64_t n)
 {
 	uint8_t has[SETTLE_SPANS];
 	int r;
@@ -76,19 +78,20 @@ static int settle_some(struct generation *g, uint64_t first, uint64_t n)
 	r = settle_empty(g, first, n, has);
 	for (uint64_t i = 0; i < n && !r && atomic_load(&g->refs); i++)
 		if (has[i]) {
-			generation_take_ahead(g, first + i);
-			r = generation_resolve(g, first + i, NULL);
+			generation_take_ahead(g, span_add(first, i));
+			r = generation_resolve(g, span_add(first, i), NULL);
 		}
 	return r;
 }
 
 int generation_settle(struct generation *g, bool hurry)
 {
-	uint64_t spans = g->set->ram->size >> SPAN_SHIFT;
+	uint64_t spans = spans_in(g->set->ram->size);
 	int r = 0;
 
-	for (uint64_t s = 0; s < spans && !r && atomic_load(&g->refs); s += SETTLE_SPANS)
-		r = settle_some(g, s, spans - s < SETTLE_SPANS ? spans - s : SETTLE_SPANS);
+	for (span_t s = span_nr(0); s.v < spans && !r && atomic_load(&g->refs);
+		s = span_add(s, SETTLE_SPANS))
+		r = settle_some(g, s, spans - s.v < SETTLE_SPANS ? spans - s.v : SETTLE_SPANS);
 	if (!atomic_load(&g->refs))
 		return 0; /* nobody wants it any more: it is about to be freed */
 	memory_trim(g->set->memory);

@@ -55,19 +55,19 @@ unsigned memory_runs(struct memory *m, struct mmu_root *root, uint64_t off, uint
 }
 
 static void find_span_runs(
-	struct memory *m, struct mmu_root *root, uint64_t span, struct span_runs *runs)
+	struct memory *m, struct mmu_root *root, span_t span, struct span_runs *runs)
 {
-	uint64_t off = span << SPAN_SHIFT, next;
+	uint64_t off = span_off(span), next;
 
 	runs->n = find_runs(m, root, off, off + SPAN_SIZE, runs->run, SPAN_PAGES, &next);
 }
 
-static gpa_t span_gpa(const struct memory *m, uint64_t span)
+static gpa_t span_gpa(const struct memory *m, span_t span)
 {
-	return ram_gpa(m->ram, span << SPAN_SHIFT);
+	return ram_gpa(m->ram, span_off(span));
 }
 
-int memory_share_span(struct memory *m, struct mmu_root *root, struct mmu_root *base, uint64_t span,
+int memory_share_span(struct memory *m, struct mmu_root *root, struct mmu_root *base, span_t span,
 	struct span_runs *runs)
 {
 	int r = 0;
@@ -83,8 +83,7 @@ int memory_share_span(struct memory *m, struct mmu_root *root, struct mmu_root *
 	return r;
 }
 
-void memory_span_runs(
-	struct memory *m, struct mmu_root *root, uint64_t span, struct span_runs *runs)
+void memory_span_runs(struct memory *m, struct mmu_root *root, span_t span, struct span_runs *runs)
 {
 	memory_share_span(m, root, NULL, span, runs);
 }

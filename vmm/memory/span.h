@@ -22,18 +22,17 @@ struct span_runs {
 };
 
 /* Answers the runs of a span. Takes the lock once. */
-void memory_span_runs(
-	struct memory *m, struct mmu_root *root, uint64_t span, struct span_runs *runs);
+void memory_span_runs(struct memory *m, struct mmu_root *root, span_t span, struct span_runs *runs);
 /* root's span becomes what base's span is, by sharing its PTE table (base is NULL: it stays what it
  * is). runs (may be NULL) receives the result. Takes the lock once. */
-int memory_share_span(struct memory *m, struct mmu_root *root, struct mmu_root *base, uint64_t span,
+int memory_share_span(struct memory *m, struct mmu_root *root, struct mmu_root *base, span_t span,
 	struct span_runs *runs);
 
 /* A span that is to be base's span but for some pages. */
 struct span_store {
 	struct mmu_root *root; /* whose span it is */
 	struct mmu_root *base; /* what it has in common with; NULL: with what it is now */
-	uint64_t span;
+	span_t span;
 	const uint64_t *bitmap; /* the pages that differ */
 	const uint8_t *src;	/* page p is to be read at src + p * 4096 */
 	/* In: the other pages can be read at src, too, and may be copied. Out: they were, since the

@@ -36,9 +36,9 @@ struct scan_arg {
 
 /* To be set last, when everything that it says of the span is true: others read it without the
  * lock. */
-static void set_state(struct view *view, uint64_t span, enum view_span state)
+static void set_state(struct view *view, span_t span, enum view_span state)
 {
-	atomic_store_explicit(&view->span[span], (uint8_t)state, memory_order_release);
+	atomic_store_explicit(&view->span[span.v], (uint8_t)state, memory_order_release);
 }
 
 int view_map(struct view *view, uint64_t off, uint64_t frame, uint64_t n_pages, bool shared)
@@ -52,33 +52,33 @@ int view_map(struct view *view, uint64_t off, uint64_t frame, uint64_t n_pages, 
 		return -errno;
 	view->pieces++;
 	atomic_fetch_add(&view->arena->pieces, 1);
-	for (uint64_t at = off & ~(SPAN_SIZE - 1); at < off + len; at += SPAN_SIZE) {
-		if (at < off || at + SPAN_SIZE > off + len) {
-			view->flags[at >> SPAN_SHIFT] |= VIEW_SPLIT;
+	for (span_t s = span_of(off); span_off(s) < off + len; s.v++) {
+		if (span_off(s) < off || span_off(s) + SPAN_SIZE > off + len) {
+			view->flags[s.v] |= VIEW_SPLIT;
 			continue;
 		}
-		view->flags[at >> SPAN_SHIFT] = 0;
-		set_state(view, at >> SPAN_SHIFT, VIEW_PRESENT);
+		view->flags[s.v] = 0;
+		set_state(view, s, VIEW_PRESENT);
 	}
 	return 0;
 }
 
-void view_complete(struct view *view, uint64_t span)
+void view_complete(struct view *view, span_t span)
 {
 	set_state(view, span, VIEW_PRESENT);
 }
 
-uint32_t view_placed(const struct view *view, uint64_t span)
+uint32_t view_placed(const struct view *view, span_t span)
 {
 	uint32_t blocks = 0;
 
 	for (unsigned i = 0; i < view->n_placed; i++)
-		if (view->placed[i].span == span)
+		if (view->placed[i].span.v == span.v)
 			blocks |= 1u << view->placed[i].block;
 	return blocks;
 }
 
-bool view_has_page(const struct view *view, uint64_t span, unsigned page)
+bool view_has_page(const struct view *view, span_t span, unsigned page)
 {
 	enum view_span state = view_state(view, span);
 
@@ -86,9 +86,9 @@ bool view_has_page(const struct view *view, uint64_t span, unsigned page)
 	       (state == VIEW_PARTIAL && view_placed(view, span) >> (page / VIEW_BLOCK_PAGES) & 1);
 }
 
-void view_poison(struct view *view, uint64_t span)
+void view_poison(struct view *view, span_t span)
 {
-	uint8_t *base = view->base + (span << SPAN_SHIFT);
+	uint8_t *base = view->base + span_off(span);
 	uint64_t bitmap[SPAN_PAGES / 64];
 	unsigned n;
 
@@ -118,7 +118,7 @@ static int copy_in(struct view *view, uint64_t off, uint64_t len, const uint8_t 
 
 			/* What has been copied may have been written to: there is no way back. */
 			if (copy.len < len)
-				view_poison(view, off >> SPAN_SHIFT);
+				view_poison(view, span_of(off));
 			return e;
 		}
 		if (copy.copy > 0) {
@@ -128,11 +128,11 @@ static int copy_in(struct view *view, uint64_t off, uint64_t len, const uint8_t 
 		}
 		copy.copy = 0;
 	}
-	view->flags[off >> SPAN_SHIFT] |= VIEW_PLACED | VIEW_COPIES;
+	view->flags[span_of(off).v] |= VIEW_PLACED | VIEW_COPIES;
 	return 0;
 }
 
-int view_place(struct view *view, uint64_t span, unsigned page, const uint8_t *src)
+int view_place(struct view *view, span_t span, unsigned page, const uint8_t *src)
 {
 	unsigned block = page / VIEW_BLOCK_PAGES;
 	uint64_t at = block * VIEW_BLOCK_PAGES * PAGE_SIZE;
@@ -140,7 +140,7 @@ int view_place(struct view *view, uint64_t span, unsigned page, const uint8_t *s
 
 	if (view->n_placed == VIEW_BLOCKS_MAX || view_has_page(view, span, page))
 		return -ENOSPC;
-	r = copy_in(view, (span << SPAN_SHIFT) + at, VIEW_BLOCK_PAGES * PAGE_SIZE, src + at);
+	r = copy_in(view, span_off(span) + at, VIEW_BLOCK_PAGES * PAGE_SIZE, src + at);
 	if (r)
 		return r;
 	view->placed[view->n_placed].span = span;
@@ -154,18 +154,18 @@ int view_copy(struct view *view, uint64_t off, uint64_t len, const uint8_t *src)
 	return copy_in(view, off, len, src);
 }
 
-bool view_writes_on(struct view *view, uint64_t span)
+bool view_writes_on(struct view *view, span_t span)
 {
-	view->written_row = span == view->written_next ? view->written_row + 1 : 0;
-	view->written_next = span + 1;
+	view->written_row = span.v == view->written_next.v ? view->written_row + 1 : 0;
+	view->written_next = span_add(span, 1);
 	return view->written_row >= WRITTEN_ROW;
 }
 
-void view_copy_ahead(struct view *view, uint64_t span)
+void view_copy_ahead(struct view *view, span_t span)
 {
 	/* It may have copied some even if it fails. */
-	madvise(view->base + (span << SPAN_SHIFT), SPAN_SIZE, MADV_POPULATE_WRITE);
-	view->flags[span] |= VIEW_COPIES;
+	madvise(view->base + span_off(span), SPAN_SIZE, MADV_POPULATE_WRITE);
+	view->flags[span.v] |= VIEW_COPIES;
 }
 
 static int remap_anonymous(struct view *view)
@@ -178,12 +178,13 @@ static int remap_anonymous(struct view *view)
 	atomic_fetch_sub(&view->arena->pieces, view->pieces);
 	view->pieces = 0;
 	for (uint64_t i = 0; i < view_spans(view->arena); i++)
-		set_state(view, i, VIEW_ABSENT);
+		set_state(view, span_nr(i), VIEW_ABSENT);
 	memset(view->flags, 0, view_spans(view->arena));
 	view->closed = true;
 	view->poisoned = false;
 	view->n_placed = 0;
-	view->written_next = view->written_row = 0;
+	view->written_next = span_nr(0);
+	view->written_row = 0;
 	return 0;
 }
 
@@ -295,10 +296,10 @@ static int scan(const struct view *view, uint64_t *off, uint64_t end, bool priva
 	return n;
 }
 
-int view_private_pages(const struct view *view, uint64_t span, uint64_t bitmap[SPAN_PAGES / 64])
+int view_private_pages(const struct view *view, span_t span, uint64_t bitmap[SPAN_PAGES / 64])
 {
 	struct scan_region region[SCAN_REGIONS];
-	uint64_t off = span << SPAN_SHIFT;
+	uint64_t off = span_off(span);
 	int pages = 0;
 
 	memset(bitmap, 0, SPAN_PAGES / 8);
@@ -316,39 +317,40 @@ int view_private_pages(const struct view *view, uint64_t span, uint64_t bitmap[S
 	return pages;
 }
 
-int view_private_spans(const struct view *view, uint64_t first, uint64_t n_spans, uint8_t *has)
+int view_private_spans(const struct view *view, span_t first, uint64_t n_spans, uint8_t *has)
 {
 	struct scan_region region[SCAN_REGIONS];
-	uint64_t end = (first + n_spans) << SPAN_SHIFT;
+	uint64_t end = span_off(span_add(first, n_spans));
 	int pages = 0;
 
 	memset(has, 0, n_spans);
-	for (uint64_t at = first << SPAN_SHIFT; at < end;) {
+	for (uint64_t at = span_off(first); at < end;) {
 		int n = scan(view, &at, end, true, region);
 
 		if (n < 0)
 			return n;
 		for (int i = 0; i < n; i++) {
-			for (uint64_t s = region[i].start >> SPAN_SHIFT;
-				s <= (region[i].end - 1) >> SPAN_SHIFT; s++)
-				has[s - first] = 1;
+			uint64_t last = span_of(region[i].end - 1).v;
+
+			for (uint64_t s = span_of(region[i].start).v; s <= last; s++)
+				has[s - first.v] = 1;
 			pages += (int)((region[i].end - region[i].start) / PAGE_SIZE);
 		}
 	}
 	return pages;
 }
 
-bool view_can_take(const struct view *from, uint64_t span)
+bool view_can_take(const struct view *from, span_t span)
 {
-	return view_state(from, span) == VIEW_PRESENT && !(from->flags[span] & VIEW_PLACED) &&
-	       (!(from->flags[span] & VIEW_SPLIT) || from->arena->moves_pieces);
+	return view_state(from, span) == VIEW_PRESENT && !(from->flags[span.v] & VIEW_PLACED) &&
+	       (!(from->flags[span.v] & VIEW_SPLIT) || from->arena->moves_pieces);
 }
 
 /* A move that failed has left the span unmapped. Maps it again, so that a touch of it waits as
  * before; if that fails, the span is poisoned. */
-static void reopen(struct view *view, uint64_t span)
+static void reopen(struct view *view, span_t span)
 {
-	uint8_t *base = view->base + (span << SPAN_SHIFT);
+	uint8_t *base = view->base + span_off(span);
 	struct uffdio_register reg = {
 		.range = { (uintptr_t)base, SPAN_SIZE },
 		.mode = UFFDIO_REGISTER_MODE_MISSING,
@@ -361,9 +363,9 @@ static void reopen(struct view *view, uint64_t span)
 		view_poison(view, span);
 }
 
-int view_take(struct view *to, struct view *from, uint64_t span)
+int view_take(struct view *to, struct view *from, span_t span)
 {
-	uint64_t off = span << SPAN_SHIFT;
+	uint64_t off = span_off(span);
 
 	if (mremap(from->base + off, SPAN_SIZE, SPAN_SIZE, VIEW_MOVE, to->base + off) ==
 		MAP_FAILED) {
@@ -372,7 +374,7 @@ int view_take(struct view *to, struct view *from, uint64_t span)
 		reopen(to, span);
 		return e;
 	}
-	to->flags[span] = from->flags[span];
+	to->flags[span.v] = from->flags[span.v];
 	set_state(to, span, VIEW_PRESENT);
 	to->pieces++;
 	atomic_fetch_add(&to->arena->pieces, 1);

@@ -55,7 +55,7 @@ struct view_source {
 	/* Makes a span, ABSENT or PARTIAL, PRESENT: or, if `page` of it (>= 0) is all that is asked
 	 * for and more would take long, PARTIAL with that page. The view's lock is held. 0 or
 	 * -errno. */
-	int (*fill)(struct view *view, uint64_t span, int page, enum touch touch);
+	int (*fill)(struct view *view, span_t span, int page, enum touch touch);
 	/* The span that fill() could not provide has been poisoned: whoever runs on the view must
 	 * not run on. The view's lock is held. */
 	void (*lost)(struct view *view);
@@ -77,17 +77,17 @@ struct view {
 	_Atomic uint8_t *span;	    /* enum view_span of each; read without the lock, too */
 	uint8_t *flags;		    /* VIEW_* of each */
 	struct {
-		uint64_t span;
+		span_t span;
 		unsigned block;
 	} placed[VIEW_BLOCKS_MAX];
 	unsigned n_placed;
-	uint64_t written_next; /* the span after the last one that was filled to be written to */
-	unsigned written_row;  /* how many in a row these were */
+	span_t written_next;  /* the span after the last one that was filled to be written to */
+	unsigned written_row; /* how many in a row these were */
 };
 
 static inline uint64_t view_spans(const struct view_arena *arena)
 {
-	return arena->len >> SPAN_SHIFT;
+	return spans_in(arena->len);
 }
 
 /* How mremap(2) moves a span. The range stays mapped where it was, empty: in a hole the kernel
@@ -105,9 +105,9 @@ int view_new(struct view_arena *arena, struct view **out);
 void view_free(struct view *view);
 
 /* What a span is now. Without the lock, PRESENT and POISONED are final until the view is closed. */
-static inline enum view_span view_state(const struct view *view, uint64_t span)
+static inline enum view_span view_state(const struct view *view, span_t span)
 {
-	return (enum view_span)atomic_load_explicit(&view->span[span], memory_order_acquire);
+	return (enum view_span)atomic_load_explicit(&view->span[span.v], memory_order_acquire);
 }
 
 /* Maps pages [off, off + n) onto pool frames, shared or private. Spans that lie in it whole become
@@ -116,28 +116,28 @@ static inline enum view_span view_state(const struct view *view, uint64_t span)
 int view_map(struct view *view, uint64_t off, uint64_t frame, uint64_t n_pages, bool shared);
 
 /* Whether the page is there, if it is absent anywhere in its span. */
-bool view_has_page(const struct view *view, uint64_t span, unsigned page);
+bool view_has_page(const struct view *view, span_t span, unsigned page);
 /* Blocks placed in a PARTIAL span: bit i for block i. */
-uint32_t view_placed(const struct view *view, uint64_t span);
+uint32_t view_placed(const struct view *view, span_t span);
 /*
  * Places the block that a page is in, as private copies of what is at src (readable for all of the
  * block), in a span that is ABSENT or PARTIAL: it is PARTIAL then. -ENOSPC: too many of them, or it
  * is there. Other errors may leave the span poisoned.
  */
-int view_place(struct view *view, uint64_t span, unsigned page, const uint8_t *src);
+int view_place(struct view *view, span_t span, unsigned page, const uint8_t *src);
 /* The same for any pages [off, off + len) within a span. More of the span may be mapped or copied
  * after it, until view_complete(). */
 int view_copy(struct view *view, uint64_t off, uint64_t len, const uint8_t *src);
 /* All of the span has been mapped or copied: it is PRESENT. Not before: others may take, or touch,
  * a PRESENT span as a whole. */
-void view_complete(struct view *view, uint64_t span);
+void view_complete(struct view *view, span_t span);
 
 /* Notes that a span is filled because it is written to. True: so were those before it, one after
  * the other. */
-bool view_writes_on(struct view *view, uint64_t span);
+bool view_writes_on(struct view *view, span_t span);
 /* Copies all of a PRESENT span into pages of its own, 20 times cheaper than one by one in a guest.
  * What cannot be copied is so later. */
-void view_copy_ahead(struct view *view, uint64_t span);
+void view_copy_ahead(struct view *view, span_t span);
 
 /* Drops everything: no page is held any more; a touch fails (EFAULT) and waiters are let go. */
 int view_close(struct view *view);
@@ -152,23 +152,23 @@ void view_set_source(struct view *view, struct view_source *source);
  * private in it stays, for a VM may be forked before it notices, and its children must not inherit
  * what it had before it wrote there.
  */
-void view_poison(struct view *view, uint64_t span);
+void view_poison(struct view *view, span_t span);
 
 /* Lets those go on that wait for a touch of [off, off + len). */
 void view_wake(struct view *view, uint64_t off, uint64_t len);
 
 /* Which pages of a span only this view has (bit i: page i). Returns their number or -errno. */
-int view_private_pages(const struct view *view, uint64_t span, uint64_t bitmap[SPAN_PAGES / 64]);
+int view_private_pages(const struct view *view, span_t span, uint64_t bitmap[SPAN_PAGES / 64]);
 /* Which of n spans from `first` on have any: has[i] for span first + i. Returns the number of such
  * pages or -errno. */
-int view_private_spans(const struct view *view, uint64_t first, uint64_t n, uint8_t *has);
+int view_private_spans(const struct view *view, span_t first, uint64_t n, uint8_t *has);
 
 /* Moves a whole span, its private pages with it, to the same place in another view where it is
  * ABSENT: one page table changes hands. `from` is left without a page of its own there. Both locks
  * are held. */
-int view_take(struct view *to, struct view *from, uint64_t span);
+int view_take(struct view *to, struct view *from, span_t span);
 /* Whether it is PRESENT and this kernel can move it. The lock is held. */
-bool view_can_take(const struct view *from, uint64_t span);
+bool view_can_take(const struct view *from, span_t span);
 
 /* What is mapped now, or about so while it changes: the lock is not needed, for which who only
  * looks would wait in vain while a guest keeps the fault threads busy. Takes time in proportion to

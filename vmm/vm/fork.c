@@ -159,8 +159,8 @@ static void fill_first_spans(const struct fork *k, struct ramet_vm *vm)
 
 		/* A span that cannot be filled is met again by the vCPU, and reported then. */
 		if (ram_offset(&vm->family->ram, k->first[i], 1, &off))
-			generation_touch(vm->shell->view, off >> SPAN_SHIFT,
-				(int)(off % SPAN_SIZE / PAGE_SIZE));
+			generation_touch(
+				vm->shell->view, span_of(off), (int)(off % SPAN_SIZE / PAGE_SIZE));
 	}
 }
 

@@ -24,7 +24,7 @@ static void *vm_mem(struct port *port, gpa_t at, uint64_t len)
 
 	if (!ram_offset(&vm->family->ram, at, len, &off))
 		return NULL;
-	for (uint64_t s = off >> SPAN_SHIFT; len && s <= (off + len - 1) >> SPAN_SHIFT; s++)
+	for (span_t s = span_of(off); len && s.v <= span_of(off + len - 1).v; s.v++)
 		if (generation_touch(view, s, -1))
 			return NULL;
 	return view->base + off;

@@ -19,10 +19,10 @@
 #define RESTORE_PAGES_MAX 16384
 
 /* Puts back a span's private pages, from the frames that the home generation's table names. */
-static int restore_span(struct ramet_vm *vm, uint64_t span, const uint64_t bitmap[SPAN_PAGES / 64])
+static int restore_span(struct ramet_vm *vm, span_t span, const uint64_t bitmap[SPAN_PAGES / 64])
 {
 	struct memory *m = &vm->family->memory;
-	uint64_t off = span << SPAN_SHIFT;
+	uint64_t off = span_off(span);
 	struct span_runs runs;
 	int r = generation_resolve(vm->home, span, &runs); /* what is PARTIAL need not be so yet */
 
@@ -57,16 +57,16 @@ struct reset {
 /* -E2BIG: a fresh shell costs less. */
 static int restore_view(struct reset *k, struct view *view)
 {
-	uint64_t spans = k->vm->family->ram.size >> SPAN_SHIFT;
+	uint64_t spans = spans_in(k->vm->family->ram.size);
 	uint64_t bitmap[SPAN_PAGES / 64];
-	int r = view_private_spans(view, 0, spans, k->dirty);
+	int r = view_private_spans(view, span_nr(0), spans, k->dirty);
 
 	if (r > RESTORE_PAGES_MAX)
 		return -E2BIG;
-	for (uint64_t s = 0; s < spans && r >= 0; s++) {
+	for (span_t s = span_nr(0); s.v < spans && r >= 0; s.v++) {
 		if (view_state(view, s) == VIEW_POISONED)
 			return -E2BIG;
-		if (!k->dirty[s])
+		if (!k->dirty[s.v])
 			continue;
 		r = view_private_pages(view, s, bitmap);
 		if (r <= 0)
@@ -130,7 +130,7 @@ static int prepare(struct reset *k)
 	struct ramet_vm *vm = k->vm;
 	int r;
 
-	k->dirty = malloc(vm->family->ram.size >> SPAN_SHIFT);
+	k->dirty = malloc(spans_in(vm->family->ram.size));
 	r = k->dirty ? device_set_clone(vm->home->devices, &vm->port, &k->devices) : -ENOMEM;
 	if (r)
 		return r;
