@@ -90,7 +90,7 @@ static struct generation *birth(void)
 {
 	struct mmu_root *root;
 	struct generation *g;
-	uint64_t frame;
+	frame_t frame;
 
 	if (!f.has_arena)
 		skip(); /* userfaultfd(2) is not allowed here */

@@ -48,4 +48,20 @@ static inline uint64_t spans_in(uint64_t size)
 	return size >> SPAN_SHIFT;
 }
 
+/* A frame: page v of the pool's file. */
+typedef struct {
+	uint64_t v;
+} frame_t;
+
+static inline frame_t frame_add(frame_t frame, uint64_t n)
+{
+	return (frame_t){ frame.v + n };
+}
+
+/* Where a frame is in the pool's file. */
+static inline uint64_t frame_pos(frame_t frame)
+{
+	return frame.v * PAGE_SIZE;
+}
+
 #endif

@@ -74,7 +74,8 @@ static unsigned cut_placed(struct frame_run *run, unsigned n, uint32_t blocks)
 				run[kept - 1].off + run[kept - 1].n_pages * PAGE_SIZE == off)
 				run[kept - 1].n_pages += step;
 			else
-				run[kept++] = (struct frame_run){ off, old[i].frame + p, step };
+				run[kept++] =
+					(struct frame_run){ off, frame_add(old[i].frame, p), step };
 		}
 	return kept;
 }

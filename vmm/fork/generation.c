@@ -169,7 +169,7 @@ static int leave_out_unchanged(struct memory *m, struct mmu_root *root, span_t s
 
 			if (!(bitmap[bit / 64] >> (bit % 64) & 1))
 				continue;
-			r = memory_read_frames(m, runs.run[i].frame + p, 1, page);
+			r = memory_read_frames(m, frame_add(runs.run[i].frame, p), 1, page);
 			if (r)
 				return r;
 			if (memcmp(page, src + at, PAGE_SIZE) != 0)

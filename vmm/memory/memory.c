@@ -86,9 +86,9 @@ static bool keeps_memory(const struct memory *m, uint64_t n)
 }
 
 /* Gives an idle run's memory back to the host. */
-static void punch(const struct memory *m, uint64_t first, uint64_t n)
+static void punch(const struct memory *m, frame_t first, uint64_t n)
 {
-	fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(first * PAGE_SIZE),
+	fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)frame_pos(first),
 		(off_t)(n * PAGE_SIZE));
 }
 
@@ -97,11 +97,11 @@ static void frames_idle(void *ctx, uint64_t first, uint64_t n)
 	struct memory *m = ctx;
 
 	if (m->n_idle < MEMORY_IDLE_MAX) {
-		m->idle[m->n_idle].first = first;
+		m->idle[m->n_idle].first = (frame_t){ first };
 		m->idle[m->n_idle++].n = n;
 	} else {
 		if (!keeps_memory(m, n))
-			punch(m, first, n);
+			punch(m, (frame_t){ first }, n);
 		pool_free(&m->pool, first, n);
 	}
 }
@@ -123,14 +123,15 @@ static void unlock(struct memory *m)
 static void unlock_and_trim(struct memory *m)
 {
 	while (m->n_idle) {
-		uint64_t first = m->idle[--m->n_idle].first, n = m->idle[m->n_idle].n;
+		frame_t first = m->idle[--m->n_idle].first;
+		uint64_t n = m->idle[m->n_idle].n;
 
 		if (!keeps_memory(m, n)) {
 			pthread_mutex_unlock(&m->lock);
 			punch(m, first, n);
 			pthread_mutex_lock(&m->lock);
 		}
-		pool_free(&m->pool, first, n);
+		pool_free(&m->pool, first.v, n);
 	}
 	pthread_mutex_unlock(&m->lock);
 }
@@ -206,30 +207,31 @@ void memory_destroy(struct memory *m)
 
 /* Takes over the frames; on failure those that the root has by then go with it, and the rest is
  * given back. */
-static int map_ram(struct memory *m, struct mmu_root *root, uint64_t frame)
+static int map_ram(struct memory *m, struct mmu_root *root, frame_t frame)
 {
-	uint64_t end = frame + m->ram->size / PAGE_SIZE;
+	uint64_t left = m->ram->size / PAGE_SIZE;
 	int r = mmu_root_init(&m->mmu, root);
 
 	if (r) {
-		pool_put(&m->pool, frame, end - frame);
+		pool_put(&m->pool, frame.v, left);
 		return r;
 	}
 	for (unsigned i = 0; i < m->ram->n; i++) {
 		uint64_t n = m->ram->r[i].len / PAGE_SIZE;
 
-		r = mmu_map(&m->mmu, root, m->ram->r[i].gpa, n, frame, memory_ram_attr);
+		r = mmu_map(&m->mmu, root, m->ram->r[i].gpa, n, frame.v, memory_ram_attr);
 		if (r) {
-			pool_put(&m->pool, frame, end - frame);
+			pool_put(&m->pool, frame.v, left);
 			mmu_root_put(&m->mmu, root);
 			return r;
 		}
-		frame += n;
+		frame = frame_add(frame, n);
+		left -= n;
 	}
 	return 0;
 }
 
-int memory_new_root(struct memory *m, struct mmu_root **out, uint64_t *frame)
+int memory_new_root(struct memory *m, struct mmu_root **out, frame_t *frame)
 {
 	struct mmu_root *root = malloc(sizeof(*root));
 	int r;
@@ -237,7 +239,7 @@ int memory_new_root(struct memory *m, struct mmu_root **out, uint64_t *frame)
 	if (!root)
 		return -ENOMEM;
 	lock(m);
-	r = pool_alloc_zero(&m->pool, m->ram->size / PAGE_SIZE, frame);
+	r = pool_alloc_zero(&m->pool, m->ram->size / PAGE_SIZE, &frame->v);
 	if (!r)
 		r = map_ram(m, root, *frame);
 	unlock(m);
@@ -280,7 +282,8 @@ void memory_spare(struct memory *m, bool on)
 	lock(m);
 	/* The blocks that keep their memory are at the bottom of the stack: see punch(). */
 	for (uint64_t i = 0; i < m->pool.n_free && i < KEEP_BLOCKS; i++)
-		punch(m, m->pool.free[i] * (uint64_t)POOL_BLOCK_FRAMES, POOL_BLOCK_FRAMES);
+		punch(m, (frame_t){ m->pool.free[i] * (uint64_t)POOL_BLOCK_FRAMES },
+			POOL_BLOCK_FRAMES);
 	unlock(m);
 }
 
@@ -314,9 +317,9 @@ void memory_trim(struct memory *m)
 
 /* ---- looking ---- */
 
-int memory_read_frames(struct memory *m, uint64_t frame, uint64_t n_pages, void *buf)
+int memory_read_frames(struct memory *m, frame_t frame, uint64_t n_pages, void *buf)
 {
-	return io_pread(m->fd, frame * PAGE_SIZE, buf, n_pages * PAGE_SIZE);
+	return io_pread(m->fd, frame_pos(frame), buf, n_pages * PAGE_SIZE);
 }
 
 void memory_root_stat(struct memory *m, struct mmu_root *root, uint64_t *bytes, uint64_t *shared)

@@ -28,7 +28,8 @@ struct memory {
 	void *pool_counts;
 	/* Frames that are idle; see memory.c: unlock(). */
 	struct {
-		uint64_t first, n;
+		frame_t first;
+		uint64_t n;
 	} idle[MEMORY_IDLE_MAX];
 	unsigned n_idle;
 	struct mmu mmu;
@@ -49,7 +50,7 @@ int memory_init(struct memory *m, const struct ram_layout *ram, uint64_t max_byt
 void memory_destroy(struct memory *m);
 
 /* An address space of new, zero frames for all RAM, one contiguous run from *frame on. -ENOMEM. */
-int memory_new_root(struct memory *m, struct mmu_root **root, uint64_t *frame);
+int memory_new_root(struct memory *m, struct mmu_root **root, frame_t *frame);
 /* One that shares every PTE table with src. */
 int memory_fork_root(struct memory *m, struct mmu_root *src, struct mmu_root **root);
 void memory_put_root(struct memory *m, struct mmu_root *root);
@@ -69,7 +70,7 @@ void memory_trim(struct memory *m);
 int memory_check(struct memory *m, struct mmu_root **root, unsigned n, struct ramet_err *err);
 
 /* Reads n pages from frame on into buf. */
-int memory_read_frames(struct memory *m, uint64_t frame, uint64_t n_pages, void *buf);
+int memory_read_frames(struct memory *m, frame_t frame, uint64_t n_pages, void *buf);
 
 /* Bytes of tables that only this root has, and how many it shares. */
 void memory_root_stat(struct memory *m, struct mmu_root *root, uint64_t *bytes, uint64_t *shared);

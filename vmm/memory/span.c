@@ -36,7 +36,7 @@ static unsigned find_runs(struct memory *m, struct mmu_root *root, uint64_t off,
 
 		if (!mmu_next_run(&m->mmu, root, at, gpa(at.v + (stop - off)), &found))
 			break;
-		run[n++] = (struct frame_run){ off, found.frame, found.n_pages };
+		run[n++] = (struct frame_run){ off, { found.frame }, found.n_pages };
 		off += found.n_pages * PAGE_SIZE;
 	}
 	*next = off;
@@ -95,48 +95,49 @@ static bool bit(const uint64_t bitmap[8], unsigned i)
 	return bitmap[i / 64] >> (i % 64) & 1;
 }
 
-static int write_frames(struct memory *m, uint64_t frame, const uint8_t *src, size_t len)
+static int write_frames(struct memory *m, frame_t frame, const uint8_t *src, size_t len)
 {
-	int r = io_pwrite(m->fd, frame * PAGE_SIZE, src, len);
+	int r = io_pwrite(m->fd, frame_pos(frame), src, len);
 
 	return r == -EFAULT ? -ENOMEM : r; /* src could not be provided */
 }
 
 /* Writes the pages named by bitmap to frames from `first` on, neighbours together; frame[] says
  * where each went. */
-static int write_pages(struct memory *m, uint64_t first, const uint64_t bitmap[8],
+static int write_pages(struct memory *m, frame_t first, const uint64_t bitmap[8],
 	const uint8_t *src, uint64_t frame[MMU_SLOTS])
 {
 	for (unsigned i = 0; i < MMU_SLOTS;) {
 		unsigned n = 0;
 		int r;
 
-		while (i + n < MMU_SLOTS && bit(bitmap, i + n))
-			frame[i + n++] = first++;
+		for (; i + n < MMU_SLOTS && bit(bitmap, i + n); n++)
+			frame[i + n] = first.v + n;
 		if (n) {
-			r = write_frames(m, first - n, src + i * PAGE_SIZE, n * PAGE_SIZE);
+			r = write_frames(m, first, src + i * PAGE_SIZE, n * PAGE_SIZE);
 			if (r)
 				return r;
 		}
+		first = frame_add(first, n);
 		i += n ? n : 1;
 	}
 	return 0;
 }
 
 /* Frames for n pages, which are charged. */
-static int take_frames(struct memory *m, uint64_t n, uint64_t *first)
+static int take_frames(struct memory *m, uint64_t n, frame_t *first)
 {
 	int r;
 
 	if (!memory_charge(m, n * PAGE_SIZE))
 		return -ENOMEM;
 	lock(m);
-	r = pool_alloc(&m->pool, n, first);
+	r = pool_alloc(&m->pool, n, &first->v);
 	unlock(m);
 	if (r) { /* some may be idle */
 		memory_trim(m);
 		lock(m);
-		r = pool_alloc(&m->pool, n, first);
+		r = pool_alloc(&m->pool, n, &first->v);
 		unlock(m);
 	}
 	if (r)
@@ -147,7 +148,8 @@ static int take_frames(struct memory *m, uint64_t n, uint64_t *first)
 int memory_store_span(struct memory *m, struct span_store *s)
 {
 	static const uint64_t every[8] = { ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull };
-	uint64_t frame[MMU_SLOTS], first, n = 0;
+	uint64_t frame[MMU_SLOTS], n = 0;
+	frame_t first;
 	const uint64_t *bitmap = s->bitmap;
 	int r;
 
@@ -170,7 +172,7 @@ int memory_store_span(struct memory *m, struct span_store *s)
 		r = mmu_overlay_span(
 			&m->mmu, s->root, span_gpa(m, s->span), bitmap, frame, memory_ram_attr);
 	if (r)
-		pool_put(&m->pool, first, n);
+		pool_put(&m->pool, first.v, n);
 	else if (s->runs)
 		find_span_runs(m, s->root, s->span, s->runs);
 	unlock(m);

@@ -7,7 +7,9 @@
 
 /* Pages [off, off + n) of RAM are frames [frame, frame + n). */
 struct frame_run {
-	uint64_t off, frame, n_pages;
+	uint64_t off;
+	frame_t frame;
+	uint64_t n_pages;
 };
 
 /* The runs of [off, end), in order, at most max; a run goes no further than end. Returns their

@@ -41,12 +41,12 @@ static void set_state(struct view *view, span_t span, enum view_span state)
 	atomic_store_explicit(&view->span[span.v], (uint8_t)state, memory_order_release);
 }
 
-int view_map(struct view *view, uint64_t off, uint64_t frame, uint64_t n_pages, bool shared)
+int view_map(struct view *view, uint64_t off, frame_t frame, uint64_t n_pages, bool shared)
 {
 	uint64_t len = n_pages * PAGE_SIZE;
 	void *p = mmap(view->base + off, len, PROT_READ | PROT_WRITE,
 		(shared ? MAP_SHARED : MAP_PRIVATE) | MAP_FIXED | MAP_NORESERVE,
-		view->arena->pool_fd, (off_t)(frame * PAGE_SIZE));
+		view->arena->pool_fd, (off_t)frame_pos(frame));
 
 	if (p == MAP_FAILED)
 		return -errno;

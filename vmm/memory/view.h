@@ -113,7 +113,7 @@ static inline enum view_span view_state(const struct view *view, span_t span)
 /* Maps pages [off, off + n) onto pool frames, shared or private. Spans that lie in it whole become
  * PRESENT; one that comes in several pieces does by view_complete(), after the last. The lock is
  * held, or nobody else knows the view yet. */
-int view_map(struct view *view, uint64_t off, uint64_t frame, uint64_t n_pages, bool shared);
+int view_map(struct view *view, uint64_t off, frame_t frame, uint64_t n_pages, bool shared);
 
 /* Whether the page is there, if it is absent anywhere in its span. */
 bool view_has_page(const struct view *view, span_t span, unsigned page);

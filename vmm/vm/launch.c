@@ -81,7 +81,7 @@ static int load(struct ramet_vm *vm, struct ramet_err *err)
 int family_boot(struct ramet_family *f, struct ramet_vm *vm, struct ramet_err *err)
 {
 	struct mmu_root *root;
-	uint64_t frame;
+	frame_t frame;
 	struct shell *sh;
 	int r = shell_new(&f->machine, &sh);
 

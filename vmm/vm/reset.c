@@ -37,7 +37,7 @@ static int restore_span(struct ramet_vm *vm, span_t span, const uint64_t bitmap[
 				continue;
 			/* In place: the page stays mapped, in KVM's tables too. */
 			r = memory_read_frames(
-				m, runs.run[i].frame + p, 1, vm->shell->view->base + at);
+				m, frame_add(runs.run[i].frame, p), 1, vm->shell->view->base + at);
 			if (r)
 				return r;
 		}
