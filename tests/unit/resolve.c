@@ -118,9 +118,9 @@ static int fill(struct view *view, uint64_t span)
 	return r;
 }
 
-static uint8_t *page_of(struct view *view, uint64_t span, unsigned page)
+static uint8_t *page_at(struct view *view, uint64_t span, unsigned page)
 {
-	return view->base + span * SPAN_SIZE + (size_t)page * PAGE_SIZE;
+	return view_at(view, off_add(span_off(span_nr(span)), (uint64_t)page * PAGE_SIZE));
 }
 
 /* Freezes what runs on a view that was born from g, as a fork does. */
@@ -168,22 +168,22 @@ static void fill_counted(struct view *view, uint64_t span, unsigned locks)
  * to. */
 static void write_spans(struct view *view)
 {
-	*page_of(view, 1, 7) = MAGIC;
-	memset(page_of(view, 1, 100), MAGIC, 8 * PAGE_SIZE);
-	memset(page_of(view, 2, 0), MAGIC, SPAN_SIZE);
+	*page_at(view, 1, 7) = MAGIC;
+	memset(page_at(view, 1, 100), MAGIC, 8 * PAGE_SIZE);
+	memset(page_at(view, 2, 0), MAGIC, SPAN_SIZE);
 	pthread_mutex_lock(&view->lock);
 	view_copy_ahead(view, span_nr(3));
 	pthread_mutex_unlock(&view->lock);
-	*page_of(view, 3, 511) = MAGIC;
+	*page_at(view, 3, 511) = MAGIC;
 }
 
 static void assert_spans(struct view *view)
 {
 	for (unsigned p = 0; p < SPAN_PAGES; p++) {
-		assert_int_equal(*page_of(view, 0, p), 0);
-		assert_int_equal(*page_of(view, 1, p), p == 7 || (p >= 100 && p < 108) ? MAGIC : 0);
-		assert_int_equal(*page_of(view, 2, p), MAGIC);
-		assert_int_equal(*page_of(view, 3, p), p == 511 ? MAGIC : 0);
+		assert_int_equal(*page_at(view, 0, p), 0);
+		assert_int_equal(*page_at(view, 1, p), p == 7 || (p >= 100 && p < 108) ? MAGIC : 0);
+		assert_int_equal(*page_at(view, 2, p), MAGIC);
+		assert_int_equal(*page_at(view, 3, p), p == 511 ? MAGIC : 0);
 	}
 }
 
@@ -226,15 +226,15 @@ static void test_chain(void **state)
 	second = freeze(a, first, &shell[0]);
 	b = view_of(second);
 	assert_int_equal(fill(b, 1), 0);
-	*page_of(b, 1, 8) = 1;
+	*page_at(b, 1, 8) = 1;
 	third = freeze(b, second, &shell[1]);
 	born = view_of(third);
 	fill_counted(born, 0, LOCKS_EMPTY);
 	fill_counted(born, 1, LOCKS_PAGES);
 	fill_counted(born, 2, LOCKS_BASE_PAGES + LOCKS_EMPTY);
 	fill_counted(born, 3, LOCKS_BASE_COPIES + LOCKS_EMPTY);
-	assert_int_equal(*page_of(born, 1, 8), 1);
-	*page_of(born, 1, 8) = 0;
+	assert_int_equal(*page_at(born, 1, 8), 1);
+	*page_at(born, 1, 8) = 0;
 	assert_spans(born);
 	check(first, second, third);
 	view_free(born);
@@ -252,7 +252,7 @@ static void test_no_frames(void **state)
 	uint64_t taken;
 
 	assert_int_equal(generation_populate(old, first), 0);
-	memset(page_of(old, 1, 0), MAGIC, (size_t)20 * PAGE_SIZE);
+	memset(page_at(old, 1, 0), MAGIC, (size_t)20 * PAGE_SIZE);
 	second = freeze(old, first, &shell);
 	born = view_of(second);
 	memory_grant(&f.memory, (uint64_t)19 * PAGE_SIZE);
@@ -265,8 +265,8 @@ static void test_no_frames(void **state)
 	assert_int_equal(second->span[1], GEN_DEFERRED);
 	pool_put(&f.memory.pool, taken, 500);
 	assert_int_equal(fill(born, 1), 0);
-	assert_int_equal(*page_of(born, 1, 19), MAGIC);
-	assert_int_equal(*page_of(born, 1, 20), 0);
+	assert_int_equal(*page_at(born, 1, 19), MAGIC);
+	assert_int_equal(*page_at(born, 1, 20), 0);
 	check(first, second, NULL);
 	view_free(born);
 	put(second);

@@ -14,14 +14,14 @@ void ram_layout_init(struct ram_layout *ram, uint64_t size)
 	};
 }
 
-gpa_t ram_gpa(const struct ram_layout *ram, uint64_t off)
+gpa_t ram_gpa(const struct ram_layout *ram, ram_off_t off)
 {
 	uint64_t low = ram->r[0].len;
 
-	return gpa(off < low ? ram->r[0].gpa.v + off : ram->r[1].gpa.v + (off - low));
+	return gpa(off.v < low ? ram->r[0].gpa.v + off.v : ram->r[1].gpa.v + (off.v - low));
 }
 
-bool ram_offset(const struct ram_layout *ram, gpa_t at, uint64_t len, uint64_t *off)
+bool ram_offset(const struct ram_layout *ram, gpa_t at, uint64_t len, ram_off_t *off)
 {
 	uint64_t before = 0;
 
@@ -30,7 +30,7 @@ bool ram_offset(const struct ram_layout *ram, gpa_t at, uint64_t len, uint64_t *
 		uint64_t in = at.v - r->gpa.v;
 
 		if (at.v >= r->gpa.v && in < r->len && len <= r->len - in) {
-			*off = before + in;
+			*off = ram_off(before + in);
 			return true;
 		}
 		before += r->len;

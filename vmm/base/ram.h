@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "include/ramet/gpa.h"
+#include "vmm/base/units.h"
 
 /* RAM as guest-physical ranges; [1] is empty below 3 GiB (see ramet/abi.h). */
 struct ram_range {
@@ -20,8 +21,8 @@ struct ram_layout {
 };
 void ram_layout_init(struct ram_layout *ram, uint64_t size);
 
-gpa_t ram_gpa(const struct ram_layout *ram, uint64_t off);
+gpa_t ram_gpa(const struct ram_layout *ram, ram_off_t off);
 /* The RAM offset of [at, at + len). False unless all of it is in one RAM range. */
-bool ram_offset(const struct ram_layout *ram, gpa_t at, uint64_t len, uint64_t *off);
+bool ram_offset(const struct ram_layout *ram, gpa_t at, uint64_t len, ram_off_t *off);
 
 #endif

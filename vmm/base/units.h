@@ -15,6 +15,21 @@
 #define PAGE_SIZE  4096u
 #define SPAN_PAGES 512u
 
+/* A byte of a VM's RAM, numbered from 0 without the hole below 4 GiB: see ram.h. */
+typedef struct {
+	uint64_t v;
+} ram_off_t;
+
+static inline ram_off_t ram_off(uint64_t v)
+{
+	return (ram_off_t){ v };
+}
+
+static inline ram_off_t off_add(ram_off_t off, uint64_t bytes)
+{
+	return ram_off(off.v + bytes);
+}
+
 /* A span of a VM's RAM, numbered from 0. */
 typedef struct {
 	uint64_t v;
@@ -30,16 +45,21 @@ static inline span_t span_add(span_t span, uint64_t n)
 	return span_nr(span.v + n);
 }
 
-/* The RAM offset where a span begins. */
-static inline uint64_t span_off(span_t span)
+/* Where a span begins. */
+static inline ram_off_t span_off(span_t span)
 {
-	return span.v << SPAN_SHIFT;
+	return ram_off(span.v << SPAN_SHIFT);
 }
 
-/* The span that a RAM offset is in. */
-static inline span_t span_of(uint64_t off)
+/* Which span, and which of its pages, a byte is in. */
+static inline span_t span_of(ram_off_t off)
 {
-	return span_nr(off >> SPAN_SHIFT);
+	return span_nr(off.v >> SPAN_SHIFT);
+}
+
+static inline unsigned page_of(ram_off_t off)
+{
+	return (unsigned)(off.v % SPAN_SIZE / PAGE_SIZE);
 }
 
 /* Spans that RAM of this size has. */

@@ -18,7 +18,7 @@
 
 static void serve(struct faults *f, uint64_t address, enum touch touch)
 {
-	uint64_t off;
+	ram_off_t off;
 	span_t span;
 	unsigned page;
 	struct view *view = view_find(f->arena, address, &off);
@@ -27,7 +27,7 @@ static void serve(struct faults *f, uint64_t address, enum touch touch)
 	if (!view)
 		return;
 	span = span_of(off);
-	page = (unsigned)(off % SPAN_SIZE / PAGE_SIZE);
+	page = page_of(off);
 	pthread_mutex_lock(&view->lock);
 	if (!view->source) {
 		/* Frozen or idle. It may be a page that KVM fetches for a vCPU which is gone by now

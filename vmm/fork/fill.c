@@ -34,14 +34,15 @@ static int copy_runs(struct view *view, struct memory *m, const struct frame_run
 		return -ENOMEM;
 	}
 	for (unsigned i = 0; i < n && !r;) {
-		uint64_t off = run[i].off, end = off;
+		ram_off_t off = run[i].off, end = off;
 
-		for (; i < n && run[i].off == end && !r; i++) {
-			r = memory_read_frames(m, run[i].frame, run[i].n_pages, buf + (end - off));
-			end += run[i].n_pages * PAGE_SIZE;
+		for (; i < n && run[i].off.v == end.v && !r; i++) {
+			r = memory_read_frames(
+				m, run[i].frame, run[i].n_pages, buf + (end.v - off.v));
+			end = run_end(&run[i]);
 		}
 		if (!r)
-			r = view_copy(view, off, end - off, buf);
+			r = view_copy(view, off, end.v - off.v, buf);
 		copied |= !r;
 	}
 	munmap(buf, SPAN_SIZE);
@@ -62,16 +63,15 @@ static unsigned cut_placed(struct frame_run *run, unsigned n, uint32_t blocks)
 	memcpy(old, run, n * sizeof(*run));
 	for (unsigned i = 0; i < n; i++)
 		for (uint64_t p = 0, step; p < old[i].n_pages; p += step) {
-			uint64_t off = old[i].off + p * PAGE_SIZE;
-			unsigned page = (unsigned)(off % SPAN_SIZE / PAGE_SIZE);
+			ram_off_t off = off_add(old[i].off, p * PAGE_SIZE);
+			unsigned page = page_of(off);
 
 			step = VIEW_BLOCK_PAGES - page % VIEW_BLOCK_PAGES;
 			if (step > old[i].n_pages - p)
 				step = old[i].n_pages - p;
 			if (blocks >> (page / VIEW_BLOCK_PAGES) & 1)
 				continue;
-			if (p && kept &&
-				run[kept - 1].off + run[kept - 1].n_pages * PAGE_SIZE == off)
+			if (p && kept && run_end(&run[kept - 1]).v == off.v)
 				run[kept - 1].n_pages += step;
 			else
 				run[kept++] =
@@ -149,7 +149,7 @@ static int place_block(struct view *view, struct generation *g, span_t span, uns
 	present = view_state(overlay, span) == VIEW_PRESENT;
 	pthread_mutex_unlock(&overlay->lock);
 	if (present)
-		r = view_place(view, span, page, overlay->base + span_off(span));
+		r = view_place(view, span, page, view_at(overlay, span_off(span)));
 	generation_unclaim(g, span, GEN_DEFERRED);
 	return r;
 }
@@ -267,28 +267,27 @@ int generation_touch(struct view *view, span_t span, int page)
 }
 
 /* The RAM offset where a list that is not empty ends. */
-static uint64_t list_end(const struct frame_list *l)
+static ram_off_t list_end(const struct frame_list *l)
 {
-	return l->run[l->n - 1].off + l->run[l->n - 1].n_pages * PAGE_SIZE;
+	return run_end(&l->run[l->n - 1]);
 }
 
 static struct frame_list *make_list(struct generation *g)
 {
 	struct frame_list *l = malloc(sizeof(*l) + LIST_PIECES * sizeof(l->run[0]));
-	uint64_t next;
+	ram_off_t end = ram_off(g->set->ram->size), next;
 
 	if (!l)
 		return NULL;
-	l->n = memory_runs(
-		g->set->memory, g->root, 0, g->set->ram->size, l->run, LIST_PIECES, &next);
-	l->whole = next == g->set->ram->size;
+	l->n = memory_runs(g->set->memory, g->root, ram_off(0), end, l->run, LIST_PIECES, &next);
+	l->whole = next.v == end.v;
 	/* What is cut short by the limit stays absent from the next whole span on. */
-	while (!l->whole && l->n && list_end(l) % SPAN_SIZE) {
+	while (!l->whole && l->n && page_of(list_end(l))) {
 		struct frame_run *last = &l->run[l->n - 1];
-		uint64_t end = list_end(l) & ~(SPAN_SIZE - 1);
+		ram_off_t whole = span_off(span_of(list_end(l)));
 
-		if (end > last->off)
-			last->n_pages = (end - last->off) / PAGE_SIZE;
+		if (whole.v > last->off.v)
+			last->n_pages = (whole.v - last->off.v) / PAGE_SIZE;
 		else
 			l->n--;
 	}
@@ -317,7 +316,7 @@ int generation_populate(struct view *view, struct generation *g)
 	for (unsigned i = 0; i < l->n && !r; i++)
 		r = view_map(view, l->run[i].off, l->run[i].frame, l->run[i].n_pages, false);
 	/* The list names whole spans, from the first one on. */
-	for (span_t s = span_nr(0); l->n && !r && span_off(s) < list_end(l); s.v++)
+	for (span_t s = span_nr(0); l->n && !r && span_off(s).v < list_end(l).v; s.v++)
 		view_complete(view, s);
 	return r;
 }

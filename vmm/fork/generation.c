@@ -155,7 +155,6 @@ int generation_inherit(struct generation *g, span_t span)
 static int leave_out_unchanged(struct memory *m, struct mmu_root *root, span_t span,
 	uint64_t bitmap[SPAN_PAGES / 64], const uint8_t *src)
 {
-	uint64_t off = span_off(span);
 	struct span_runs runs;
 	uint8_t page[PAGE_SIZE];
 	int left = 0;
@@ -163,8 +162,7 @@ static int leave_out_unchanged(struct memory *m, struct mmu_root *root, span_t s
 	memory_span_runs(m, root, span, &runs);
 	for (unsigned i = 0; i < runs.n; i++)
 		for (uint64_t p = 0; p < runs.run[i].n_pages; p++) {
-			uint64_t at = runs.run[i].off + p * PAGE_SIZE - off;
-			unsigned bit = (unsigned)(at / PAGE_SIZE);
+			unsigned bit = page_of(off_add(runs.run[i].off, p * PAGE_SIZE));
 			int r;
 
 			if (!(bitmap[bit / 64] >> (bit % 64) & 1))
@@ -172,7 +170,7 @@ static int leave_out_unchanged(struct memory *m, struct mmu_root *root, span_t s
 			r = memory_read_frames(m, frame_add(runs.run[i].frame, p), 1, page);
 			if (r)
 				return r;
-			if (memcmp(page, src + at, PAGE_SIZE) != 0)
+			if (memcmp(page, src + (size_t)bit * PAGE_SIZE, PAGE_SIZE) != 0)
 				left++;
 			else
 				bitmap[bit / 64] &= ~(1ull << (bit % 64));
@@ -202,7 +200,7 @@ static int find_added(struct generation *g, struct mmu_root *base, span_t span,
 	/* Pages that were copied there, and never written to, are those of base still. */
 	if (n > 0 && copies)
 		n = leave_out_unchanged(g->set->memory, base ? base : g->root, span, bitmap,
-			overlay->base + span_off(span));
+			view_at(overlay, span_off(span)));
 	return n;
 }
 
@@ -213,7 +211,7 @@ static int resolve_busy(struct generation *g, span_t span, uint8_t *state, struc
 	struct span_store store = { .root = g->root,
 		.span = span,
 		.bitmap = bitmap,
-		.src = g->overlay->view->base + span_off(span),
+		.src = view_at(g->overlay->view, span_off(span)),
 		.runs = runs };
 	int n, r = resolve_base(g, span, &store.base);
 
@@ -312,7 +310,7 @@ uint64_t generation_view_duplicates(struct view *view, struct generation *g)
 		if (view->flags[s.v] & VIEW_COPIES && !generation_resolve(g, s, NULL)) {
 			n = view_private_pages(view, s, bitmap);
 			left = n > 0 ? leave_out_unchanged(g->set->memory, g->root, s, bitmap,
-					       view->base + span_off(s))
+					       view_at(view, span_off(s)))
 				     : n;
 			pages += left >= 0 ? (uint64_t)(n - left) : 0;
 		}

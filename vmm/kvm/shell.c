@@ -414,7 +414,7 @@ static int make_vm(struct shell *sh)
 			.slot = i,
 			.guest_phys_addr = m->slot[i].gpa.v,
 			.memory_size = m->slot[i].len,
-			.userspace_addr = (uintptr_t)sh->view->base + m->slot[i].off,
+			.userspace_addr = (uintptr_t)view_at(sh->view, m->slot[i].off),
 		};
 
 		if (ioctl(sh->vm_fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)

@@ -77,7 +77,8 @@ struct machine {
 	bool pit;
 	struct {
 		gpa_t gpa;
-		uint64_t off, len;
+		ram_off_t off;
+		uint64_t len;
 	} slot[2];
 	bool msrs_probed;
 	pthread_mutex_t lock; /* guards msrs_probed and host.msr while it is being probed */

@@ -22,29 +22,29 @@ static void unlock(struct memory *m)
 /* ---- runs ---- */
 
 /* The runs of [off, end); the lock is held. See memory_runs(). */
-static unsigned find_runs(struct memory *m, struct mmu_root *root, uint64_t off, uint64_t end,
-	struct frame_run *run, unsigned max, uint64_t *next)
+static unsigned find_runs(struct memory *m, struct mmu_root *root, ram_off_t off, ram_off_t end,
+	struct frame_run *run, unsigned max, ram_off_t *next)
 {
 	unsigned n = 0;
 
-	while (off < end && n < max) {
+	while (off.v < end.v && n < max) {
 		uint64_t low = m->ram->r[0].len;
 		/* Offsets and guest-physical addresses run in parallel up to the hole. */
-		uint64_t stop = off < low && end > low ? low : end;
+		uint64_t stop = off.v < low && end.v > low ? low : end.v;
 		gpa_t at = ram_gpa(m->ram, off);
 		struct mmu_run found;
 
-		if (!mmu_next_run(&m->mmu, root, at, gpa(at.v + (stop - off)), &found))
+		if (!mmu_next_run(&m->mmu, root, at, gpa(at.v + (stop - off.v)), &found))
 			break;
-		run[n++] = (struct frame_run){ off, { found.frame }, found.n_pages };
-		off += found.n_pages * PAGE_SIZE;
+		run[n] = (struct frame_run){ off, { found.frame }, found.n_pages };
+		off = run_end(&run[n++]);
 	}
 	*next = off;
 	return n;
 }
 
-unsigned memory_runs(struct memory *m, struct mmu_root *root, uint64_t off, uint64_t end,
-	struct frame_run *run, unsigned max, uint64_t *next)
+unsigned memory_runs(struct memory *m, struct mmu_root *root, ram_off_t off, ram_off_t end,
+	struct frame_run *run, unsigned max, ram_off_t *next)
 {
 	unsigned n;
 
@@ -57,9 +57,9 @@ unsigned memory_runs(struct memory *m, struct mmu_root *root, uint64_t off, uint
 static void find_span_runs(
 	struct memory *m, struct mmu_root *root, span_t span, struct span_runs *runs)
 {
-	uint64_t off = span_off(span), next;
+	ram_off_t off = span_off(span), next;
 
-	runs->n = find_runs(m, root, off, off + SPAN_SIZE, runs->run, SPAN_PAGES, &next);
+	runs->n = find_runs(m, root, off, off_add(off, SPAN_SIZE), runs->run, SPAN_PAGES, &next);
 }
 
 static gpa_t span_gpa(const struct memory *m, span_t span)

@@ -7,15 +7,20 @@
 
 /* Pages [off, off + n) of RAM are frames [frame, frame + n). */
 struct frame_run {
-	uint64_t off;
+	ram_off_t off;
 	frame_t frame;
 	uint64_t n_pages;
 };
 
+static inline ram_off_t run_end(const struct frame_run *run)
+{
+	return off_add(run->off, run->n_pages * PAGE_SIZE);
+}
+
 /* The runs of [off, end), in order, at most max; a run goes no further than end. Returns their
  * number, and in *next where to go on (end when done). */
-unsigned memory_runs(struct memory *m, struct mmu_root *root, uint64_t off, uint64_t end,
-	struct frame_run *run, unsigned max, uint64_t *next);
+unsigned memory_runs(struct memory *m, struct mmu_root *root, ram_off_t off, ram_off_t end,
+	struct frame_run *run, unsigned max, ram_off_t *next);
 
 /* All of one span, as runs in order. */
 struct span_runs {

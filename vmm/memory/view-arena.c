@@ -179,7 +179,7 @@ void view_free(struct view *view)
 	slot_release(view);
 }
 
-struct view *view_find(struct view_arena *arena, uint64_t addr, uint64_t *off)
+struct view *view_find(struct view_arena *arena, uint64_t addr, ram_off_t *off)
 {
 	uint64_t at = addr - (uintptr_t)arena->base;
 	struct view *v;
@@ -189,6 +189,6 @@ struct view *view_find(struct view_arena *arena, uint64_t addr, uint64_t *off)
 	pthread_mutex_lock(&arena->lock);
 	v = arena->used[at / arena->stride];
 	pthread_mutex_unlock(&arena->lock);
-	*off = at % arena->stride;
-	return *off < arena->len ? v : NULL;
+	*off = ram_off(at % arena->stride);
+	return off->v < arena->len ? v : NULL;
 }

@@ -41,10 +41,10 @@ static void set_state(struct view *view, span_t span, enum view_span state)
 	atomic_store_explicit(&view->span[span.v], (uint8_t)state, memory_order_release);
 }
 
-int view_map(struct view *view, uint64_t off, frame_t frame, uint64_t n_pages, bool shared)
+int view_map(struct view *view, ram_off_t off, frame_t frame, uint64_t n_pages, bool shared)
 {
 	uint64_t len = n_pages * PAGE_SIZE;
-	void *p = mmap(view->base + off, len, PROT_READ | PROT_WRITE,
+	void *p = mmap(view_at(view, off), len, PROT_READ | PROT_WRITE,
 		(shared ? MAP_SHARED : MAP_PRIVATE) | MAP_FIXED | MAP_NORESERVE,
 		view->arena->pool_fd, (off_t)frame_pos(frame));
 
@@ -52,8 +52,8 @@ int view_map(struct view *view, uint64_t off, frame_t frame, uint64_t n_pages, b
 		return -errno;
 	view->pieces++;
 	atomic_fetch_add(&view->arena->pieces, 1);
-	for (span_t s = span_of(off); span_off(s) < off + len; s.v++) {
-		if (span_off(s) < off || span_off(s) + SPAN_SIZE > off + len) {
+	for (span_t s = span_of(off); span_off(s).v < off.v + len; s.v++) {
+		if (span_off(s).v < off.v || span_off(s).v + SPAN_SIZE > off.v + len) {
 			view->flags[s.v] |= VIEW_SPLIT;
 			continue;
 		}
@@ -88,7 +88,7 @@ bool view_has_page(const struct view *view, span_t span, unsigned page)
 
 void view_poison(struct view *view, span_t span)
 {
-	uint8_t *base = view->base + span_off(span);
+	uint8_t *base = view_at(view, span_off(span));
 	uint64_t bitmap[SPAN_PAGES / 64];
 	unsigned n;
 
@@ -105,10 +105,10 @@ void view_poison(struct view *view, span_t span)
 	}
 }
 
-static int copy_in(struct view *view, uint64_t off, uint64_t len, const uint8_t *src)
+static int copy_in(struct view *view, ram_off_t off, uint64_t len, const uint8_t *src)
 {
 	struct uffdio_copy copy = {
-		.dst = (uintptr_t)view->base + off, .src = (uintptr_t)src, .len = len
+		.dst = (uintptr_t)view_at(view, off), .src = (uintptr_t)src, .len = len
 	};
 
 	/* EAGAIN: it has been interrupted by a change of the address space, having copied some. */
@@ -140,7 +140,7 @@ int view_place(struct view *view, span_t span, unsigned page, const uint8_t *src
 
 	if (view->n_placed == VIEW_BLOCKS_MAX || view_has_page(view, span, page))
 		return -ENOSPC;
-	r = copy_in(view, span_off(span) + at, VIEW_BLOCK_PAGES * PAGE_SIZE, src + at);
+	r = copy_in(view, off_add(span_off(span), at), VIEW_BLOCK_PAGES * PAGE_SIZE, src + at);
 	if (r)
 		return r;
 	view->placed[view->n_placed].span = span;
@@ -149,7 +149,7 @@ int view_place(struct view *view, span_t span, unsigned page, const uint8_t *src
 	return 0;
 }
 
-int view_copy(struct view *view, uint64_t off, uint64_t len, const uint8_t *src)
+int view_copy(struct view *view, ram_off_t off, uint64_t len, const uint8_t *src)
 {
 	return copy_in(view, off, len, src);
 }
@@ -164,7 +164,7 @@ bool view_writes_on(struct view *view, span_t span)
 void view_copy_ahead(struct view *view, span_t span)
 {
 	/* It may have copied some even if it fails. */
-	madvise(view->base + span_off(span), SPAN_SIZE, MADV_POPULATE_WRITE);
+	madvise(view_at(view, span_off(span)), SPAN_SIZE, MADV_POPULATE_WRITE);
 	view->flags[span.v] |= VIEW_COPIES;
 }
 
@@ -221,7 +221,7 @@ int view_close(struct view *view)
 	pthread_mutex_unlock(&view->lock);
 	/* Waiters of the mapping that is gone try again, and find a range that cannot be touched.
 	 */
-	view_wake(view, 0, view->arena->len);
+	view_wake(view, ram_off(0), view->arena->len);
 	return r;
 }
 
@@ -259,12 +259,12 @@ void view_set_source(struct view *view, struct view_source *source)
 	view->unserved &= !again;
 	pthread_mutex_unlock(&view->lock);
 	if (again)
-		view_wake(view, 0, view->arena->len);
+		view_wake(view, ram_off(0), view->arena->len);
 }
 
-void view_wake(struct view *view, uint64_t off, uint64_t len)
+void view_wake(struct view *view, ram_off_t off, uint64_t len)
 {
-	struct uffdio_range range = { (uintptr_t)view->base + off, len };
+	struct uffdio_range range = { (uintptr_t)view_at(view, off), len };
 
 	ioctl(view->arena->uffd, UFFDIO_WAKE, &range);
 }
@@ -299,7 +299,7 @@ static int scan(const struct view *view, uint64_t *off, uint64_t end, bool priva
 int view_private_pages(const struct view *view, span_t span, uint64_t bitmap[SPAN_PAGES / 64])
 {
 	struct scan_region region[SCAN_REGIONS];
-	uint64_t off = span_off(span);
+	uint64_t off = span_off(span).v;
 	int pages = 0;
 
 	memset(bitmap, 0, SPAN_PAGES / 8);
@@ -320,19 +320,19 @@ int view_private_pages(const struct view *view, span_t span, uint64_t bitmap[SPA
 int view_private_spans(const struct view *view, span_t first, uint64_t n_spans, uint8_t *has)
 {
 	struct scan_region region[SCAN_REGIONS];
-	uint64_t end = span_off(span_add(first, n_spans));
+	uint64_t end = span_off(span_add(first, n_spans)).v;
 	int pages = 0;
 
 	memset(has, 0, n_spans);
-	for (uint64_t at = span_off(first); at < end;) {
+	for (uint64_t at = span_off(first).v; at < end;) {
 		int n = scan(view, &at, end, true, region);
 
 		if (n < 0)
 			return n;
 		for (int i = 0; i < n; i++) {
-			uint64_t last = span_of(region[i].end - 1).v;
+			uint64_t last = span_of(ram_off(region[i].end - 1)).v;
 
-			for (uint64_t s = span_of(region[i].start).v; s <= last; s++)
+			for (uint64_t s = span_of(ram_off(region[i].start)).v; s <= last; s++)
 				has[s - first.v] = 1;
 			pages += (int)((region[i].end - region[i].start) / PAGE_SIZE);
 		}
@@ -350,7 +350,7 @@ bool view_can_take(const struct view *from, span_t span)
  * before; if that fails, the span is poisoned. */
 static void reopen(struct view *view, span_t span)
 {
-	uint8_t *base = view->base + span_off(span);
+	uint8_t *base = view_at(view, span_off(span));
 	struct uffdio_register reg = {
 		.range = { (uintptr_t)base, SPAN_SIZE },
 		.mode = UFFDIO_REGISTER_MODE_MISSING,
@@ -365,9 +365,9 @@ static void reopen(struct view *view, span_t span)
 
 int view_take(struct view *to, struct view *from, span_t span)
 {
-	uint64_t off = span_off(span);
+	ram_off_t off = span_off(span);
 
-	if (mremap(from->base + off, SPAN_SIZE, SPAN_SIZE, VIEW_MOVE, to->base + off) ==
+	if (mremap(view_at(from, off), SPAN_SIZE, SPAN_SIZE, VIEW_MOVE, view_at(to, off)) ==
 		MAP_FAILED) {
 		int e = -errno;
 

@@ -90,6 +90,12 @@ static inline uint64_t view_spans(const struct view_arena *arena)
 	return spans_in(arena->len);
 }
 
+/* Where a byte of RAM is mapped. */
+static inline uint8_t *view_at(const struct view *view, ram_off_t off)
+{
+	return view->base + off.v;
+}
+
 /* How mremap(2) moves a span. The range stays mapped where it was, empty: in a hole the kernel
  * could put what somebody else maps, which the view would then overwrite. Linux 5.7, for files
  * 5.13. */
@@ -113,7 +119,7 @@ static inline enum view_span view_state(const struct view *view, span_t span)
 /* Maps pages [off, off + n) onto pool frames, shared or private. Spans that lie in it whole become
  * PRESENT; one that comes in several pieces does by view_complete(), after the last. The lock is
  * held, or nobody else knows the view yet. */
-int view_map(struct view *view, uint64_t off, frame_t frame, uint64_t n_pages, bool shared);
+int view_map(struct view *view, ram_off_t off, frame_t frame, uint64_t n_pages, bool shared);
 
 /* Whether the page is there, if it is absent anywhere in its span. */
 bool view_has_page(const struct view *view, span_t span, unsigned page);
@@ -127,7 +133,7 @@ uint32_t view_placed(const struct view *view, span_t span);
 int view_place(struct view *view, span_t span, unsigned page, const uint8_t *src);
 /* The same for any pages [off, off + len) within a span. More of the span may be mapped or copied
  * after it, until view_complete(). */
-int view_copy(struct view *view, uint64_t off, uint64_t len, const uint8_t *src);
+int view_copy(struct view *view, ram_off_t off, uint64_t len, const uint8_t *src);
 /* All of the span has been mapped or copied: it is PRESENT. Not before: others may take, or touch,
  * a PRESENT span as a whole. */
 void view_complete(struct view *view, span_t span);
@@ -155,7 +161,7 @@ void view_set_source(struct view *view, struct view_source *source);
 void view_poison(struct view *view, span_t span);
 
 /* Lets those go on that wait for a touch of [off, off + len). */
-void view_wake(struct view *view, uint64_t off, uint64_t len);
+void view_wake(struct view *view, ram_off_t off, uint64_t len);
 
 /* Which pages of a span only this view has (bit i: page i). Returns their number or -errno. */
 int view_private_pages(const struct view *view, span_t span, uint64_t bitmap[SPAN_PAGES / 64]);
@@ -179,6 +185,6 @@ struct view_count {
 int view_count(struct view *view, struct view_count *count);
 
 /* The view that contains addr and the RAM offset there; NULL: none. */
-struct view *view_find(struct view_arena *arena, uint64_t addr, uint64_t *off);
+struct view *view_find(struct view_arena *arena, uint64_t addr, ram_off_t *off);
 
 #endif

@@ -22,7 +22,7 @@
 static void init_slots(struct ramet_family *f)
 {
 	struct machine *m = &f->machine;
-	uint64_t off = 0;
+	ram_off_t off = ram_off(0);
 
 	m->vcpu_ops = &vm_vcpu_ops;
 	m->cpus = f->cfg.cpus;
@@ -32,7 +32,7 @@ static void init_slots(struct ramet_family *f)
 		m->slot[i].gpa = f->ram.r[i].gpa;
 		m->slot[i].len = f->ram.r[i].len;
 		m->slot[i].off = off;
-		off += f->ram.r[i].len;
+		off = off_add(off, f->ram.r[i].len);
 	}
 	m->n_slots = f->ram.n;
 }

@@ -155,12 +155,11 @@ static void note_first_spans(struct fork *k)
 static void fill_first_spans(const struct fork *k, struct ramet_vm *vm)
 {
 	for (unsigned i = 0; i < k->n_first; i++) {
-		uint64_t off;
+		ram_off_t off;
 
 		/* A span that cannot be filled is met again by the vCPU, and reported then. */
 		if (ram_offset(&vm->family->ram, k->first[i], 1, &off))
-			generation_touch(
-				vm->shell->view, span_of(off), (int)(off % SPAN_SIZE / PAGE_SIZE));
+			generation_touch(vm->shell->view, span_of(off), (int)page_of(off));
 	}
 }
 

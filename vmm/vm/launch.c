@@ -64,7 +64,7 @@ static int load(struct ramet_vm *vm, struct ramet_err *err)
 	int r;
 
 	for (unsigned i = 0; i < f->ram.n; i++)
-		mem.host[i] = vm->shell->view->base + f->machine.slot[i].off;
+		mem.host[i] = view_at(vm->shell->view, f->machine.slot[i].off);
 	r = add_devices(vm, err);
 	if (!r)
 		r = f->cfg.kernel ? boot_linux_load(&f->cfg, &mem, err)
@@ -97,7 +97,7 @@ int family_boot(struct ramet_family *f, struct ramet_vm *vm, struct ramet_err *e
 		memory_put_root(&f->memory, root);
 		return err_set(err, r, "out of memory");
 	}
-	r = view_map(vm->shell->view, 0, frame, f->ram.size / PAGE_SIZE, true);
+	r = view_map(vm->shell->view, ram_off(0), frame, f->ram.size / PAGE_SIZE, true);
 	if (r)
 		return err_set(err, r, "cannot map the memory of '%s': %s", vm->name, strerror(-r));
 	return load(vm, err);

@@ -198,7 +198,7 @@ int ramet_stop(struct ramet_vm *vm, struct ramet_err *err)
 int ramet_read(struct ramet_vm *vm, uint64_t at, void *buf, size_t len)
 {
 	int r = vm_lock_alive(vm, "read", NULL);
-	uint64_t off;
+	ram_off_t off;
 
 	if (r)
 		return r;

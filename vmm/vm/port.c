@@ -20,14 +20,14 @@ static void *vm_mem(struct port *port, gpa_t at, uint64_t len)
 {
 	struct ramet_vm *vm = vm_of(port);
 	struct view *view = vm->shell->view;
-	uint64_t off;
+	ram_off_t off;
 
 	if (!ram_offset(&vm->family->ram, at, len, &off))
 		return NULL;
-	for (span_t s = span_of(off); len && s.v <= span_of(off + len - 1).v; s.v++)
+	for (span_t s = span_of(off); len && s.v <= span_of(off_add(off, len - 1)).v; s.v++)
 		if (generation_touch(view, s, -1))
 			return NULL;
-	return view->base + off;
+	return view_at(view, off);
 }
 
 static int vm_irq(struct port *port, unsigned gsi, bool level)

@@ -22,7 +22,6 @@
 static int restore_span(struct ramet_vm *vm, span_t span, const uint64_t bitmap[SPAN_PAGES / 64])
 {
 	struct memory *m = &vm->family->memory;
-	uint64_t off = span_off(span);
 	struct span_runs runs;
 	int r = generation_resolve(vm->home, span, &runs); /* what is PARTIAL need not be so yet */
 
@@ -30,14 +29,14 @@ static int restore_span(struct ramet_vm *vm, span_t span, const uint64_t bitmap[
 		return r;
 	for (unsigned i = 0; i < runs.n; i++)
 		for (uint64_t p = 0; p < runs.run[i].n_pages; p++) {
-			uint64_t at = runs.run[i].off + p * PAGE_SIZE;
-			unsigned page = (unsigned)(at - off) / PAGE_SIZE;
+			ram_off_t at = off_add(runs.run[i].off, p * PAGE_SIZE);
+			unsigned page = page_of(at);
 
 			if (!(bitmap[page / 64] >> (page % 64) & 1))
 				continue;
 			/* In place: the page stays mapped, in KVM's tables too. */
-			r = memory_read_frames(
-				m, frame_add(runs.run[i].frame, p), 1, vm->shell->view->base + at);
+			r = memory_read_frames(m, frame_add(runs.run[i].frame, p), 1,
+				view_at(vm->shell->view, at));
 			if (r)
 				return r;
 		}
