@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What is left of the host's memory, as the guard (vm/guard.c) saw it last: whether something new
- * may begin, and the words for an error when memory is short. Any thread may ask.
+ * The host's memory that is left, as the guard (vm/guard.c) saw it last. Tells whether something
+ * new may begin, and has the words for an error when memory is short. Any thread may call.
  */
 #ifndef RAMET_VMM_MEMORY_BUDGET_H
 #define RAMET_VMM_MEMORY_BUDGET_H
@@ -21,7 +21,7 @@ struct budget {
 
 void budget_init(struct budget *b, const struct headroom_left *left);
 void budget_destroy(struct budget *b);
-/* The guard has looked. */
+/* Notes what the guard has seen. */
 void budget_set(struct budget *b, const struct headroom_left *left, bool tight);
 
 /* Memory is so short that nothing new may begin. */

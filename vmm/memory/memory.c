@@ -15,12 +15,12 @@
 /* Free blocks that keep their memory: 64 MiB. */
 #define KEEP_BLOCKS 32u
 
-/* 16 GiB of address space for tables: for 8 TiB of guests that share nothing. */
+/* 16 GiB of address space for tables: enough for 8 TiB of guests that share nothing. */
 #define TABLES_MAX (1u << 22)
 
 const struct mmu_attr memory_ram_attr = { .r = true, .w = true, .x = true, .memory_type = 6 };
 
-/* ---- what mmu/ and the pool ask for ---- */
+/* ---- callbacks of mmu/ and of the pool ---- */
 
 static struct mmu_table *alloc_table(void *ctx)
 {
@@ -78,8 +78,8 @@ static const struct mmu_ops mmu_ops = {
 	.put_frames = put_frames,
 };
 
-/* Whether an idle run keeps its memory: KEEP_BLOCKS free blocks do, so that the next user does not
- * wait for the kernel to zero them. The lock is held. */
+/* Whether an idle run keeps its memory. KEEP_BLOCKS free blocks stay allocated, so that the next
+ * user does not wait for the kernel to zero them. The caller holds the lock. */
 static bool keeps_memory(const struct memory *m, uint64_t n)
 {
 	return n >= POOL_BLOCK_FRAMES && m->pool.n_free < KEEP_BLOCKS && !atomic_load(&m->sparing);
@@ -118,8 +118,8 @@ static void unlock(struct memory *m)
 	pthread_mutex_unlock(&m->lock);
 }
 
-/* Giving memory back takes long (0.1 ms for a block), and somebody may wait for the lock, or for
- * what its holder does: so it is done without, and by those that nobody waits for. */
+/* Frees idle runs and unlocks. To give a block's memory back to the host takes long (0.1 ms), so
+ * this function drops the lock meanwhile. Only threads call it that no other thread waits for. */
 static void unlock_and_trim(struct memory *m)
 {
 	while (m->n_idle) {
@@ -146,8 +146,8 @@ static void *sparse(size_t len)
 	return p == MAP_FAILED ? NULL : p;
 }
 
-/* Room for the guest and for what its clones can dirty: more than the host has, since blocks that
- * are used in part take up numbers but no memory. */
+/* Room for the guest and for all pages that its clones can dirty. This is more than the host has:
+ * the unused part of a block takes up frame numbers but no memory. */
 static uint64_t pool_blocks(const struct ram_layout *ram, uint64_t max_bytes)
 {
 	uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) * PAGE_SIZE;
@@ -205,8 +205,7 @@ void memory_destroy(struct memory *m)
 
 /* ---- address spaces ---- */
 
-/* Takes over the frames; on failure those that the root has by then go with it, and the rest is
- * given back. */
+/* Takes over the frames. On failure all of them are put: the root's by putting the root. */
 static int map_ram(struct memory *m, struct mmu_root *root, frame_t frame)
 {
 	uint64_t left = m->ram->size / PAGE_SIZE;
@@ -280,7 +279,7 @@ void memory_spare(struct memory *m, bool on)
 	if (atomic_exchange(&m->sparing, on) || !on)
 		return;
 	lock(m);
-	/* The blocks that keep their memory are at the bottom of the stack: see punch(). */
+	/* The blocks that keep their memory are at the bottom of the stack: see keeps_memory(). */
 	for (uint64_t i = 0; i < m->pool.n_free && i < KEEP_BLOCKS; i++)
 		punch(m, (frame_t){ m->pool.free[i] * (uint64_t)POOL_BLOCK_FRAMES },
 			POOL_BLOCK_FRAMES);
@@ -304,7 +303,7 @@ void memory_refund(struct memory *m, uint64_t bytes)
 {
 	int64_t now = atomic_load(&m->granted);
 
-	/* There is no limit yet, or there is one meanwhile that does not know of the charge. */
+	/* Not if there is no limit, or a new one that does not include the charge. */
 	if (now < INT64_MAX - (int64_t)bytes)
 		atomic_fetch_add(&m->granted, (int64_t)bytes);
 }
@@ -353,7 +352,7 @@ static void report(void *arg, const char *what, uint64_t phys, uint64_t is, uint
 		(unsigned long long)is, (unsigned long long)should_be);
 }
 
-/* seen[] has a count for each of `frames`; the lock is held. */
+/* seen[] has a count for each of `frames` frames. The caller holds the lock. */
 static int check_counts(struct memory *m, struct mmu_root **root, unsigned n, uint32_t *seen,
 	uint64_t frames, struct ramet_err *err)
 {

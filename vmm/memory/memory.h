@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The memory of a family: one pool of frames in one memfd, and the second-level tables that say
- * which frame is where in which address space. The only user of mmu/ in the monitor.
+ * which frame is where in which address space. Only memory.c and span.c use mmu/ in the monitor.
  *
- * RAM offsets as in view.h. All calls may be made from any thread.
+ * RAM offsets are those of view.h. Any thread may make any call.
  */
 #ifndef RAMET_VMM_MEMORY_MEMORY_H
 #define RAMET_VMM_MEMORY_MEMORY_H
@@ -26,7 +26,7 @@ struct memory {
 	pthread_mutex_t lock; /* guards all below: tables are changed by one thread at a time */
 	struct pool pool;
 	void *pool_counts;
-	/* Frames that are idle; see memory.c: unlock(). */
+	/* Runs of frames without references, which memory.c:unlock_and_trim() frees. */
 	struct {
 		frame_t first;
 		uint64_t n;
@@ -42,39 +42,40 @@ struct memory {
 	uint32_t n_free, top, max_tables;
 };
 
-/* How all RAM is mapped. */
+/* The attributes that all RAM is mapped with. */
 extern const struct mmu_attr memory_ram_attr;
 
-/* A pool of at most max_bytes (0: what the host could ever hold). */
+/* Makes a pool of at most max_bytes (0: as much as the host could ever hold). */
 int memory_init(struct memory *m, const struct ram_layout *ram, uint64_t max_bytes);
 void memory_destroy(struct memory *m);
 
-/* An address space of new, zero frames for all RAM, one contiguous run from *frame on. -ENOMEM. */
+/* Makes an address space of new frames for all RAM: one run from *frame on, which reads as zero. 0
+ * or -ENOMEM. */
 int memory_new_root(struct memory *m, struct mmu_root **root, frame_t *frame);
-/* One that shares every PTE table with src. */
+/* Makes an address space that shares every PTE table with src. */
 int memory_fork_root(struct memory *m, struct mmu_root *src, struct mmu_root **root);
 void memory_put_root(struct memory *m, struct mmu_root *root);
-/* While it is on, no free frame keeps its memory. */
+/* While this is on, no free frame keeps its memory. */
 void memory_spare(struct memory *m, bool on);
-/* Bytes that may be taken of the host's memory until the next grant; without limit before the
- * first. Storing a span is charged to it. */
+/* Allows this many bytes of the host's memory to be used until the next grant. Before the first
+ * grant there is no limit. Storing a span is charged to the grant. */
 void memory_grant(struct memory *m, uint64_t bytes);
-/* Charges something else to it. False: no more may be taken. */
+/* Charges something else to the grant. False: not enough of it is left. */
 bool memory_charge(struct memory *m, uint64_t bytes);
-/* Takes that back: it was not needed after all. */
+/* Takes a charge back for memory that was not needed after all. */
 void memory_refund(struct memory *m, uint64_t bytes);
-/* Gives memory of frames that nothing refers to any more back to the host. Takes a while. */
+/* Gives the memory of frames without references back to the host. Takes a while. */
 void memory_trim(struct memory *m);
 
-/* Recomputes the counts of all tables and frames; these are all the roots there are. */
+/* Recomputes the counts of all tables and frames. root[] must have all roots that there are. */
 int memory_check(struct memory *m, struct mmu_root **root, unsigned n, struct ramet_err *err);
 
-/* Reads n pages from frame on into buf. */
+/* Reads n_pages pages from frame on into buf. */
 int memory_read_frames(struct memory *m, frame_t frame, uint64_t n_pages, void *buf);
 
-/* Bytes of tables that only this root has, and how many it shares. */
+/* Counts the bytes of tables that only this root has, and the number of tables that it shares. */
 void memory_root_stat(struct memory *m, struct mmu_root *root, uint64_t *bytes, uint64_t *shared);
-/* Fills in what it knows: pool and tables. */
+/* Fills in the figures of the pool and of the tables. */
 void memory_stat(struct memory *m, struct ramet_family_stat *st);
 
 #endif

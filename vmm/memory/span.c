@@ -5,8 +5,8 @@
 
 #include "vmm/base/io.h"
 
-/* A span with more private pages than this, but not all, is copied whole: the pieces it would fall
- * into cost every view that maps it more than the copy. */
+/* A span with more private pages than this is copied as a whole: its pieces would cost every view
+ * that maps them more than the copy. */
 #define PIECES_WORTH 128
 
 static void lock(struct memory *m)
@@ -21,7 +21,7 @@ static void unlock(struct memory *m)
 
 /* ---- runs ---- */
 
-/* The runs of [off, end); the lock is held. See memory_runs(). */
+/* memory_runs() for a caller that holds the lock. */
 static unsigned find_runs(struct memory *m, struct mmu_root *root, ram_off_t off, ram_off_t end,
 	struct frame_run *run, unsigned max, ram_off_t *next)
 {
@@ -99,11 +99,11 @@ static int write_frames(struct memory *m, frame_t frame, const uint8_t *src, siz
 {
 	int r = io_pwrite(m->fd, frame_pos(frame), src, len);
 
-	return r == -EFAULT ? -ENOMEM : r; /* src could not be provided */
+	return r == -EFAULT ? -ENOMEM : r; /* no memory for a page of src */
 }
 
-/* Writes the pages named by bitmap to frames from `first` on, neighbours together; frame[] says
- * where each went. */
+/* Writes the pages that bitmap names to frames from `first` on, neighbours with one call. frame[i]
+ * receives the frame of page i. */
 static int write_pages(struct memory *m, frame_t first, const uint64_t bitmap[8],
 	const uint8_t *src, uint64_t frame[MMU_SLOTS])
 {
@@ -124,7 +124,7 @@ static int write_pages(struct memory *m, frame_t first, const uint64_t bitmap[8]
 	return 0;
 }
 
-/* Frames for n pages, which are charged. */
+/* Charges n pages and allocates frames for them. */
 static int take_frames(struct memory *m, uint64_t n, frame_t *first)
 {
 	int r;
@@ -134,7 +134,7 @@ static int take_frames(struct memory *m, uint64_t n, frame_t *first)
 	lock(m);
 	r = pool_alloc(&m->pool, n, &first->v);
 	unlock(m);
-	if (r) { /* some may be idle */
+	if (r) { /* frames may be idle */
 		memory_trim(m);
 		lock(m);
 		r = pool_alloc(&m->pool, n, &first->v);
@@ -163,7 +163,7 @@ int memory_store_span(struct memory *m, struct span_store *s)
 	r = take_frames(m, n, &first);
 	if (r)
 		return r;
-	/* Without the lock: nobody knows these frames yet, and it takes a while. */
+	/* Without the lock: this takes a while, and no other thread knows the frames yet. */
 	r = write_pages(m, first, bitmap, s->src, frame);
 	lock(m);
 	if (!r && s->base)

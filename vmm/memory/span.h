@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is in an address space: runs of frames, and spans that are shared and stored. */
+/* The contents of an address space: finding runs of frames, sharing and storing spans. */
 #ifndef RAMET_VMM_MEMORY_SPAN_H
 #define RAMET_VMM_MEMORY_SPAN_H
 
 #include "vmm/memory/memory.h"
 
-/* Pages [off, off + n) of RAM are frames [frame, frame + n). */
+/* n_pages pages of RAM from off on are the frames from `frame` on. */
 struct frame_run {
 	ram_off_t off;
 	frame_t frame;
@@ -17,8 +17,8 @@ static inline ram_off_t run_end(const struct frame_run *run)
 	return off_add(run->off, run->n_pages * PAGE_SIZE);
 }
 
-/* The runs of [off, end), in order, at most max; a run goes no further than end. Returns their
- * number, and in *next where to go on (end when done). */
+/* Finds the runs of [off, end) in order, at most max of them. A run goes no further than end.
+ * Returns their number, and in *next the offset behind the last one. Takes the lock once. */
 unsigned memory_runs(struct memory *m, struct mmu_root *root, ram_off_t off, ram_off_t end,
 	struct frame_run *run, unsigned max, ram_off_t *next);
 
@@ -28,28 +28,30 @@ struct span_runs {
 	struct frame_run run[SPAN_PAGES];
 };
 
-/* Answers the runs of a span. Takes the lock once. */
+/* Finds the runs of a span. Takes the lock once. */
 void memory_span_runs(struct memory *m, struct mmu_root *root, span_t span, struct span_runs *runs);
-/* root's span becomes what base's span is, by sharing its PTE table (base is NULL: it stays what it
- * is). runs (may be NULL) receives the result. Takes the lock once. */
+/* Makes root's span what base's span is, by sharing its PTE table; if base is NULL, the span stays
+ * as it is. runs (may be NULL) receives the span's runs. Takes the lock once. */
 int memory_share_span(struct memory *m, struct mmu_root *root, struct mmu_root *base, span_t span,
 	struct span_runs *runs);
 
-/* A span that is to be base's span but for some pages. */
+/* Makes a span of base's span and some other pages. */
 struct span_store {
-	struct mmu_root *root; /* whose span it is */
-	struct mmu_root *base; /* what it has in common with; NULL: with what it is now */
+	struct mmu_root *root; /* whose span to make */
+	struct mmu_root *base; /* whose span to share; NULL: root's own */
 	span_t span;
-	const uint64_t *bitmap; /* the pages that differ */
-	const uint8_t *src;	/* page p is to be read at src + p * 4096 */
-	/* In: the other pages can be read at src, too, and may be copied. Out: they were, since the
-	 * span had come into too many pieces: nothing that maps the old frames may rely on them. */
+	const uint64_t *bitmap; /* the pages that differ (bit i: page i) */
+	const uint8_t *src;	/* page i can be read at src + i * 4096 */
+	/* In: the pages that do not differ can be read at src, too. Out: they were copied as well,
+	 * because the span would have come into too many pieces: root keeps none of the span's
+	 * old frames. */
 	bool moved_all;
-	struct span_runs *runs; /* receives the result; may be NULL */
+	struct span_runs *runs; /* receives the span's runs; may be NULL */
 };
 
-/* Puts these pages into frames of their own, and publishes the table that has them. Takes the lock
- * twice: for the frames, and, after the pages were written to these, for all the rest. */
+/* Writes the pages that differ to new frames, and publishes a table that names these. Takes the
+ * lock twice: to allocate the frames, and, after the pages have been written, for all the rest. 0
+ * or -errno: then no frame is lost, and the span may be what base's is. */
 int memory_store_span(struct memory *m, struct span_store *store);
 
 #endif

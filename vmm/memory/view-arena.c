@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The arena that views are in: its address space, and who has which slot. */
+/* The arena that all views lie in: its address space, and which view has which slot. */
 #include "vmm/memory/view.h"
 
 #include <errno.h>
@@ -13,11 +13,13 @@
 
 #include "vmm/base/priority.h"
 
-/* Half of a 47-bit address space, and no more views than a process can have descriptors for. */
+/* At most half of a 47-bit address space, and no more views than a process can have descriptors
+ * for. */
 #define ARENA_BYTES	(1ull << 46)
 #define ARENA_SLOTS	8192u
 #define ARENA_SLOTS_MIN 8u
-/* mremap moves whole PMD or PUD entries only between addresses that are equal modulo their size. */
+/* mremap(2) moves a whole PMD or PUD entry only between addresses that are equal modulo its size.
+ */
 #define VIEW_ALIGN (1ull << 30)
 
 static int open_uffd(void)
@@ -36,8 +38,8 @@ static int open_uffd(void)
 	return fd;
 }
 
-/* Address space for all slots, or for as many as there is room for: a sanitizer or a limit leaves
- * less. */
+/* Reserves address space for all slots, or for fewer slots if a sanitizer or a limit leaves less.
+ */
 static int reserve(struct view_arena *a)
 {
 	uint8_t *base = MAP_FAILED;
@@ -52,14 +54,15 @@ static int reserve(struct view_arena *a)
 	if (base == MAP_FAILED)
 		return -ENOMEM;
 	a->base = (uint8_t *)(((uintptr_t)base + VIEW_ALIGN - 1) & ~(VIEW_ALIGN - 1));
-	/* Trim what alignment left over, so that base and size are all we must remember. */
+	/* Unmap what alignment left over, so that base and length tell all that must be unmapped
+	 * later. */
 	if (a->base > base)
 		munmap(base, (size_t)(a->base - base));
 	munmap(a->base + len, VIEW_ALIGN - (size_t)(a->base - base));
 	return 0;
 }
 
-/* Moves two pages of different protection, hence two mappings, to where a third one is. */
+/* Finds out whether one mremap(2) can move two mappings: two pages that differ in protection. */
 static bool kernel_moves_pieces(void)
 {
 	uint8_t *p = mmap(NULL, 4 * PAGE_SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -78,7 +81,8 @@ int view_arena_init(struct view_arena *arena, uint64_t len, int pool_fd)
 	struct view_arena a = { .len = len, .pool_fd = pool_fd, .uffd = -1, .pagemap_fd = -1 };
 	int r;
 
-	/* A GiB more than the RAM keeps neighbours' VMAs apart. */
+	/* At least a GiB more than the RAM, so that the kernel never merges mappings of two views.
+	 */
 	a.stride = (len + 2 * VIEW_ALIGN - 1) & ~(VIEW_ALIGN - 1);
 	a.slots = ARENA_BYTES / a.stride < ARENA_SLOTS ? (unsigned)(ARENA_BYTES / a.stride)
 						       : ARENA_SLOTS;
@@ -119,8 +123,8 @@ void view_arena_destroy(struct view_arena *arena)
 	pthread_mutex_destroy(&arena->lock);
 }
 
-/* View structures live as long as the arena: the fault threads find them by address, with no
- * reference. */
+/* A struct view lives as long as the arena: the fault threads find it by address and hold no
+ * reference to it. */
 static struct view *slot_claim(struct view_arena *arena)
 {
 	struct view *v = NULL;

@@ -9,8 +9,8 @@
 
 #include "vmm/base/clock.h"
 
-/* PAGEMAP_SCAN, Linux 6.7: include/uapi/linux/fs.h, which is newer than the headers of our oldest
- * distribution. */
+/* PAGEMAP_SCAN of Linux 6.7, as in include/uapi/linux/fs.h: the headers of the oldest distribution
+ * that we support lack it. */
 struct scan_region {
 	uint64_t start, end, categories;
 };
@@ -24,18 +24,18 @@ struct scan_arg {
 #define SCAN_SWAPPED (1u << 4)
 #define SCAN_REGIONS 256
 
-/* So many spans filled one after the other to be written to, and the next is written to all over.
+/* After this many consecutive write faults, assume a sequential writer: copy the next span ahead.
  */
 #define WRITTEN_ROW 2u
 
-/* A view with more than this is emptied by pieces, of about so many bytes, or as many as take about
- * so long. */
+/* Views larger than EMPTY_AT_ONCE are emptied in steps of about EMPTY_BYTES, adjusted so that one
+ * step takes about EMPTY_NS. */
 #define EMPTY_AT_ONCE (64u << 20)
 #define EMPTY_BYTES   (16u << 20)
 #define EMPTY_NS      400000u
 
-/* To be set last, when everything that it says of the span is true: others read it without the
- * lock. */
+/* The caller sets the state last, when the span is as the state says: other threads read it without
+ * the lock. */
 static void set_state(struct view *view, span_t span, enum view_span state)
 {
 	atomic_store_explicit(&view->span[span.v], (uint8_t)state, memory_order_release);
@@ -111,12 +111,14 @@ static int copy_in(struct view *view, ram_off_t off, uint64_t len, const uint8_t
 		.dst = (uintptr_t)view_at(view, off), .src = (uintptr_t)src, .len = len
 	};
 
-	/* EAGAIN: it has been interrupted by a change of the address space, having copied some. */
+	/* EAGAIN: a change of the address space has interrupted the copy after some of the pages.
+	 */
 	while (ioctl(view->arena->uffd, UFFDIO_COPY, &copy) < 0) {
 		if (errno != EAGAIN) {
 			int e = -errno;
 
-			/* What has been copied may have been written to: there is no way back. */
+			/* The guest may have written to the pages that were copied: they must stay.
+			 */
 			if (copy.len < len)
 				view_poison(view, span_of(off));
 			return e;
@@ -163,7 +165,7 @@ bool view_writes_on(struct view *view, span_t span)
 
 void view_copy_ahead(struct view *view, span_t span)
 {
-	/* It may have copied some even if it fails. */
+	/* Even a call that fails may have copied some pages. */
 	madvise(view_at(view, span_off(span)), SPAN_SIZE, MADV_POPULATE_WRITE);
 	view->flags[span.v] |= VIEW_COPIES;
 }
@@ -188,9 +190,9 @@ static int remap_anonymous(struct view *view)
 	return 0;
 }
 
-/* By pieces: to unmap all of a big view at once would keep everybody in the process from touching
- * memory for tens of milliseconds, since that takes the memory map's lock for writing. Not by too
- * many, since each is announced to every KVM VM there is. */
+/* Drops the pages of a view in steps. To unmap a big view at once takes the lock of the process's
+ * memory map for writing, for tens of milliseconds in which no other thread can touch new memory.
+ * Very small steps would cost more: the kernel tells every KVM VM of the process about each one. */
 static void empty(struct view *view)
 {
 	uint64_t len = view->arena->len, step = EMPTY_BYTES;
@@ -219,8 +221,7 @@ int view_close(struct view *view)
 	pthread_mutex_lock(&view->lock);
 	r = remap_anonymous(view);
 	pthread_mutex_unlock(&view->lock);
-	/* Waiters of the mapping that is gone try again, and find a range that cannot be touched.
-	 */
+	/* Threads that waited for a page of the old mapping try again, and get EFAULT. */
 	view_wake(view, ram_off(0), view->arena->len);
 	return r;
 }
@@ -234,12 +235,13 @@ int view_blank(struct view *view)
 	int r = 0;
 
 	pthread_mutex_lock(&view->lock);
-	/* Not to be touched before it is registered: a page that KVM still fetches for the shell's
-	 * former VM would be a zero page here, and stand in for one of the next VM's. */
+	/* Nobody may touch the range before it is registered: KVM may still fetch a page for the
+	 * shell's former VM. The kernel would put a zero page there, and the next VM would find
+	 * this page instead of its own. */
 	if (!view->closed)
 		r = remap_anonymous(view);
 	view->closed = false;
-	/* A huge zero-filled page must never stand in for a span that we did not fill. */
+	/* The kernel must never put a huge page of zeros where a span has not been filled. */
 	if (!r && madvise(view->base, view->arena->len, MADV_NOHUGEPAGE) < 0 && errno != EINVAL)
 		r = -errno;
 	if (!r && (ioctl(view->arena->uffd, UFFDIO_REGISTER, &reg) < 0 ||
@@ -269,7 +271,8 @@ void view_wake(struct view *view, ram_off_t off, uint64_t len)
 	ioctl(view->arena->uffd, UFFDIO_WAKE, &range);
 }
 
-/* The next regions of [*off, end) that hold pages: only private ones (anonymous copies), or all. */
+/* Finds the next regions of [*off, end) that hold pages: private pages only (anonymous copies), or
+ * all pages. *off moves to where the kernel stopped. Returns the number of regions or -errno. */
 static int scan(const struct view *view, uint64_t *off, uint64_t end, bool private_only,
 	struct scan_region region[SCAN_REGIONS])
 {
@@ -346,8 +349,8 @@ bool view_can_take(const struct view *from, span_t span)
 	       (!(from->flags[span.v] & VIEW_SPLIT) || from->arena->moves_pieces);
 }
 
-/* A move that failed has left the span unmapped. Maps it again, so that a touch of it waits as
- * before; if that fails, the span is poisoned. */
+/* A move that failed has left the span unmapped. Maps the span again, so that a touch waits as
+ * before; if that fails, poisons it. */
 static void reopen(struct view *view, span_t span)
 {
 	uint8_t *base = view_at(view, span_off(span));
