@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The fault threads: whoever touches an ABSENT span waits in the kernel (userfaultfd) until one of
- * these has filled it. They take no lock but the view's, so everyone may touch guest memory who
- * does not hold that.
+ * The fault threads. A thread that touches an ABSENT span waits in the kernel (userfaultfd) until a
+ * fault thread has filled the span. The locks that a fault thread takes are view.lock and what is
+ * below it (docs/locking.md): a thread that holds none of these may touch guest memory.
  */
 #include <errno.h>
 #include <linux/userfaultfd.h>
@@ -30,14 +30,15 @@ static void serve(struct faults *f, uint64_t address, enum touch touch)
 	page = page_of(off);
 	pthread_mutex_lock(&view->lock);
 	if (!view->source) {
-		/* Frozen or idle. It may be a page that KVM fetches for a vCPU which is gone by now
-		 * (async_pf), but that holds up the shell's next user: let it ask again when there
-		 * is a source, or fail on close. */
+		/* The view is frozen or idle. The touch may come from KVM, which fetches a page
+		 * (async_pf) for a vCPU that is gone by now. The shell's next user waits for this
+		 * thread of KVM's, so the touch must end: it is repeated when the view has a
+		 * source, and fails when the view is closed. */
 		view->unserved = true;
 	} else {
 		if (view_state(view, span) != VIEW_POISONED && !view_has_page(view, span, page))
 			r = view->source->fill(view, span, (int)page, touch);
-		/* Out of memory: the touch fails rather than waits for ever. */
+		/* Out of memory: the touch must fail, otherwise it would wait for ever. */
 		if (r) {
 			view_poison(view, span);
 			view->source->lost(view);
@@ -55,7 +56,7 @@ static void *fault_thread(void *arg)
 		{ .fd = f->quit, .events = POLLIN },
 	};
 
-	/* A guest waits for what this thread does. */
+	/* Guests wait for this thread. */
 	hurry_for_good(FILL_PRIORITY);
 	while (!fds[1].revents) {
 		struct uffd_msg msg;
@@ -69,7 +70,7 @@ static void *fault_thread(void *arg)
 			continue;
 		}
 		/* An error (the kernel may lack memory for the call) must not end this thread:
-		 * vCPUs would wait for ever. */
+		 * without it vCPUs would wait for ever. */
 		if (poll(fds, 2, -1) < 0 && errno != EINTR)
 			usleep(1000);
 	}

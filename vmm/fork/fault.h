@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The fault threads fill the spans that vCPUs, and others, touch. */
+/* The fault threads fill the spans that vCPUs and other threads touch. */
 #ifndef RAMET_VMM_FORK_FAULT_H
 #define RAMET_VMM_FORK_FAULT_H
 

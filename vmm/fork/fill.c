@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Filling views: what is not there yet, when it is touched or ahead of that. docs/fork.md lists the
- * ways.
+ * Filling views: spans that are not there yet, when a thread touches them, or ahead of that.
+ * docs/fork.md lists the ways.
  */
 #include "vmm/fork/fill.h"
 
@@ -12,14 +12,15 @@
 
 #include "vmm/base/priority.h"
 
-/* A span in more pieces than this is copied into a view rather than mapped: a mapping costs a VMA
- * and about as much time as copying two pages. */
+/* A span in more pieces than this is copied into a view, not mapped: a mapping costs a VMA, and
+ * about as much time as copying two pages. */
 #define PIECES_PER_SPAN 64u
-/* All views together stay well under the default vm.max_map_count (65530). */
+/* Mappings in all views: well below the default vm.max_map_count (65530). */
 #define PIECES_MAX  40000u
 #define LIST_PIECES 64u /* mappings that a view starts with */
 
-/* Copies n runs of pages of a span into a view as private pages, for want of mappings. */
+/* Copies n runs of a span into a view as private pages. Used when there must be no more mappings.
+ */
 static int copy_runs(struct view *view, struct memory *m, const struct frame_run *run, unsigned n)
 {
 	uint8_t *buf =
@@ -46,7 +47,7 @@ static int copy_runs(struct view *view, struct memory *m, const struct frame_run
 		copied |= !r;
 	}
 	munmap(buf, SPAN_SIZE);
-	/* What has been copied may have been written to: there is no way back. */
+	/* The guest may have written to the pages that were copied: they cannot be taken back. */
 	if (r && copied)
 		view_poison(view, span_of(run[0].off));
 	if (r)
@@ -54,7 +55,8 @@ static int copy_runs(struct view *view, struct memory *m, const struct frame_run
 	return r;
 }
 
-/* Takes the blocks that have been placed in a view out of runs of one span. */
+/* Takes the blocks that have been placed in a view out of the n runs of a span. Returns the number
+ * of runs then. */
 static unsigned cut_placed(struct frame_run *run, unsigned n, uint32_t blocks)
 {
 	struct frame_run old[SPAN_PAGES];
@@ -80,7 +82,7 @@ static unsigned cut_placed(struct frame_run *run, unsigned n, uint32_t blocks)
 	return kept;
 }
 
-/* Maps n runs of a span; what cannot be mapped is copied. */
+/* Maps n runs of a span, and copies those that cannot be mapped. */
 static int map_runs(struct view *view, struct memory *m, const struct frame_run *run, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
@@ -90,8 +92,8 @@ static int map_runs(struct view *view, struct memory *m, const struct frame_run 
 			continue;
 		if (!i)
 			return r;
-		/* What is mapped may have been written to, so there is no way back; the rest is
-		 * still absent. */
+		/* The guest may have written to the pages that are mapped, so they must stay. The
+		 * others are still absent. */
 		r = copy_runs(view, m, run + i, n - i);
 		if (r)
 			view_poison(view, span_of(run[0].off));
@@ -116,7 +118,7 @@ static int map_span(struct view *view, struct memory *m, span_t span, struct spa
 	return r;
 }
 
-/* The overlay holds this span just as the VM left it: take it, page table and all. */
+/* Moves the overlay's page table of a span, which is as the VM left it, into the view. */
 static int take_span(struct view *view, struct generation *g, span_t span)
 {
 	struct view *overlay = g->overlay->view;
@@ -131,9 +133,9 @@ static int take_span(struct view *view, struct generation *g, span_t span)
 }
 
 /*
- * What somebody waits for right now need not wait until its span is resolved: the block around it
- * is placed, from the overlay's view, which shows its private pages and else those it was born
- * with. > 0: not possible, or not worth it.
+ * Places only the block around a page, so that a vCPU need not wait until all of the span is
+ * resolved. The overlay's view shows its private pages, and where it has none, the pages that its
+ * VM was born with. 0, or not 0: the caller must fill the span.
  */
 static int place_block(struct view *view, struct generation *g, span_t span, unsigned page)
 {
@@ -143,7 +145,7 @@ static int place_block(struct view *view, struct generation *g, span_t span, uns
 
 	if (!g->span || !generation_claim(g, span))
 		return 1;
-	/* BUSY spans keep their overlay. */
+	/* While a span is BUSY, the overlay stays. */
 	overlay = g->overlay->view;
 	generation_lock_overlay(overlay);
 	present = view_state(overlay, span) == VIEW_PRESENT;
@@ -166,10 +168,11 @@ static bool may_take(const struct view *view, const struct generation *g, span_t
 	generation_lock_overlay(overlay);
 	can = view_can_take(overlay, span);
 	pthread_mutex_unlock(&overlay->lock);
-	return can; /* and stays so: only the heir takes it, whose lock is held */
+	return can; /* this stays true: only the heir takes spans, and the caller holds its lock */
 }
 
-/* Others have frames with the same by now; but who writes to it would copy every page of those. */
+/* The span is resolved for others already, but the parent keeps its own pages: mapping the frames
+ * would make it copy each one again. */
 static int take_resolved(struct view *view, struct generation *g, span_t span)
 {
 	int r = take_span(view, g, span);
@@ -187,7 +190,7 @@ static int fill_span(
 	struct view *view, struct generation *g, span_t span, bool heir, enum touch touch)
 {
 	struct memory *m = g->set->memory;
-	/* An heir that writes had better take the overlay's page table than map the frames. */
+	/* An heir that writes takes the overlay's page table, if that is still complete. */
 	bool back = heir && touch == TOUCH_WRITE;
 	struct span_runs runs;
 	int r = generation_resolve(g, span, back ? NULL : &runs);
@@ -210,8 +213,7 @@ int generation_fill(struct view *view, span_t span, int page, enum touch touch)
 	bool heir = may_take(view, g, span);
 	int r;
 
-	/* Nobody else needs it: no copy is made, the table stays as it was (references 1 mean
-	 * reuse). */
+	/* Nobody else needs the span: copy nothing, leave the table as it is. */
 	if (heir && atomic_load(&g->refs) == 1 && generation_claim(g, span)) {
 		r = generation_inherit(g, span);
 		if (!r)
@@ -233,13 +235,13 @@ void generation_take_ahead(struct generation *g, span_t span)
 
 	if (!heir || atomic_load(&g->refs) > 1)
 		return;
-	/* The heir may wait for the lock. */
+	/* The heir's vCPUs may wait for the lock. If this fails, the settler resolves the span. */
 	hurry = hurry_begin_at(FILL_PRIORITY);
 	pthread_mutex_lock(&heir->lock);
 	if (heir->source == &g->source && may_take(heir, g, span) &&
 		atomic_load(&g->span[span.v]) == GEN_DEFERRED &&
 		atomic_load(&heir->arena->pieces) < PIECES_MAX)
-		generation_fill(heir, span, -1, TOUCH_WRITE); /* or else it is resolved */
+		generation_fill(heir, span, -1, TOUCH_WRITE);
 	pthread_mutex_unlock(&heir->lock);
 	hurry_end(&hurry);
 }
@@ -266,7 +268,7 @@ int generation_touch(struct view *view, span_t span, int page)
 	return r;
 }
 
-/* The RAM offset where a list that is not empty ends. */
+/* The RAM offset where a list ends that is not empty. */
 static ram_off_t list_end(const struct frame_list *l)
 {
 	return run_end(&l->run[l->n - 1]);
@@ -281,7 +283,7 @@ static struct frame_list *make_list(struct generation *g)
 		return NULL;
 	l->n = memory_runs(g->set->memory, g->root, ram_off(0), end, l->run, LIST_PIECES, &next);
 	l->whole = next.v == end.v;
-	/* What is cut short by the limit stays absent from the next whole span on. */
+	/* The limit may have cut the list within a span: end it where this span begins. */
 	while (!l->whole && l->n && page_of(list_end(l))) {
 		struct frame_run *last = &l->run[l->n - 1];
 		ram_off_t whole = span_off(span_of(list_end(l)));
@@ -300,7 +302,7 @@ int generation_populate(struct view *view, struct generation *g)
 	int r = 0;
 
 	if (!atomic_load(&g->settled))
-		return 0; /* all of it is filled on demand */
+		return 0; /* every span is filled when it is touched */
 	l = atomic_load(&g->list);
 	if (!l) {
 		l = make_list(g);
@@ -315,7 +317,7 @@ int generation_populate(struct view *view, struct generation *g)
 		return 0;
 	for (unsigned i = 0; i < l->n && !r; i++)
 		r = view_map(view, l->run[i].off, l->run[i].frame, l->run[i].n_pages, false);
-	/* The list names whole spans, from the first one on. */
+	/* The list has whole spans, from the first one on. */
 	for (span_t s = span_nr(0); l->n && !r && span_off(s).v < list_end(l).v; s.v++)
 		view_complete(view, s);
 	return r;

@@ -1,22 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Generations: immutable VMs. A generation has a root (second-level tables), the machine's state
- * and its devices'. VMs are born from it, any number, at any time.
+ * Generations: immutable VMs. A generation has a root (second-level tables), the state of the
+ * machine, and the state of the devices. Any number of VMs may be born from it, at any time.
  *
- * Freezing a VM that has private pages makes a generation whose spans are *deferred*: a span's true
- * table is the one it shares with the VM's birth generation (`base`) plus the pages that are
- * private in the view the VM was running on
- * (`overlay`), which nobody writes from then on. A span is resolved when somebody needs it, or by
- * the worker: its private pages move into frames, its table is published, and everyone born later
- * finds it so.
+ * Freezing a VM that has private pages makes a generation whose spans are *deferred*. The contents
+ * of such a span are those of the VM's birth generation (`base`) and, above these, the private
+ * pages of the view that the VM was running on (`overlay`). Nobody writes to the overlay from then
+ * on. A span is resolved when a thread needs it, or by the settler: the private pages are written
+ * to frames, the span's table is published, and every VM that is born later finds the table.
  *
- *   DEFERRED -> BUSY -> RESOLVED   its table is the truth
- *                    -> COPIED     the same, and it relies on none of the frames the overlay maps
- *                    -> TAKEN      nobody but the VM that was frozen needs it any more: it has
- * taken the overlay's pages back, and the table lacks them
+ *   DEFERRED -> BUSY       generation_claim(): the span belongs to the calling thread
+ *   BUSY     -> DEFERRED   it could not be resolved, or only one block of it was placed
+ *   BUSY     -> RESOLVED   its table has all of it
+ *   BUSY     -> COPIED     the same, and none of the frames that the overlay maps
+ *   BUSY     -> TAKEN      the heir has taken the overlay's pages back, and the table lacks them:
+ *                          only the heir, the VM that was frozen, needed the span
  *
- * A view maps only frames that its source generation's root names, so the reference to the
- * generation keeps them alive.
+ * The thread that has made a span BUSY moves it on, by generation_unclaim(). It is a thread that
+ * fills a view, and holds this view's lock; the settler, or one that
+ * resets a VM or counts duplicates. The last three states are final.
+ *
+ * A view maps only frames that the root of its source generation names. So the view's reference to
+ * the generation keeps these frames alive.
  */
 #ifndef RAMET_VMM_FORK_GENERATION_H
 #define RAMET_VMM_FORK_GENERATION_H
@@ -29,21 +34,21 @@
 struct device_set;
 struct generation;
 
-/* All generations of a family, and what they need of it. */
+/* All generations of a family, and what they need of the family. */
 struct generations {
 	struct memory *memory;
 	const struct ram_layout *ram;
-	struct shell_pool *shells; /* where the overlays go back to */
-	/* Nothing refers to g any more. Called from any thread, with any lock held;
-	 * generation_free() follows later. The settler sets it. */
+	struct shell_pool *shells; /* receives the shells of overlays that are not needed */
+	/* Called when nothing refers to g any more, from any thread, with any lock held. The
+	 * settler sets this function, and calls generation_free() later. */
 	void (*idle)(void *arg, struct generation *g);
 	void *idle_arg;
-	struct view_source source; /* what their views are filled by */
+	struct view_source source; /* of the views of VMs that are born from any of them */
 
-	pthread_mutex_t lock; /* guards the next two */
+	pthread_mutex_t lock; /* guards all and n */
 	struct generation *all;
 	uint64_t n;
-	_Atomic uint64_t resolved, taken_back; /* spans, ever */
+	_Atomic uint64_t resolved, taken_back; /* spans since the family began */
 };
 
 void generations_init(struct generations *set, struct memory *memory, const struct ram_layout *ram,
@@ -54,38 +59,39 @@ uint64_t generations_count(struct generations *set);
 enum { GEN_DEFERRED, GEN_BUSY, GEN_RESOLVED, GEN_COPIED, GEN_TAKEN };
 
 struct generation {
-	struct view_source source; /* of views: first, see generation_of() */
-	struct generations *set;   /* that it is in */
+	struct view_source source; /* of views; the first member, see generation_of() */
+	struct generations *set;   /* the set that this generation is in */
 	uint64_t id;
-	/* VMs whose birth or home it is, and generations whose base it is. The last put leaves it
-	 * to the worker. */
+	/* References: from VMs whose birth or home this is, and generations whose base this is.
+	 * After the last put the settler frees the generation. */
 	atomic_uint refs;
 	struct mmu_root *root;
-	struct machine_state *state; /* NULL until frozen: the VM that boots runs on its frames */
+	struct machine_state *state; /* NULL until frozen: the VM that booted still writes frames */
 	struct device_set *devices;
-	/* What the guest had told by then (doorbell), and the births it had been through. */
+	/* What the guest had told through the doorbell, and its number of births, when frozen. */
 	uint32_t phase, counter;
 	uint64_t births;
 
-	atomic_bool settled; /* nothing is deferred, and base and overlay are gone */
+	atomic_bool settled; /* no span is deferred, base and overlay are gone */
 	struct generation *base;
-	struct shell *overlay;	   /* the old shell, whose view that is */
-	struct view *_Atomic heir; /* the view that may take spans back, while its source is this */
-	atomic_uint event;	   /* futex: a BUSY span is so no more */
-	atomic_uint n_waiting;	   /* for that */
-	_Atomic uint8_t *span;	   /* NULL: never had a deferred span */
-	/* Pages of each span that are in frames and, still, in the overlay; the sum; those of other
-	 * generations that were copied along (GEN_COPIED), at most. */
+	struct shell *overlay;	   /* the frozen VM's old shell, which has the overlay's view */
+	struct view *_Atomic heir; /* the view that may take spans back while this is its source */
+	atomic_uint event;	   /* futex: counts spans that stop being BUSY */
+	atomic_uint n_waiting;	   /* threads that wait for the event */
+	_Atomic uint8_t *span;	   /* GEN_* of each span; NULL: no span was ever deferred */
+	/* kept[s]: pages of span s that are held twice, in frames and in the overlay. n_kept: their
+	 * sum. n_moved: pages of older generations that were copied with a span, an upper bound. */
 	uint16_t *kept;
 	atomic_uint n_kept, n_moved;
-	atomic_uint n_taken;	    /* spans that the heir took though they were resolved */
-	unsigned taken_seen, looks; /* the worker's, see generation_settle() */
+	atomic_uint n_taken;	    /* resolved spans that the heir has taken back */
+	unsigned taken_seen, looks; /* the settler's, see generation_settle() */
 
-	/* All of RAM as mappings, once nothing is deferred; made by the first who wants it. */
+	/* All of RAM as mappings, when no span is deferred. The first thread that needs the list
+	 * makes it. */
 	struct frame_list *_Atomic list;
-	struct generation *next, *next_dead; /* in the queues of the worker */
-	uint64_t settle_ns;		     /* not before */
-	struct generation *all;		     /* the next in set->all */
+	struct generation *next, *next_dead; /* in the queues of the settler */
+	uint64_t settle_ns;		     /* do not settle before this time */
+	struct generation *all;		     /* the next one in set->all */
 };
 
 static inline struct generation *generation_of(struct view_source *source)
@@ -95,40 +101,43 @@ static inline struct generation *generation_of(struct view_source *source)
 
 struct frame_list {
 	unsigned n;
-	bool whole; /* all RAM is in it; else the rest stays ABSENT in a view */
+	bool whole; /* the list has all of RAM; otherwise the rest stays ABSENT in a view */
 	struct frame_run run[];
 };
 
-/* A generation with that root (taken over on success), one reference and no state. */
+/* Makes a generation with this root, which it takes over on success, one reference, and no state.
+ */
 int generation_new(struct generations *set, struct mmu_root *root, struct generation **out);
-/* A generation whose every span is deferred: base's plus the private pages of the overlay, which is
- * to be set (a shell it then owns) before anybody is born from it. */
+/* Makes a generation in which every span is deferred. The caller must set the overlay, a shell that
+ * the generation then owns, before a VM is born from it. */
 int generation_branch(struct generation *base, struct generation **out);
 struct generation *generation_get(struct generation *g);
 void generation_put(struct generation *g);  /* NULL is fine */
-void generation_free(struct generation *g); /* worker, after the last put */
+void generation_free(struct generation *g); /* only for the settler, after the last put */
 
-/* 0 once the span's table is the truth (or has been TAKEN); runs (may be NULL) receives where its
- * pages are then. Otherwise -errno, and the span stays deferred. */
+/* Resolves a span, unless it has been resolved or TAKEN. runs (may be NULL) receives where its
+ * pages are. 0, or -errno: then the span stays deferred. */
 int generation_resolve(struct generation *g, span_t span, struct span_runs *runs);
-/* In the middle of that: makes a DEFERRED span BUSY for the caller; false: somebody else has done
- * it meanwhile. */
+/* Makes a DEFERRED span BUSY for the caller, who must call generation_unclaim() with the span's
+ * next state. Waits while another thread has the span BUSY. False: the span is not DEFERRED any
+ * more. */
 bool generation_claim(struct generation *g, span_t span);
 void generation_unclaim(struct generation *g, span_t span, uint8_t state);
 /*
- * Locks the view of g's overlay. Before the fork that froze it is over a fault thread may still
- * fill it; nothing else changes it but the heir, which takes spans out of it.
+ * Locks the view of an overlay. Until the fork that froze the overlay is over, a fault thread may
+ * still fill spans of it. After that only the heir changes it, and takes spans out.
  *
  * Order: a view's lock, a BUSY span of its source g, the lock of g's overlay, a BUSY span of g's
  * base, and so on: always from the younger generation to the older one.
  */
 void generation_lock_overlay(struct view *overlay);
-/* The span is BUSY and ours. Brings the root's table up to what base has. */
+/* Makes the root's span what base's span is. The span is BUSY for the caller. */
 int generation_inherit(struct generation *g, span_t span);
 
-/* Pages held more than once since g was frozen, but nobody has changed; at most. */
+/* Counts pages that are held more than once since g was frozen, and that nobody has changed: an
+ * upper bound. */
 uint64_t generation_duplicates(struct generation *g);
-/* The same of those in the view of a VM that was born from g, exactly. Compares memory. */
+/* Counts such pages in the view of a VM that was born from g, exactly: compares memory. */
 uint64_t generation_view_duplicates(struct view *view, struct generation *g);
 
 #endif

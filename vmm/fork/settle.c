@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Settling: resolving all spans of a generation, so that it needs neither base nor overlay. */
+/* Settling resolves all spans of a generation, so that it needs neither base nor overlay. */
 #include "vmm/fork/settle.h"
 
 #include <string.h>
@@ -7,12 +7,13 @@
 #include "vmm/base/priority.h"
 #include "vmm/fork/fill.h"
 
-/* Times that the worker looks again whether the heir still takes spans back. */
+/* The settler looks at most this many times whether the heir still takes spans back. */
 #define KEEP_LOOKS 20u
 
 #define SETTLE_SPANS 64u
 
-/* Nothing is deferred any more. The heir's lock, since it looks at the overlay under it. */
+/* Drops base and overlay: no span is deferred any more. Takes the heir's lock, because a thread
+ * that fills the heir looks at the overlay under this lock. */
 static void let_go(struct generation *g)
 {
 	struct view *heir = atomic_load(&g->heir);
@@ -31,7 +32,7 @@ static void let_go(struct generation *g)
 	shell_pool_give(g->set->shells, overlay);
 }
 
-/* The heir goes on taking back spans that it writes to; but not for ever. */
+/* Whether the heir has taken spans back since the last look, and may take more. */
 static bool heir_wants_more(struct generation *g)
 {
 	struct view *heir = atomic_load(&g->heir);
@@ -48,7 +49,8 @@ static bool heir_wants_more(struct generation *g)
 	return wants;
 }
 
-/* Spans of which the overlay has nothing are what base has. Quickly, others may wait for one. */
+/* Resolves the spans of which the overlay has no page: they become what base has. At a high
+ * priority, since other threads may wait for a span that is BUSY. */
 static int settle_empty(struct generation *g, span_t first, uint64_t n, const uint8_t *has)
 {
 	struct hurry hurry = hurry_begin_at(FILL_PRIORITY);
@@ -66,8 +68,8 @@ static int settle_empty(struct generation *g, span_t first, uint64_t n, const ui
 	return r;
 }
 
-/* Spans [first, first + n), which the overlay is asked for at once: to scan all of a big view would
- * keep others from changing theirs. */
+/* Settles n spans from `first` on. One scan of the overlay finds which of these have private pages.
+ * A scan of all of a big view would hold up threads that change the memory map. */
 static int settle_some(struct generation *g, span_t first, uint64_t n)
 {
 	uint8_t has[SETTLE_SPANS];
@@ -93,7 +95,7 @@ int generation_settle(struct generation *g, bool hurry)
 		s = span_add(s, SETTLE_SPANS))
 		r = settle_some(g, s, spans - s.v < SETTLE_SPANS ? spans - s.v : SETTLE_SPANS);
 	if (!atomic_load(&g->refs))
-		return 0; /* nobody wants it any more: it is about to be freed */
+		return 0; /* nothing refers to the generation any more: it will be freed */
 	memory_trim(g->set->memory);
 	if (!r && !hurry && heir_wants_more(g))
 		return 1;

@@ -4,9 +4,10 @@
 
 #include "vmm/fork/generation.h"
 
-/* Resolves all spans, or gives them back to the heir if nobody else needs them, then lets go of
- * base and overlay. Worker only. 1: unless in a hurry, look again later, since the heir still takes
- * spans back. -errno: some span could not be resolved for want of memory; try again later. */
+/* Resolves all spans, or gives them back to the heir if nobody else needs them; then drops base and
+ * overlay. Only for the settler. 0: done. 1: try again later, since the heir still takes spans back
+ * (not returned in a hurry). -errno: a span could not be resolved for lack of memory; try again
+ * later. */
 int generation_settle(struct generation *g, bool hurry);
 
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * One thread, so that a generation is never freed while it is being settled. It takes no lock of a
- * VM, so that a thread that holds one may wait for it.
+ * One thread settles and frees, so that a generation is never freed while it is being settled. The
+ * thread takes no lock of a VM, so that a thread that holds such a lock may wait for the settler.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -12,14 +12,15 @@
 #include "vmm/base/priority.h"
 #include "vmm/fork/settle.h"
 
-/* A generation is left alone for so long after its fork: those who were just born need the CPUs and
- * the memory map more, and a child that ends soon spares most of the work. */
+/* A generation is settled no earlier than this after its fork: new clones need the CPUs and the
+ * memory map more, and if a child ends soon, most of the work need not be done. */
 #define SETTLE_DELAY_NS 3000000u
-/* More generations than this that build on each other, and the next fork waits for the oldest. */
+/* When this many unsettled generations build on each other, the next fork waits for the oldest one.
+ */
 #define UNSETTLED_MAX 8u
-/* While the parent of a fork goes on taking spans back, look again this much later. */
+/* While the parent of a fork takes spans back, look again after this time. */
 #define LOOK_NS 50000000u
-/* After the machine has run out of memory for a resolve, try again this much later. */
+/* When there was no memory to resolve a span, try again after this time. */
 #define RETRY_NS 50000000u
 
 static bool full(const struct settler *w)
@@ -40,7 +41,7 @@ static void drop_from_queue(struct settler *w, struct generation *g)
 		}
 }
 
-/* Waits for something to do, at most so long. */
+/* Waits for something to do, at most for this time. */
 static void wait_ns(struct settler *w, uint64_t ns)
 {
 	struct timespec until = timespec_of(now_ns() + ns);
@@ -48,7 +49,7 @@ static void wait_ns(struct settler *w, uint64_t ns)
 	pthread_cond_timedwait(&w->cond, &w->lock, &until);
 }
 
-/* Settles the oldest generation. The lock is held on entry and exit. */
+/* Settles the oldest generation, g. The caller holds the lock; it is dropped meanwhile. */
 static void settle_one(struct settler *w, struct generation *g)
 {
 	bool hurry = w->n_settle > 1 || w->draining || full(w), idle;
@@ -64,12 +65,12 @@ static void settle_one(struct settler *w, struct generation *g)
 		g->settle_ns = now_ns() + LOOK_NS;
 		return;
 	}
-	/* One that died meanwhile stays queued until it is freed, see step(). */
+	/* A generation that died meanwhile stays in the queue until step() frees it. */
 	if (!r && atomic_load(&g->settled))
 		drop_from_queue(w, g);
-	/* An attempt counts as stuck only if nothing gave memory back, and no drain was asked for,
-	 * while it ran. While the checker drains, the reaper gives none back: it waits for the
-	 * checker, and so must not be waited for. */
+	/* An attempt only counts as stuck if no thread gave memory back, and no drain was
+	 * requested, while it ran. While the checker drains, the reaper gives no memory back: the
+	 * reaper waits for the checker, so the settler must not wait for the reaper. */
 	idle = idle && w->others_idle(w->others, &queued) && queued == queued_then;
 	w->stuck = r && (idle || w->draining) && !w->dead && w->drains == drains;
 	if (w->stuck)
@@ -78,7 +79,8 @@ static void settle_one(struct settler *w, struct generation *g)
 		wait_ns(w, RETRY_NS);
 }
 
-/* Does one thing; the lock is held on entry and exit. Returns false if there was nothing to do. */
+/* Does one thing. The caller holds the lock; it is dropped meanwhile. False: there was nothing to
+ * do. */
 static bool step(struct settler *w)
 {
 	struct generation *g = w->dead;
@@ -90,7 +92,7 @@ static bool step(struct settler *w)
 		pthread_mutex_unlock(&w->lock);
 		generation_free(g);
 		pthread_mutex_lock(&w->lock);
-		w->stuck = false; /* that gave memory back */
+		w->stuck = false; /* freeing gave memory back */
 		return true;
 	}
 	g = w->settle;
@@ -223,7 +225,7 @@ int settler_await_room(struct settler *w)
 	int r = 0;
 
 	pthread_mutex_lock(&w->lock);
-	/* This wait ends: a fork gives its reserved place up when it ends. */
+	/* This wait ends, since each fork uses its reserved place up, or gives it back. */
 	while (full(w) && !(w->stuck && w->n_settle >= UNSETTLED_MAX))
 		pthread_cond_wait(&w->idle, &w->lock);
 	if (full(w))

@@ -83,7 +83,7 @@ struct view {
 		unsigned block;
 	} placed[VIEW_BLOCKS_MAX];
 	unsigned n_placed;
-	span_t written_next;  /* the span after the last one that was filled to be written to */
+	span_t written_next;  /* the span after the last one that was filled for a write */
 	unsigned written_row; /* spans in a row that were filled for a write */
 };
 
