@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/fork/generation.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,8 +103,8 @@ void generation_free(struct generation *g)
 
 int generation_branch(struct generation *base, struct generation **out)
 {
-	/* Before the root is taken: a base that settles meanwhile would else have tables that we
-	 * lack. */
+	/* Look at `settled` before taking the root: if the base settles in between, its root has
+	 * tables that ours lacks, and we must still have a base. */
 	struct generation *unsettled = atomic_load(&base->settled) ? NULL : generation_get(base);
 	struct memory *m = base->set->memory;
 	struct mmu_root *root;
@@ -121,7 +122,8 @@ int generation_branch(struct generation *base, struct generation **out)
 		return r;
 	}
 	g->base = unsettled;
-	/* From now on: nobody may map what its root, the base's as yet, says of any span. */
+	/* Mark as unsettled before publishing: the root is still the base's, so no view may map
+	 * what it says of a span. */
 	atomic_store(&g->settled, false);
 	g->span = calloc(spans_in(g->set->ram->size), 1); /* GEN_DEFERRED */
 	g->kept = calloc(spans_in(g->set->ram->size), sizeof(*g->kept));
@@ -135,7 +137,8 @@ int generation_branch(struct generation *base, struct generation **out)
 
 /* ---- resolving ---- */
 
-/* Resolves what the base has of a span; *root is then whose table to share, NULL: none. */
+/* Resolves the base's span, if there is a base. *root is then the root to share it with, or NULL.
+ */
 static int resolve_base(struct generation *g, span_t span, struct mmu_root **root)
 {
 	*root = g->base ? g->base->root : NULL;
@@ -150,8 +153,8 @@ int generation_inherit(struct generation *g, span_t span)
 	return r ? r : memory_share_span(g->set->memory, g->root, base, span, NULL);
 }
 
-/* Leaves those pages out of bitmap that a view holds privately (at src + page * 4096) but which are
- * the same as what the root says. Returns how many are left, or -errno. */
+/* bitmap names pages of a span that a view holds privately, at src + page * 4096. Takes the pages
+ * out of it that are the same in root. Returns how many are left, or -errno. */
 static int leave_out_unchanged(struct memory *m, struct mmu_root *root, span_t span,
 	uint64_t bitmap[SPAN_PAGES / 64], const uint8_t *src)
 {
@@ -178,8 +181,9 @@ static int leave_out_unchanged(struct memory *m, struct mmu_root *root, span_t s
 	return left;
 }
 
-/* Which pages of a span the overlay adds to what the base has: at root, or, if that is NULL, in g's
- * own. Returns their number or -errno. *readable: the others can be read there, too. */
+/* Finds the pages of a span in which the overlay differs from the root `base`, or, if base is NULL,
+ * from g's own root. Returns their number or -errno. *readable: the overlay shows the other pages,
+ * too. */
 static int find_added(struct generation *g, struct mmu_root *base, span_t span,
 	uint64_t bitmap[SPAN_PAGES / 64], bool *readable)
 {
@@ -187,17 +191,17 @@ static int find_added(struct generation *g, struct mmu_root *base, span_t span,
 	bool touched, copies;
 	int n;
 
-	/* What a fault thread may still add from here on are copies of what base has. */
+	/* From here on a fault thread can only add copies of the base's pages to the overlay. */
 	generation_lock_overlay(overlay);
 	touched = view_state(overlay, span) != VIEW_ABSENT;
 	*readable = view_state(overlay, span) != VIEW_POISONED;
 	copies = overlay->flags[span.v] & VIEW_COPIES;
 	pthread_mutex_unlock(&overlay->lock);
-	/* A span it never touched has nothing to add. */
+	/* In an ABSENT span the VM has written nothing. */
 	if (!touched)
 		return 0;
 	n = view_private_pages(overlay, span, bitmap);
-	/* Pages that were copied there, and never written to, are those of base still. */
+	/* Some private pages may be copies that the VM never wrote to. */
 	if (n > 0 && copies)
 		n = leave_out_unchanged(g->set->memory, base ? base : g->root, span, bitmap,
 			view_at(overlay, span_off(span)));
@@ -226,7 +230,7 @@ static int resolve_busy(struct generation *g, span_t span, uint8_t *state, struc
 	r = memory_store_span(m, &store);
 	if (r)
 		return r;
-	/* Until the overlay is gone. */
+	/* These pages are held twice until the overlay is gone. */
 	g->kept[span.v] = (uint16_t)n;
 	atomic_fetch_add(&g->n_kept, (unsigned)n);
 	if (store.moved_all) {
@@ -236,7 +240,8 @@ static int resolve_busy(struct generation *g, span_t span, uint8_t *state, struc
 	return 0;
 }
 
-/* Not inlined: its name tells the race detector that this order is meant (tests/tsan.supp). */
+/* Not inlined: tests/tsan.supp names this function, to tell the race detector that the order is
+ * intended. */
 __attribute__((noinline)) void generation_lock_overlay(struct view *overlay)
 {
 	pthread_mutex_lock(&overlay->lock);
@@ -261,7 +266,10 @@ bool generation_claim(struct generation *g, span_t span)
 
 void generation_unclaim(struct generation *g, span_t span, uint8_t state)
 {
-	atomic_store(&g->span[span.v], state);
+	uint8_t was = atomic_exchange(&g->span[span.v], state);
+
+	assert(was == GEN_BUSY && state != GEN_BUSY);
+	(void)was;
 	atomic_fetch_add(&g->event, 1);
 	if (atomic_load(&g->n_waiting))
 		futex_wake_all(&g->event);
@@ -276,7 +284,7 @@ int generation_resolve(struct generation *g, span_t span, struct span_runs *runs
 
 	if (!g->span || atomic_load(&g->span[span.v]) > GEN_BUSY)
 		return memory_share_span(g->set->memory, g->root, NULL, span, runs);
-	/* Others wait for a span that is BUSY. */
+	/* Other threads may wait for the span while it is BUSY. */
 	hurry = hurry_begin_at(FILL_PRIORITY);
 	claimed = generation_claim(g, span);
 	if (claimed) {
