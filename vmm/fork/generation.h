@@ -16,9 +16,9 @@
  *   BUSY     -> TAKEN      the heir has taken the overlay's pages back, and the table lacks them:
  *                          only the heir, the VM that was frozen, needed the span
  *
- * The thread that has made a span BUSY moves it on, by generation_unclaim(). It is a thread that
- * fills a view, and holds this view's lock; the settler, or one that
- * resets a VM or counts duplicates. The last three states are final.
+ * The thread that has made a span BUSY moves it on, by generation_unclaim(). This thread fills a
+ * view, and holds the view's lock; or it is the settler; or it resets a VM or counts duplicates.
+ * The last three states are final.
  *
  * A view maps only frames that the root of its source generation names. So the view's reference to
  * the generation keeps these frames alive.
