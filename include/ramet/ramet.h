@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libramet: launch a virtual machine, fork it while it runs, look at what it costs.
+ * libramet: launch a virtual machine, fork it while it runs, and measure what that costs.
  *
- * A *family* is a VM that booted and all its clones; they share frames and tables, live in one
- * process and look the same in size and shape. Every VM has a name: the family's for the one that
- * booted ("web"), that and its clone id for a clone ("web.1", "web.2", whoever the parent).
+ * A *family* is a VM that booted and all its clones. They share frames and tables, live in one
+ * process, and have the same memory size, vCPUs and devices. Every VM has a name: the VM that
+ * booted has the family's name ("web"); a clone has that name and its clone id ("web.1", "web.2"),
+ * whichever VM is its parent.
  *
- * Errors: functions return 0 or -errno, do all or nothing, leave outputs untouched on failure
- * and never log. Where a `struct ramet_err *` is taken (it may be NULL) it receives one line that
- * says what failed, on what, why, and, where we know, what to try.
+ * Errors: functions return 0 or -errno. A function that fails has changed nothing and has not
+ * written its outputs. No function logs. A `struct ramet_err *` argument (it may be NULL) receives
+ * one line that says what failed, on which object, why, and, if known, what to try.
  *
- * Concurrency: every function may be called from any thread, but ramet_family_destroy(), which
- * must be the last call on a family. Times are CLOCK_MONOTONIC nanoseconds, sizes bytes.
+ * Concurrency: any thread may call any function, except that ramet_family_destroy() must be the
+ * last call on a family. Times are CLOCK_MONOTONIC nanoseconds, sizes are bytes.
  */
 #ifndef RAMET_RAMET_H
 #define RAMET_RAMET_H
@@ -42,13 +43,13 @@ struct ramet_disk {
 };
 
 /*
- * A clone has its parent's random number generator until its guest reseeds it from the bits of its
- * own birth (the VM generation id; RAMET_DB_RESEED in ramet/abi.h).
+ * A clone starts with the state of its parent's random number generator. Its guest should reseed it
+ * from the random bits of the clone's birth (the VM generation id; RAMET_DB_RESEED in ramet/abi.h).
  */
 enum ramet_reseed {
-	RAMET_RESEED_AUTO,    /* a guest that can do it must: a clone that does not, fails */
-	RAMET_RESEED_REQUIRE, /* and one that cannot, is not forked */
-	RAMET_RESEED_OFF,     /* nobody looks */
+	RAMET_RESEED_AUTO,    /* if the guest can reseed: a clone that does not reseed fails */
+	RAMET_RESEED_REQUIRE, /* as AUTO; also, a VM whose guest cannot reseed is not forked */
+	RAMET_RESEED_OFF,     /* ramet does not check */
 };
 
 /* What to launch. Zero means the default. Strings are copied. */
@@ -57,19 +58,21 @@ struct ramet_config {
 	uint64_t memory;    /* a multiple of 2 MiB; default 64 MiB, with a kernel 512 MiB */
 	unsigned cpus;	    /* 1..RAMET_CPUS_MAX; default 1 */
 	const char *guest;  /* a built-in guest (ramet_guest_name()), or NULL */
-	const char *args;   /* for the guest: /chosen/bootargs of its device tree */
+	const char *args;   /* passed to the guest: /chosen/bootargs of its device tree */
 	const char *kernel; /* a Linux kernel file instead of `guest` */
 	const char *initrd;
 	struct ramet_disk disks[RAMET_DISKS_MAX];
 	unsigned n_disks;
-	unsigned shells; /* shells kept ready ahead; default 2. 0 cannot be asked for */
-	bool cold;	 /* keep none ready: every fork makes its own (to measure that) */
+	unsigned shells; /* number of shells kept ready (default 2); to keep none, set `cold` */
+	bool cold;	 /* keep no shell ready: every fork makes its own (to measure that) */
 	bool paused;	 /* do not start the VM */
-	bool pit; /* an i8254 timer, for guests that insist; making and closing a VM takes longer */
+	/* An i8254 timer, for guests that need one. Making and closing a VM then takes longer. */
+	bool pit;
 	enum ramet_reseed reseed;
-	unsigned reseed_ms; /* that a running clone has for it; default 30000 */
-	uint64_t max_pool;  /* most bytes of guest memory the family may hold; default: no limit */
-	/* Console output of any VM of the family; called on a vCPU thread, must not block long. */
+	unsigned reseed_ms; /* time in which a running clone must reseed; default 30000 */
+	uint64_t max_pool;  /* limit for the guest memory of the family; default: no limit */
+	/* Receives the console output of all VMs of the family. Called on a vCPU thread, must not
+	 * block for long. */
 	void (*console)(void *arg, struct ramet_vm *vm, const char *buf, size_t len);
 	void *console_arg;
 };
@@ -77,111 +80,112 @@ struct ramet_config {
 enum ramet_state { RAMET_RUNNING, RAMET_PAUSED, RAMET_STOPPED, RAMET_FAILED };
 
 struct ramet_stat {
-	uint64_t id; /* 0: the VM that booted; else the clone id */
+	uint64_t id; /* the clone id; 0: the VM that booted */
 	uint64_t parent_id;
 	char name[RAMET_NAME_MAX];
 	char failure[RAMET_FAILURE_MAX]; /* why, when state is RAMET_FAILED */
 	enum ramet_state state;
 	unsigned cpus;
 	uint64_t memory;
-	uint64_t births;     /* boot, forks and resets it went through */
-	uint64_t born_ns;    /* when its present birth was asked for */
-	uint64_t ready_ns;   /* when its first instruction after that was seen from outside; 0: not
-				yet */
+	uint64_t births;     /* number of births: boot, forks, resets */
+	uint64_t born_ns;    /* when its present birth was requested */
+	uint64_t ready_ns;   /* when ramet first saw its guest run after that; 0: not yet */
 	uint64_t heartbeats; /* doorbell heartbeats since it was launched or forked */
-	uint32_t counter;    /* value of the last one */
+	uint32_t counter;    /* value of the last heartbeat */
 	uint32_t phase;	     /* RAMET_PHASE_* */
-	uint32_t report;     /* last RAMET_REPORT_*, with its address */
-	uint64_t report_gpa;
-	int exit_status; /* when stopped by its guest; else -1 */
-	/* Memory; counted when asked for, in time proportional to what is mapped. */
-	uint64_t private_bytes;	 /* pages only this VM has */
-	uint64_t shared_bytes;	 /* pages it has looked at, and shares */
-	uint64_t deferred_bytes; /* the rest: it has not looked at them since its birth */
-	uint64_t table_bytes;	 /* second-level tables only this VM has */
-	uint64_t tables_shared;	 /* tables it shares with others */
+	uint32_t report;     /* last RAMET_REPORT_* */
+	uint64_t report_gpa; /* address of the last report */
+	int exit_status;     /* if the guest ended the VM; otherwise -1 */
+	/* Memory. Counting it takes time proportional to what is mapped. */
+	uint64_t private_bytes;	 /* pages that only this VM has */
+	uint64_t shared_bytes;	 /* pages that it has accessed and that it shares */
+	uint64_t deferred_bytes; /* the rest: not accessed since its birth */
+	uint64_t table_bytes;	 /* second-level tables that only this VM has */
+	uint64_t tables_shared;	 /* number of tables that it shares with other VMs */
 };
 
 struct ramet_family_stat {
 	uint64_t vms, shells_ready, generations;
-	uint64_t pool_bytes;	      /* frames with references: guest memory held once for all */
-	uint64_t pool_resident_bytes; /* what the pool takes of the host; untouched frames and kept
-					 free ones make the difference */
-	uint64_t table_bytes;	      /* all second-level tables */
+	uint64_t pool_bytes; /* frames with references: guest memory held once for all VMs */
+	/* Host memory that the pool uses. Less than pool_bytes for frames that were never touched,
+	 * more for free frames that keep their memory. */
+	uint64_t pool_resident_bytes;
+	uint64_t table_bytes; /* all second-level tables */
 	uint64_t tables;
-	/* Held more than once without having been changed, at most. Counted when asked for, by
-	 * comparing what VMs copied or took back after a fork. */
+	/* Memory that is held more than once although no VM changed it; an upper bound. Counted by
+	 * comparing the pages that VMs copied, or took back after a fork. */
 	uint64_t duplicate_bytes;
-	/* Memory that it may still have before the kernel kills somebody, and whose limit that is
-	 * ("the host", "the control group '/x'"); up to a second old. When there is next to none no
-	 * VM is made, and one that runs fails. */
+	/* Memory that the family can still get before the kernel kills a process; up to one second
+	 * old. When almost none is left, no new VM is made and one running VM fails. */
 	uint64_t headroom_bytes;
+	/* What sets that limit: "the host" or "the control group '/x'". */
 	char headroom_of[RAMET_HEADROOM_OF_MAX];
 	uint64_t forks, resets, resolved_spans, taken_back_spans;
 };
 
-/* What one fork cost. A child's own ready time is in its stat. */
+/* What one fork cost. The time when a child became ready is in the child's stat. */
 struct ramet_fork_times {
-	uint64_t request_ns; /* when ramet_fork() was entered */
-	uint64_t pause_ns;   /* length of time in which no vCPU of the parent could run */
+	uint64_t request_ns; /* when ramet_fork() was called */
+	uint64_t pause_ns;   /* for how long no vCPU of the parent could run */
 	uint64_t return_ns;  /* when all children had been started */
 };
 
-/* Names of the built-in guests, NULL past the last. */
+/* Name of the built-in guest number i; NULL after the last one. */
 const char *ramet_guest_name(unsigned i);
 const char *ramet_guest_help(unsigned i);
 
-/* Launches a family; *vm is the VM that booted. The caller owns a reference to it. */
+/* Launches a family. *vm is the VM that boots; the caller gets a reference to that VM. */
 int ramet_launch(const struct ramet_config *cfg, struct ramet_family **family, struct ramet_vm **vm,
 	struct ramet_err *err);
-/* Stops every VM and releases all. Outstanding VM references must have been put before. */
+/* Stops every VM and frees the family. All VM references must have been put before. */
 void ramet_family_destroy(struct ramet_family *family);
-/* Recomputes every count. 0, or -EUCLEAN with the first discrepancy in err. VMs go on running. */
+/* Recomputes every count. 0, or -EUCLEAN with the first discrepancy in err. VMs keep running. */
 int ramet_family_check(struct ramet_family *family, struct ramet_err *err);
 void ramet_family_stat(struct ramet_family *family, struct ramet_family_stat *st);
-/* The same without duplicates: cheap enough for a loop. */
+/* The same with duplicate_bytes 0: cheap enough to call in a loop. */
 void ramet_family_stat_quick(struct ramet_family *family, struct ramet_family_stat *st);
-/* Calls fn for every VM, parents before their children, until it returns non-zero. Stopped VMs
- * are seen while a descendant lives. fn must not call back into the family. */
+/* Calls fn for every VM, parents before their children, until fn returns non-zero. A stopped VM is
+ * included as long as one of its descendants lives. fn must not call functions of the family. */
 int ramet_family_each(
 	struct ramet_family *family, int (*fn)(void *arg, const struct ramet_stat *st), void *arg);
 
-/* A reference to the VM of that name, or NULL. */
+/* Returns a reference to the VM of that name, or NULL. */
 struct ramet_vm *ramet_find(struct ramet_family *family, const char *name);
 struct ramet_vm *ramet_vm_get(struct ramet_vm *vm);
-void ramet_vm_put(struct ramet_vm *vm); /* NULL is fine */
+void ramet_vm_put(struct ramet_vm *vm); /* vm may be NULL */
 struct ramet_family *ramet_vm_family(struct ramet_vm *vm);
 void ramet_vm_stat(struct ramet_vm *vm, struct ramet_stat *st);
-/* The same without counting memory: cheap enough for a loop. */
+/* The same without counting memory: cheap enough to call in a loop. */
 void ramet_vm_stat_quick(struct ramet_vm *vm, struct ramet_stat *st);
 
 /*
- * Forks a running or paused VM into itself and n children (1..RAMET_FORK_MAX); children of a
- * paused VM are paused, unless flags has RAMET_FORK_RUN. A paused VM that has not run since its
- * birth is a template: forking it again takes nothing but starting children. children[n] receives
- * references. -ESRCH: the VM has stopped. -EOPNOTSUPP: RAMET_RESEED_REQUIRE, but its guest has not
- * promised to reseed. -ENOMEM, -EMFILE: nothing has changed and the VM goes on running.
+ * Forks a running or paused VM: the VM continues, and n children (1..RAMET_FORK_MAX) start from the
+ * same moment. Children of a paused VM are paused, unless flags has RAMET_FORK_RUN. A paused VM
+ * that has not run since its birth is a template: to fork it again, ramet only starts children.
+ * children[n] receives references. -ESRCH: the VM has stopped. -EOPNOTSUPP: RAMET_RESEED_REQUIRE is
+ * set, but the guest has not promised to reseed. -ENOMEM, -EMFILE: nothing has changed and the VM
+ * keeps running.
  */
 int ramet_fork(struct ramet_vm *vm, unsigned n, unsigned flags, struct ramet_vm **children,
 	struct ramet_fork_times *times, struct ramet_err *err);
 #define RAMET_FORK_RUN 1u /* children of a paused VM run */
-/* Puts a clone back to the generation it was born from. -EINVAL on a VM that booted and never
- * forked. */
+/* Puts a VM back to the generation that it was born from. -EINVAL: the VM booted and was never
+ * forked, so it has no such generation. */
 int ramet_reset(struct ramet_vm *vm, struct ramet_err *err);
 int ramet_pause(struct ramet_vm *vm, struct ramet_err *err);
 int ramet_resume(struct ramet_vm *vm, struct ramet_err *err);
-/* Stops for good and gives all of it back. Stopping a stopped VM is fine. */
+/* Stops a VM for ever and frees what it holds. Stopping a stopped VM is allowed. */
 int ramet_stop(struct ramet_vm *vm, struct ramet_err *err);
 
-/* Reads guest memory, as the guest would see it at this moment. -EFAULT: not all of it is RAM. */
+/* Reads guest memory as the guest would see it at this moment. -EFAULT: part of it is not RAM. */
 int ramet_read(struct ramet_vm *vm, uint64_t gpa, void *buf, size_t len);
-/* Input for the console: a Linux guest's last console= on its command line, else the serial port.
- * Returns how much was taken (the UART's FIFO is 64 bytes deep). */
+/* Passes input to the guest's console: the device of the last console= on a Linux guest's command
+ * line, otherwise the serial port. Returns the number of bytes taken (the UART's FIFO has 64). */
 size_t ramet_console_input(struct ramet_vm *vm, const char *buf, size_t len);
 
-/* Waiting: until the VM has stopped / is ready (see ready_ns) / has reached that phase or a later
- * one / has beaten `value` times. 0, -ETIMEDOUT, or -ESRCH when it stopped before. timeout_ms < 0:
- * for ever. */
+/* Waits until the VM has stopped / is ready (see ready_ns) / has reached the phase `value` or a
+ * later one / has sent `value` heartbeats. 0, -ETIMEDOUT, or -ESRCH if the VM stopped before that.
+ * timeout_ms < 0: no time limit. */
 enum ramet_event { RAMET_EV_STOPPED, RAMET_EV_READY, RAMET_EV_PHASE, RAMET_EV_HEARTBEATS };
 int ramet_wait(struct ramet_vm *vm, enum ramet_event ev, uint64_t value, int timeout_ms);
 
