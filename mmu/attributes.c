@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What leaves allow, and what the processor noted in them. */
+/* The permissions and types of leaves, and the A and D bits that the processor sets in them. */
 #include "mmu/walk.h"
 
 /* ---- protect ---- */
 
 struct protect {
-	uint64_t bits[MMU_LEVELS]; /* of leaves of each level */
+	uint64_t bits[MMU_LEVELS]; /* the bits of a leaf, for each level */
 };
 
 static int plan_protect(struct mmu_walk *w, unsigned level, uint64_t e, bool covered)
@@ -21,7 +21,7 @@ static int act_protect(struct mmu_walk *w, struct mmu_table *t, unsigned i)
 	uint64_t set = p->bits[t->level] & w->m->format->attr_bits;
 	uint64_t clear = w->m->format->attr_bits & ~set;
 
-	/* W is for mmu_fault() to set, which knows whether others have the frame. */
+	/* Only mmu_fault() sets W: it checks whether the frame is shared. */
 	if (!(set & MMU_INTENT))
 		clear |= w->m->format->write;
 	mmu_set_bits(&w->c, t, i, w->here, set, clear);
@@ -50,7 +50,7 @@ struct harvest {
 	void *arg;
 };
 
-/* Looks whether there is anything to clear. */
+/* Acts on leaves that have one of h->bits set. */
 static int plan_any(struct mmu_walk *w, unsigned level, uint64_t e, bool covered)
 {
 	const struct harvest *h = w->arg;
@@ -80,7 +80,7 @@ static int plan_harvest(struct mmu_walk *w, unsigned level, uint64_t e, bool cov
 {
 	int step = plan_any(w, level, e, covered);
 
-	/* What is shared is broken for nothing less. */
+	/* A shared table is broken only if it has a bit to clear. */
 	if (step == MMU_INTO && w->pass != MMU_LOOK && !is_writable(w->m, e) &&
 		!has_any(w, linked(w->m, e)))
 		return MMU_OVER;

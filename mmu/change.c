@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Changing tables: the choke point for counts and flushes, and breaking on the way down. */
+/* Changing tables: the one place for counts and flushes, and the breaks on the way down. */
 #include "mmu/seal.h"
 #include "mmu/table.h"
 #include "mmu/trap.h"
@@ -83,7 +83,7 @@ static void give_up_frames(struct mmu_change *c, uint64_t first, uint64_t n)
 	c->old[c->n_old++] = (struct mmu_old){ .first = first, .n = n };
 }
 
-/* Whoever is about to change it, by a way that is cut off now, shall notice. */
+/* Marks an unlinked table as dead, so that a thread that reached it before starts again. */
 static void kill_table(struct mmu *m, struct mmu_table *t)
 {
 	if (is_serial(m))
@@ -94,7 +94,7 @@ static void kill_table(struct mmu *m, struct mmu_table *t)
 		mmu_relax(m);
 		mmu_spin_lock(m, &t->lock);
 	}
-	/* If others have it, no way that leads here for writing has been open. */
+	/* If the table is shared, no thread can have reached it through this root to change it. */
 	if (refs_of(t) == 1)
 		atomic_store(&t->dead, true);
 	mmu_table_unlock(m, t);
@@ -113,7 +113,7 @@ static void give_up(struct mmu_change *c, unsigned level, uint64_t e)
 	c->old[c->n_old++] = (struct mmu_old){ .table = child };
 }
 
-/* Does the processor have to forget something? See struct mmu_flush. */
+/* Must the processor forget a translation? See struct mmu_flush. */
 static bool needs_flush(const struct mmu *m, uint64_t old, uint64_t e)
 {
 	const struct mmu_format *f = m->format;
@@ -136,7 +136,7 @@ uint64_t mmu_set_slot(
 		atomic_store_explicit(&t->slot[i], e, memory_order_release);
 		return old;
 	}
-	/* The processor may set A and D in a leaf until it is out. */
+	/* The processor may set A and D in the leaf until the exchange. */
 	old = atomic_exchange(&t->slot[i], e);
 	if (needs_flush(m, old, e))
 		mmu_due_range(c, at, at + level_size(t->level));
@@ -175,7 +175,8 @@ static enum need what_is_needed(const struct mmu *m, const struct mmu_table *t, 
 	return refs_of(linked(m, e)) == 1 ? NEED_REUSE : NEED_COPY;
 }
 
-/* The large leaf e becomes a table of smaller ones, fresh; its references move there. */
+/* Fills `fresh` with smaller leaves that map the same as the large leaf e, and takes references to
+ * its frames for them. */
 static void split_leaf(struct mmu *m, uint64_t e, struct mmu_table *fresh)
 {
 	for (unsigned i = 0; i < MMU_SLOTS; i++)
@@ -186,8 +187,8 @@ static void split_leaf(struct mmu *m, uint64_t e, struct mmu_table *fresh)
 	m->ops->get_frames(m->ctx, frame_of(e), level_pages(fresh->level + 1u));
 }
 
-/* What the processor noted in the large leaf e after its pieces were made of it: nothing that was
- * written may be missed by a harvest. */
+/* Copies the A and D bits that the processor set in the large leaf e after its pieces were made: a
+ * harvest must not miss a written page. `last`: the replaced entry. */
 static void catch_up(struct mmu *m, uint64_t e, uint64_t last, struct mmu_table *fresh)
 {
 	uint64_t noted = last & ~e & (m->format->accessed | m->format->dirty);
@@ -196,7 +197,7 @@ static void catch_up(struct mmu *m, uint64_t e, uint64_t last, struct mmu_table 
 		atomic_fetch_or(&fresh->slot[i], noted);
 }
 
-/* With t locked: makes `fresh` what is needed, and links it. */
+/* Called with t locked: fills `fresh` as needed, and links it. */
 static void put_in_place(struct mmu_change *c, struct mmu_table *t, unsigned i, uint64_t at,
 	enum need need, struct mmu_table *fresh)
 {
@@ -208,7 +209,8 @@ static void put_in_place(struct mmu_change *c, struct mmu_table *t, unsigned i, 
 	} else if (need == NEED_COPY) {
 		struct mmu_copy copy = { .m = m, .share = MMU_LEVELS };
 
-		/* Nothing is allocated for it: what is below is shared, and has no pins. */
+		/* This cannot fail: everything below is shared and has no pins, so the copy
+		 * allocates nothing. */
 		mmu_trap_unless(!mmu_table_copy(&copy, linked(m, e), fresh, at));
 		count_add(m, &m->breaks, 1);
 	}
@@ -225,7 +227,7 @@ int mmu_own_child(struct mmu_change *c, struct mmu_table *t, unsigned i, uint64_
 	enum need need = what_is_needed(m, t, slot(t, i));
 	int r = 0;
 
-	/* W in a link whose table is ours means that what it links to is ours too. */
+	/* If a link in the root's own table has W, the linked table is the root's own, too. */
 	if (need == NEED_NOTHING) {
 		*child = linked(m, slot(t, i));
 		return 0;
@@ -237,7 +239,7 @@ int mmu_own_child(struct mmu_change *c, struct mmu_table *t, unsigned i, uint64_
 		need = what_is_needed(m, t, slot(t, i));
 		if (atomic_load(&t->dead) || need <= NEED_REUSE || fresh)
 			break;
-		/* Not under the lock: it may take long. */
+		/* Allocate without the lock: it may take long. */
 		mmu_table_unlock(m, t);
 		fresh = mmu_table_new(m, t->level - 1u);
 		if (!fresh)
@@ -259,7 +261,7 @@ int mmu_own_child(struct mmu_change *c, struct mmu_table *t, unsigned i, uint64_
 	return r;
 }
 
-/* With the top locked: one that others share is replaced by `fresh`, filled with what it maps. */
+/* Called with the top locked: replaces a shared top table by `fresh`, filled with what it maps. */
 static void replace_top(struct mmu_change *c, struct mmu_table *top, struct mmu_table *fresh)
 {
 	struct mmu_copy copy = { .m = c->m, .share = MMU_LEVELS };
@@ -278,8 +280,8 @@ int mmu_own_top(struct mmu_change *c, struct mmu_table **out)
 
 	if (mmu_change_full(c))
 		mmu_change_finish(c);
-	/* Always under the lock: refs may become 1 while somebody replaces the top because they
-	 * were 2, and what is written to the old one then would be lost. */
+	/* Always read refs under the lock. Otherwise refs may become 1 while another thread
+	 * replaces the top because refs was 2, and a write to the old top would be lost. */
 	for (;;) {
 		mmu_spin_lock(m, &c->root->top_lock);
 		top = top_of(c->root);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The checker: every count, recomputed from the roots. */
+/* The checker: recomputes every count from the roots. */
 #include "mmu/seal.h"
 #include "mmu/walk.h"
 
@@ -21,7 +21,7 @@ static void expect(
 	c->report(c->arg, what, phys, is, should_be);
 }
 
-/* What does not depend on the way that leads here. */
+/* Checks what does not depend on the path to the table. */
 static void check_table(struct check *c, const struct mmu_table *t)
 {
 	unsigned used = 0, pins = 0;
@@ -48,7 +48,8 @@ static void check_table(struct check *c, const struct mmu_table *t)
 	expect(c, "seal of a shared table", t->phys, mmu_seal_intact(c->m, t), true);
 }
 
-/* Counts a reference to the table; what it refers to itself is counted once, the first time. */
+/* Counts one reference to the table. The references of its slots are counted only at the first
+ * visit. */
 static bool enter_check(struct mmu_walk *w, struct mmu_table *t)
 {
 	struct check *c = w->arg;
@@ -82,7 +83,7 @@ static int plan_check(struct mmu_walk *w, unsigned level, uint64_t e, bool cover
 	return MMU_OVER;
 }
 
-/* Compares a table's references with what was counted, and leaves it as it was. */
+/* Compares a table's refs with the number that was counted, and sets `seen` back to 0. */
 static bool enter_settle(struct mmu_walk *w, struct mmu_table *t)
 {
 	uint32_t seen = t->seen;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Where two roots differ: two walks side by side, that stop where both come to the same table. */
+/* Finds where two roots differ. Walks both side by side, and skips tables that both share. */
 #include "mmu/walk.h"
 
 struct diff {
@@ -9,12 +9,11 @@ struct diff {
 	uint64_t visited;
 };
 
-/* One side of a pair of slots: an entry, of a table or of a larger leaf (or hole) taken to pieces.
- */
+/* One side of the comparison: a table, or the larger leaf (or hole) that is there instead. */
 struct side {
-	struct mmu_table *table; /* NULL: */
-	uint64_t whole;
-	bool shared;
+	struct mmu_table *table; /* NULL: `whole` maps the range of a table */
+	uint64_t whole;		 /* a leaf of the level above, or 0 */
+	bool shared;		 /* a table on the path is shared */
 };
 
 static uint64_t entry_of(const struct mmu *m, const struct side *s, unsigned level, unsigned i)
@@ -44,7 +43,7 @@ static const struct mmu_leaf *leaf_of(struct diff *d, const struct side *s, uint
 	return leaf;
 }
 
-/* Two slots with no table below either. */
+/* Compares two slots that have no table below. */
 static int diff_leaves(
 	struct diff *d, const struct side s[2], const uint64_t e[2], uint64_t at, unsigned level)
 {

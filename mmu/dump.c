@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Tables as text. There is no printf() where this may run. */
+/* Prints tables as text. Does not use printf(), which freestanding environments do not have. */
 #include "mmu/walk.h"
 
 struct dump {
@@ -7,7 +7,7 @@ struct dump {
 	void *arg;
 	char line[128];
 	unsigned len;
-	/* Leaves that are alike, frames in a row, not printed yet. */
+	/* A run of similar leaves with consecutive frames that is not printed yet. */
 	struct mmu_leaf first;
 	uint64_t n_pages;
 };

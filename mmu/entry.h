@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Entries: the only place that knows their bits.
+ * Entries. Only this file and format.c know their bits.
  *
  *   63      59 58     54 53 52 51                 12 11  10  9  8  7  6    5  3 2 1 0
  *   +---------+---------+--+--+---------------------+---+---+--+--+--+----+----+-+-+-+
@@ -8,16 +8,16 @@
  *   |NX       |         |PN|IN|                     |       |  |  |PS|D  A|    |U|W|P|    NPT
  *   +---------+---------+--+--+---------------------+---+---+--+--+--+----+----+-+-+-+
  *
- * IN and PN are ours, in bits that both formats ignore whatever is enabled: SDM vol. 3, tables 29-1
- * to 29-6 (56:52); APM vol. 2, 5.3.3 (58:52 are available to software). PS tells a leaf of level 2
- * or 3 from a link, in both formats.
+ * IN and PN are software bits. Both formats ignore them, whatever features are enabled: SDM vol. 3,
+ * tables 29-1 to 29-6 (56:52); APM vol. 2, 5.3.3 (58:52 are available to software). In both formats
+ * PS distinguishes a leaf of level 2 or 3 from a link.
  */
 #ifndef RAMET_MMU_ENTRY_H
 #define RAMET_MMU_ENTRY_H
 
 #include "include/ramet/mmu.h"
 
-#define MMU_INTENT (1ull << 52) /* may be written, whatever W says now: it is shared, or was */
+#define MMU_INTENT (1ull << 52) /* writes are allowed, even if copy-on-write has cleared W */
 #define MMU_PIN	   (1ull << 53)
 #define MMU_OURS   (MMU_INTENT | MMU_PIN)
 #define MMU_ADDR   0x000ffffffffff000ull
@@ -40,7 +40,7 @@
 #define NPT_PCD (1ull << 4)
 #define NPT_A	(1ull << 5)
 #define NPT_D	(1ull << 6)
-/* Bit 7 is PAT in a leaf of level 1, and bit 12 in larger ones: never set, see npt_leaf(). */
+/* The PAT bit (7 in a leaf of level 1, 12 in a larger leaf) is never set, see npt_leaf(). */
 #define NPT_G  (1ull << 8)
 #define NPT_NX (1ull << 63)
 
@@ -65,14 +65,14 @@ _Static_assert(NPT_G == 0x100 && NPT_NX == 0x8000000000000000ull, "G 8, NX 63");
 
 struct mmu_format {
 	const char *name;
-	uint64_t present; /* all bits of it clear: the slot is empty */
+	uint64_t present; /* if all of these bits are clear, the slot is empty */
 	uint64_t write, accessed, dirty;
-	uint64_t link;	    /* a link to a table, everything allowed */
-	uint64_t grants;    /* clearing one of these needs a flush, */
-	uint64_t denies;    /* setting one of these, */
-	uint64_t type;	    /* and any change of these */
-	uint64_t attr_bits; /* what mmu_protect() replaces, but for W */
-	/* The bits of a leaf without its address; false: there is no such leaf. */
+	uint64_t link;	    /* the bits of a link that allows everything */
+	uint64_t grants;    /* clearing one of these bits needs a flush */
+	uint64_t denies;    /* setting one of these bits needs a flush */
+	uint64_t type;	    /* any change of these bits needs a flush */
+	uint64_t attr_bits; /* the bits that mmu_protect() replaces; it also clears W */
+	/* Computes the bits of a leaf, without the address. False: the format has no such leaf. */
 	bool (*leaf)(struct mmu_attr attr, unsigned level, uint64_t *bits);
 	struct mmu_attr (*attr)(uint64_t leaf);
 	const char *(*validate)(const struct mmu_caps *caps, unsigned level, uint64_t entry);
@@ -83,7 +83,7 @@ static inline bool is_empty(const struct mmu *m, uint64_t e)
 	return !(e & m->format->present);
 }
 
-/* Of an entry that is not empty. */
+/* The entry must not be empty. */
 static inline bool is_link(uint64_t e, unsigned level)
 {
 	return level > 1 && !(e & MMU_PS);
@@ -119,7 +119,7 @@ static inline uint64_t write_protected(const struct mmu *m, uint64_t e)
 	return e & ~m->format->write;
 }
 
-/* Levels are numbers: 1 has 4 KiB slots. */
+/* A slot of level 1 covers 4 KiB. */
 static inline unsigned level_shift(unsigned level)
 {
 	return 12 + MMU_SLOT_BITS * (level - 1);
@@ -140,7 +140,7 @@ static inline unsigned level_index(uint64_t at, unsigned level)
 	return at >> level_shift(level) & (MMU_SLOTS - 1);
 }
 
-/* Entry i of the table that would map what a leaf of `level` maps, or would be empty. */
+/* Returns entry i of a table that maps the same as e, a leaf of `level`; 0 if e is empty. */
 static inline uint64_t piece_of(const struct mmu *m, uint64_t e, unsigned level, unsigned i)
 {
 	if (is_empty(m, e))

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Faults: the break on the way down, and the page. */
+/* Faults: break the tables on the way down, then copy the page. */
 #include "mmu/walk.h"
 
-/* The leaf that maps `at`, as it is now: *level, and the entry; 0: none. */
+/* Returns the leaf that maps `at` now, and its *level; 0: there is none. */
 static uint64_t find_leaf(
 	const struct mmu *m, const struct mmu_root *root, uint64_t at, unsigned *level)
 {
@@ -20,8 +20,9 @@ static uint64_t find_leaf(
 	}
 }
 
-/* The table with the leaf of `at`, all of its path the root's own. A large leaf that others have is
- * split: copying a 4 KiB page costs the guest less than copying 2 MiB. */
+/* Returns the table with the leaf of `at`, after making all tables on the path the root's own. A
+ * large leaf with shared frames is split: copying a page of 4 KiB costs the guest less than copying
+ * 2 MiB. */
 static int own_path(struct mmu_change *c, uint64_t at, struct mmu_table **out)
 {
 	struct mmu *m = c->m;
@@ -47,13 +48,14 @@ static int own_path(struct mmu_change *c, uint64_t at, struct mmu_table **out)
 	return r;
 }
 
-/* W, if the leaf may have it. */
+/* Returns W if the leaf allows writes, otherwise 0. */
 static uint64_t write_of(const struct mmu *m, uint64_t leaf)
 {
 	return leaf & MMU_INTENT ? m->format->write : 0;
 }
 
-/* Copies the page that e, slot i of t, maps, with t locked; drops the lock meanwhile. */
+/* Copies the page that e maps, the entry for `at` in t. Called with t locked; releases the lock
+ * during the copy. */
 static int copy_page(struct mmu_change *c, struct mmu_table *t, uint64_t at, uint64_t e)
 {
 	struct mmu *m = c->m;
@@ -63,7 +65,7 @@ static int copy_page(struct mmu_change *c, struct mmu_table *t, uint64_t at, uin
 
 	if (!m->ops->copy_frame)
 		return MMU_DENIED;
-	/* Nobody reuses it for something else while it is read. */
+	/* The reference keeps the frame from being reused while it is read. */
 	m->ops->get_frames(m->ctx, frame_of(e), 1);
 	t->held++;
 	mmu_table_unlock(m, t);
@@ -83,7 +85,8 @@ static int copy_page(struct mmu_change *c, struct mmu_table *t, uint64_t at, uin
 	return r;
 }
 
-/* Makes the frame of the leaf in t the root's own, as the path to t is, and sets W if it may be. */
+/* Makes the frame of the leaf in t the root's own, and sets W if the leaf allows writes. The path
+ * to t is the root's own already. */
 static int open_leaf(struct mmu_change *c, struct mmu_table *t, uint64_t at, uint64_t *frame)
 {
 	struct mmu *m = c->m;
@@ -100,7 +103,7 @@ static int open_leaf(struct mmu_change *c, struct mmu_table *t, uint64_t at, uin
 			!m->ops->frames_shared(m->ctx, frame_of(e), level_pages(t->level)))
 			mmu_set_bits(c, t, i, base, write_of(m, e), 0);
 		else if (t->level > 1)
-			r = MMU_AGAIN; /* somebody else has just come to have them */
+			r = MMU_AGAIN; /* the frames have become shared meanwhile */
 		else
 			r = copy_page(c, t, base, e);
 	}
@@ -139,7 +142,7 @@ static int fault(struct mmu_change *c, uint64_t at, unsigned access, uint64_t *f
 	return r ? r : open_leaf(c, t, at, frame);
 }
 
-/* `access` may also be OWN: the frame is to be nobody else's, whatever the leaf allows. */
+/* `access` may also be OWN: make the frame the root's own, whatever the leaf allows. */
 #define OWN (MMU_EXECUTE + 1u)
 static int fault_locked(struct mmu_change *c, uint64_t at, unsigned access, uint64_t *frame)
 {
@@ -210,7 +213,7 @@ static int act_unpin(struct mmu_walk *w, struct mmu_table *t, unsigned i)
 	return 1;
 }
 
-/* A table's pins are those of the tables below it. */
+/* Sets the pins of t to the sum of the pins of the tables below. */
 static void add_up_pins(struct mmu_walk *w, struct mmu_table *t, unsigned i)
 {
 	t->pins = 0;
@@ -232,7 +235,7 @@ static int change_pins(struct mmu *m, struct mmu_root *root, gpa_t at, uint64_t 
 		return n ? MMU_INVALID : 0;
 	mmu_change_start(&w.c, m, root);
 	mmu_root_lock(m, root, true);
-	/* Whoever wants it pinned may write to it: it must be ours by then, and stay. */
+	/* The device may write to a pinned page, so the frame must be the root's own first. */
 	for (uint64_t here = w.at, frame; own && here < w.end && !r; here += MMU_PAGE_SIZE)
 		r = fault_locked(&w.c, here, OWN, &frame);
 	if (!r)

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Forks of address spaces, and of single spans. No leaf is looked at, but when a PTE table is
- * copied. */
+/* Forks of address spaces and of single spans. Leaves are read only where a PTE table is copied. */
 #include "mmu/walk.h"
 
-/* There is no link above the top whose W could protect it: its own links do. */
+/* No link leads to the top table whose W could be cleared. So W is cleared in the links in it. */
 static void share_top(struct mmu *m, struct mmu_copy *copy, struct mmu_table *top)
 {
 	for (unsigned i = 0, left = used_of(top); left; i++) {
@@ -49,7 +48,7 @@ int mmu_fork(struct mmu *m, struct mmu_root *src, unsigned share, struct mmu_roo
 	return 0;
 }
 
-/* The PD table for a change of a whole slot of it, and the slot. */
+/* Returns the PD table of `at`, made the root's own, for a change of the span's slot. */
 static int own_pd(struct mmu_change *c, gpa_t at, struct mmu_table **pd)
 {
 	struct mmu_table *t;
@@ -62,7 +61,7 @@ static int own_pd(struct mmu_change *c, gpa_t at, struct mmu_table **pd)
 	return r;
 }
 
-/* Takes out the tables on the way to a span that came to nothing. */
+/* Unlinks tables on the way to a span that are empty after a failed or empty change. */
 static void prune_span(struct mmu_change *c, gpa_t at)
 {
 	struct mmu_walk w = { .m = c->m, .at = at.v, .end = at.v + MMU_SPAN_SIZE };
@@ -73,11 +72,12 @@ static void prune_span(struct mmu_change *c, gpa_t at)
 	mmu_change_finish(&w.c);
 }
 
-/* How a root maps a span: the slot that says so, which may be that of a larger leaf; NULL: not. */
+/* How a root maps a span: by slot i of t. If that is a larger leaf or empty, t may be above
+ * level 2. */
 struct span {
 	struct mmu_table *t;
 	unsigned i;
-	uint64_t e; /* as an entry of level 2 */
+	uint64_t e; /* what maps the span, as an entry of level 2 */
 };
 
 static struct span find_span(const struct mmu *m, const struct mmu_root *root, gpa_t at)
@@ -102,8 +102,8 @@ static bool has_pins(const struct mmu *m, uint64_t e)
 	return !is_empty(m, e) && is_link(e, 2) && linked(m, e)->pins;
 }
 
-/* What src has for a span, with a reference of its own, and write-protected on both sides: in src
- * here, in dst by what is returned. */
+/* Takes a reference to what src has for a span. Write-protects it in src, and returns a
+ * write-protected entry for dst. */
 static uint64_t take_span(struct mmu_change *src, const struct span *s, gpa_t at)
 {
 	struct mmu *m = src->m;
@@ -144,7 +144,7 @@ static int share_span(struct mmu_change *dst, struct mmu_change *src, gpa_t at)
 		return MMU_BUSY;
 	if (!((from.e ^ to.e) & ~m->format->write))
 		return 0;
-	/* Taken before dst's path is broken: it may be part of what is copied. */
+	/* Taken before dst's path is broken: src's slot may be in a table that dst shares. */
 	e = take_span(src, &from, at);
 	r = own_pd(dst, at, &pd);
 	if (r)
@@ -185,7 +185,7 @@ static bool bit(const uint64_t bitmap[MMU_BITMAP], unsigned i)
 	return bitmap[i / 64] >> (i % 64) & 1;
 }
 
-/* Fills t: what the span at slot i of pd maps, with the overlay's leaves in place of some. */
+/* Fills t with what `old` maps, except that pages in the bitmap get the overlay's leaves. */
 static void overlay(struct mmu *m, struct mmu_table *t, uint64_t old,
 	const uint64_t bitmap[MMU_BITMAP], const uint64_t frame[MMU_SLOTS], uint64_t bits)
 {
@@ -199,7 +199,7 @@ static void overlay(struct mmu *m, struct mmu_table *t, uint64_t old,
 			e = make_leaf(frame[i], bits);
 		} else if (!is_empty(m, e)) {
 			m->ops->get_frames(m->ctx, frame_of(e), 1);
-			/* Where the old table lives on, both name this frame now. */
+			/* The old table stays in use by others: both tables name this frame now. */
 			if (from && refs_of(from) > 1) {
 				mmu_protect_slot(m, from, i);
 				e = write_protected(m, e);
@@ -212,9 +212,8 @@ static void overlay(struct mmu *m, struct mmu_table *t, uint64_t old,
 	set_linear(t, mmu_looks_linear(m, t));
 }
 
-/* What the processor noted of the pages that stay, after their leaves were copied and until the
- * flush: nothing that was written may be missed by a harvest. `last`: what was at the slot at last.
- */
+/* Copies the A and D bits that the processor has set in the old leaves after they were copied and
+ * before the flush: a harvest must not miss a written page. `last`: the replaced entry. */
 static void catch_up(
 	struct mmu *m, struct mmu_table *t, uint64_t last, const uint64_t bitmap[MMU_BITMAP])
 {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The two formats: attributes into bits and back. */
+/* The two formats: convert attributes to bits and back. */
 #include "mmu/entry.h"
 
 enum { UC = 0, WC = 1, WT = 4, WP = 5, WB = 6 };
@@ -7,7 +7,7 @@ enum { UC = 0, WC = 1, WT = 4, WP = 5, WB = 6 };
 /* EPT: SDM vol. 3, 29.3.2, tables 29-1 to 29-6. */
 static bool ept_leaf(struct mmu_attr a, unsigned level, uint64_t *bits)
 {
-	/* W without R, and the types 2, 3 and 7, are misconfigurations (29.3.3.1). */
+	/* W without R and the types 2, 3 and 7 are misconfigurations (29.3.3.1). */
 	if ((!a.r && !a.x) || (a.w && !a.r) || a.memory_type > WB || a.memory_type == 2 ||
 		a.memory_type == 3)
 		return false;
@@ -32,8 +32,8 @@ static struct mmu_attr ept_attr(uint64_t e)
 	};
 }
 
-/* NPT: long-mode entries, always "user" (APM vol. 2, 15.25.5). The PAT as it is after reset (7.8.2)
- * has WB at 0, WT at 1, UC- at 2 and UC at 3, and the same again. */
+/* NPT: long-mode entries, always "user" (APM vol. 2, 15.25.5). The reset value of the PAT (7.8.2)
+ * has WB at 0, WT at 1, UC- at 2 and UC at 3; 4 to 7 are the same as 0 to 3. */
 static bool npt_leaf(struct mmu_attr a, unsigned level, uint64_t *bits)
 {
 	if ((!a.r && !a.x) || (a.w && !a.r) ||
@@ -141,8 +141,8 @@ const char *mmu_validate(const struct mmu_format *format, const struct mmu_caps 
 	why = format->validate(caps, level, entry);
 	if (why)
 		return why;
-	/* What the formats have in common: SDM 29.3.3.1 (a reserved bit is set, such as one in
-	 * 51:12 beyond the physical-address width); APM 5.3.3. */
+	/* Rules of both formats: SDM 29.3.3.1 (a reserved bit is set, for example in 51:12 beyond
+	 * the physical-address width); APM 5.3.3. */
 	if (entry & MMU_ADDR & ~((1ull << caps->phys_bits) - 1))
 		return "address beyond the physical-address width";
 	if (level == 1 || !(entry & MMU_PS))

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Large leaves: split into tables of smaller ones, and merged from them. */
+/* Large leaves: split them into tables of smaller leaves, and merge such tables into them. */
 #include "mmu/walk.h"
 
-/* Splitting is what a change does on its way to something smaller. */
+/* There is no act: the walker itself splits the leaves that it goes into. */
 static int plan_split(struct mmu_walk *w, unsigned level, uint64_t e, bool covered)
 {
 	unsigned target = *(unsigned *)w->arg;
@@ -26,19 +26,20 @@ int mmu_split(struct mmu *m, struct mmu_root *root, gpa_t at, uint64_t n, unsign
 
 static int plan_merge(struct mmu_walk *w, unsigned level, uint64_t e, bool covered)
 {
-	/* What others have stays as they have it. */
+	/* A shared table is left alone. */
 	if (is_empty(w->m, e) || !is_link(e, level) || refs_of(linked(w->m, e)) > 1)
 		return MMU_OVER;
 	return MMU_INTO;
 }
 
-/* The leaf that would map what all of t maps; 0: there is none. */
+/* Returns one leaf that maps the same as all of t; 0: there is none. */
 static uint64_t merged(const struct mmu *m, const struct mmu_table *t)
 {
 	uint64_t noted = m->format->accessed | m->format->dirty, first = slot(t, 0) & ~noted;
 	uint64_t seen = m->format->accessed | (is_writable(m, first) ? m->format->dirty : 0);
 
-	/* `seen`: what the processor may still be noting in what is replaced, until the flush. */
+	/* `seen` also has the bits that the processor may still set in the old leaves until the
+	 * flush. */
 	if (used_of(t) < MMU_SLOTS || t->pins || is_link(first, t->level) ||
 		frame_of(first) % level_pages(t->level + 1u))
 		return 0;
@@ -64,7 +65,7 @@ static void back_merge(struct mmu_walk *w, struct mmu_table *t, unsigned i)
 		return;
 	if (mmu_change_full(&w->c))
 		mmu_change_finish(&w->c);
-	/* The table that goes has its own references to the frames. */
+	/* The new leaf needs references of its own: the old table drops its references later. */
 	m->ops->get_frames(m->ctx, frame_of(e), level_pages(t->level));
 	mmu_table_lock(m, t);
 	mmu_set_slot(&w->c, t, i, w->here, e);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Looking: takes no locks. */
+/* Functions that only look. They take no locks. */
 #include "mmu/trap.h"
 #include "mmu/walk.h"
 
@@ -47,7 +47,7 @@ bool mmu_visit(struct mmu *m, const struct mmu_root *root, gpa_t at, struct mmu_
 	while (t && !s->get(cpu, t));
 	visit->table = t;
 	visit->walk = cpu;
-	/* Counted, it needs no walk any more to stay. */
+	/* The count keeps the table alive, so the walk can end. */
 	if (!t || s->counts)
 		mmu_walk_end(cpu);
 	return t;
@@ -118,7 +118,7 @@ int mmu_iterate(struct mmu *m, const struct mmu_root *root, gpa_t at, uint64_t n
 
 /* ---- runs ---- */
 
-/* A run that goes on, or begins, with the slots of t from w->here on. Returns how many. */
+/* Continues or begins a run with the slots of t from w->here on. Returns the number of slots. */
 static int act_run(struct mmu_walk *w, struct mmu_table *t, unsigned i)
 {
 	struct mmu_run *run = w->arg;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Address spaces, and what is mapped in them. */
+/* Address spaces: map, unmap and discard. */
 #include "mmu/walk.h"
 
 #include "mmu/trap.h"
@@ -41,7 +41,7 @@ uint64_t mmu_root_phys(const struct mmu_root *root)
 	return top_of(root)->phys;
 }
 
-/* May what is in a slot be taken out? */
+/* 0, or MMU_BUSY: the entry has pinned pages and must not be removed. */
 static int check_pins(const struct mmu_walk *w, unsigned level, uint64_t e)
 {
 	if (is_empty(w->m, e))
@@ -61,8 +61,8 @@ static int act_if_unpinned(const struct mmu_walk *w, unsigned level, uint64_t e)
 /* ---- map ---- */
 
 struct map {
-	uint64_t frame;		   /* of w->at */
-	uint64_t bits[MMU_LEVELS]; /* of leaves of each level */
+	uint64_t frame;		   /* the frame for w->at */
+	uint64_t bits[MMU_LEVELS]; /* the bits of a leaf, for each level */
 	unsigned max_level;
 };
 
@@ -80,7 +80,7 @@ static int plan_map(struct mmu_walk *w, unsigned level, uint64_t e, bool covered
 	return act_if_unpinned(w, level, e);
 }
 
-/* All of an empty PTE table at once. */
+/* Fills all of an empty PTE table at once. */
 static int fill(struct mmu_table *t, uint64_t e)
 {
 	for (unsigned i = 0; i < MMU_SLOTS; i++, e += MMU_PAGE_SIZE)
@@ -123,7 +123,7 @@ static int plan_unmap(struct mmu_walk *w, unsigned level, uint64_t e, bool cover
 {
 	if (is_empty(w->m, e))
 		return MMU_OVER;
-	/* Tables that are to stay are emptied slot by slot. */
+	/* A table that must stay in place is emptied slot by slot. */
 	if (!covered || (w->keep_empty && is_link(e, level)))
 		return MMU_INTO;
 	return act_if_unpinned(w, level, e);
@@ -145,9 +145,9 @@ int mmu_unmap(struct mmu *m, struct mmu_root *root, gpa_t at, uint64_t n)
 }
 
 /*
- * Hysteresis: the last few spans whose tables became empty keep them; the oldest goes when another
- * one comes. They are remembered by address, which cannot dangle: what is there by then is looked
- * at again. True: the one at *oldest has to go.
+ * Hysteresis: the last few spans whose tables became empty keep these tables. When another span
+ * comes, the table of the oldest span is freed. A span is remembered by address, so there is no
+ * pointer that could dangle: its table is looked up again. True: free the table of *oldest.
  */
 static bool remember(struct mmu *m, struct mmu_root *root, gpa_t at, gpa_t *oldest)
 {
@@ -171,7 +171,7 @@ static bool remember(struct mmu *m, struct mmu_root *root, gpa_t at, gpa_t *olde
 	return full;
 }
 
-/* Of a range that was discarded. */
+/* Remembers the spans of a discarded range whose tables are empty. */
 static void keep_spans(struct mmu_walk *w, uint64_t at, uint64_t end)
 {
 	struct mmu_cpu *cpu = mmu_walk_begin(w->m);
@@ -203,7 +203,7 @@ int mmu_discard(struct mmu *m, struct mmu_root *root, gpa_t at, uint64_t n)
 		return 0;
 	end = w.end;
 	exclusive = end - begin > MMU_SPAN_SIZE;
-	/* Whoever discards more than that is not likely to be back soon. */
+	/* A guest that discards more than this will probably not use the range again soon. */
 	kept = !m->scheme->keeps_empty && end - begin <= keep;
 	w.keep_empty = m->scheme->keeps_empty || kept;
 	mmu_change_start(&w.c, m, root);

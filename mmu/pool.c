@@ -54,8 +54,8 @@ static int alloc_short(struct pool *p, uint64_t n, uint64_t *first)
 		r = take_block(p, &block);
 		if (r)
 			return r;
-		/* What is left of the old block is lost until all of it is free; maybe it is
-		 * already. */
+		/* The rest of the old block is unused until all of the block is free; perhaps it is
+		 * free already. */
 		if (p->small_pos < POOL_BLOCK_FRAMES && !p->used[old])
 			p->free[p->n_free++] = (uint32_t)old;
 		p->small = block;
@@ -113,7 +113,7 @@ void pool_free(struct pool *p, uint64_t first, uint64_t n)
 	if (p->used[block])
 		return;
 	if (block == p->small && p->small_pos < POOL_BLOCK_FRAMES)
-		p->small_pos = 0; /* short runs go on being cut from it */
+		p->small_pos = 0; /* short runs come from its start again */
 	else
 		p->free[p->n_free++] = (uint32_t)block;
 }

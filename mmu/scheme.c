@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * How empty tables are noticed and who keeps them alive: what Linux's pte_ref patches tried in
- * turn. The kinds of references have a count each: slots in use (table->used, under its lock),
- * sharers (table->refs), walkers. All of them need the grace period of sync.c, since a walker has
- * to find a table before it can count itself; they differ in what long visits cost, and whom.
+ * Schemes: how empty tables are noticed, and what keeps a table alive during a visit. Linux's
+ * pte_ref patches tried these schemes one after the other. Each kind of reference has its own
+ * count: slots in use (table->used, under its lock), sharers (table->refs), visits. All schemes
+ * need the grace period of sync.c, since a walker must find a table before it can count itself.
+ * They differ in the cost of a visit, and in what a long visit delays.
  */
 #include "mmu/table.h"
 
-/* No counting: a visit is a walk, and holds up the grace period. */
+/* No counting: a visit is a walk, and delays the end of the grace period. */
 static bool plain_get(struct mmu_cpu *cpu, struct mmu_table *t)
 {
 	return true;
@@ -37,10 +38,9 @@ const struct mmu_scheme mmu_none = {
 	.is_empty = never_empty,
 };
 
-/* As PT_RECLAIM in Linux 6.14: look at the slots when pages are discarded. Where the last look
- * found one in use it probably still is: so discarding page by page does not look at all of them
- * each time.
- */
+/* As PT_RECLAIM in Linux 6.14: when pages are discarded, scan the slots. The scan begins at the
+ * slot that the last scan found in use, which probably still is. So discarding page by page does
+ * not read all slots each time. */
 static bool scan_empty(const struct mmu *m, struct mmu_table *t)
 {
 	unsigned from = atomic_load_explicit(&t->in_use, memory_order_relaxed);
@@ -67,10 +67,8 @@ static bool count_empty(const struct mmu *m, struct mmu_table *t)
 	return !used_of(t);
 }
 
-/*
- * One count in the table: 1 for being linked, and 1 for each visit. It cannot be taken once it is
- * 0.
- */
+/* One count in the table: 1 while the table is linked, plus 1 for each visit. A visit cannot begin
+ * when the count is 0. */
 static bool atomic_get(struct mmu_cpu *cpu, struct mmu_table *t)
 {
 	uint32_t v = atomic_load_explicit(&t->walkers, memory_order_relaxed);
@@ -103,13 +101,13 @@ const struct mmu_scheme mmu_atomic = {
 };
 
 /*
- * A count for each CPU and table while the table is linked: nobody else writes it, so it costs no
- * atomic operation. Once the table is dead, and past all walks (nobody can come any more), the
- * count in the table takes over; after another period (no end of a visit is half-way) all are added
- * up.
+ * While a table is linked, each CPU has a count of its own for it. No other CPU writes that count,
+ * so it needs no atomic operation. After the first grace period of a dead table no new visit can
+ * begin; from then on the ends of visits use the count in the table. After the second period no
+ * thread is in the middle of ending a visit, and the CPUs' counts are added to the table's.
  */
-#define SUMMED (1u << 31) /* the count in the table is the one to use */
-#define BIAS   (1u << 30) /* keeps it from becoming 0 until the others are added */
+#define SUMMED (1u << 31) /* use the count in the table */
+#define BIAS   (1u << 30) /* keeps that count above 0 until the CPUs' counts are added */
 
 static void count_visit(struct mmu_cpu *cpu, const struct mmu_table *t, int32_t n)
 {

@@ -5,7 +5,8 @@
 
 #ifdef MMU_DEBUG
 
-/* FNV-1a over what may not change, with all that is below: W goes, A and D come, the rest stays. */
+/* FNV-1a over the bits that must not change while a table is shared, including all tables below.
+ * W may be cleared, and A and D may be set; all other bits must stay. */
 static uint64_t hash(const struct mmu *m, const struct mmu_table *t)
 {
 	uint64_t h = 0xcbf29ce484222325ull;
@@ -24,7 +25,7 @@ static uint64_t hash(const struct mmu *m, const struct mmu_table *t)
 
 void mmu_seal(struct mmu *m, struct mmu_table *t)
 {
-	/* Before the count says that it is shared. Who does the same at once gets the same hash. */
+	/* Called before refs grows. Two threads that do this at once store the same hash. */
 	if (refs_of(t) == 1)
 		atomic_store(&t->seal, hash(m, t));
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Builds with MMU_DEBUG seal a table when it becomes shared, with a hash of what it maps, and trap
- * when the seal is found broken: somebody wrote into it who had not broken the sharing, which would
- * silently corrupt the others. Changes through the library prove that all of the path to the table
- * is their root's own. Costs a look at every slot at every fork, so releases do without.
+ * Builds with MMU_DEBUG store a hash of what a table maps (the seal) when the table becomes shared.
+ * They trap if the hash is wrong later: then a writer changed the table without breaking it, which
+ * would silently corrupt the other sharers. They also check, at each change, that all tables on the
+ * path are the root's own. This reads every slot at every fork, so release builds do not do it.
  */
 #ifndef RAMET_MMU_SEAL_H
 #define RAMET_MMU_SEAL_H

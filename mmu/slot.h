@@ -20,7 +20,7 @@ static inline uint32_t refs_of(const struct mmu_table *t)
 	return atomic_load_explicit(&t->refs, memory_order_acquire);
 }
 
-/* `used` and `linear` are written under the table's lock, and read by whoever likes. */
+/* `used` and `linear` are written under the table's lock, and may be read without it. */
 static inline unsigned used_of(const struct mmu_table *t)
 {
 	return atomic_load_explicit(&t->used, memory_order_relaxed);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Locks, and a grace period by epochs. */
+/* Locks, and a grace period that is measured in epochs. */
 #include "mmu/sync.h"
 
 #define EXCLUSIVE (1u << 31)
@@ -23,7 +23,7 @@ void mmu_spin_lock(struct mmu *m, _Atomic uint8_t *lock)
 
 static void lock_exclusive(struct mmu *m, struct mmu_root *root)
 {
-	/* Whoever comes later waits, whoever is inside is waited for. */
+	/* The bit keeps new holders out; then wait until the present holders have left. */
 	while (atomic_fetch_or(&root->lock, EXCLUSIVE) & EXCLUSIVE)
 		mmu_relax(m);
 	while (atomic_load(&root->lock) != EXCLUSIVE)
@@ -72,8 +72,8 @@ struct mmu_cpu *mmu_walk_begin(struct mmu *m)
 		return NULL;
 	cpu = &m->cpu[m->ops->cpu(m->ctx)];
 	/*
-	 * Sequentially consistent, and so is the addition in mmu_retire(): either this walk sees
-	 * that the table is unlinked, or whoever unlinked it sees this walk.
+	 * Sequentially consistent, and so is the addition in mmu_retire(). So either this walk sees
+	 * that a table is unlinked, or the thread that unlinked the table sees this walk.
 	 */
 	if (!cpu->depth++)
 		atomic_exchange(&cpu->epoch, atomic_load(&m->epoch));
@@ -111,7 +111,7 @@ void mmu_retire(struct mmu *m, struct mmu_table *t)
 	mmu_spin_unlock(m, &m->limbo_lock);
 }
 
-/* The beginning of the oldest walk under way. */
+/* The epoch in which the oldest walk that is under way began. */
 static uint64_t oldest_walk(struct mmu *m)
 {
 	uint64_t oldest = UINT64_MAX;
@@ -125,7 +125,7 @@ static uint64_t oldest_walk(struct mmu *m)
 	return oldest;
 }
 
-/* Takes the tables out whose grace period is over. */
+/* Removes the tables whose grace period is over from the list, and returns them. */
 static struct mmu_table *take_from_limbo(struct mmu *m)
 {
 	struct mmu_table *first, **end = &m->limbo;
@@ -175,7 +175,7 @@ void mmu_quiesce(struct mmu *m)
 
 	if (is_serial(m))
 		return;
-	/* Two: mmu_percpu needs another period to add up its counts. */
+	/* Two periods: mmu_percpu needs a second one to add up its counts. */
 	for (unsigned i = 0; i < 2; i++) {
 		until = atomic_fetch_add(&m->epoch, 1);
 		while (oldest_walk(m) <= until)

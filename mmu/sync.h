@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Locks, counts and the grace period. All of it costs a branch while calls are serialized.
+ * Locks, counts and the grace period. Each costs only a branch while calls are serialized.
  *
  * Order of locks: roots (two of them by address), root->top_lock, tables from the top down, and
- * last limbo_lock. Callbacks that may take long (flush, alloc, copy) are made under a root's lock
- * alone.
+ * last limbo_lock. Callbacks that may take long (flush, alloc, copy) are called with only a root's
+ * lock held.
  */
 #ifndef RAMET_MMU_SYNC_H
 #define RAMET_MMU_SYNC_H
@@ -16,7 +16,7 @@ static inline bool is_serial(const struct mmu *m)
 	return !m->cpu;
 }
 
-/* For the reports of counts alone: they order nothing. */
+/* Only for counts that are reported. They order no other memory access. */
 static inline void count_add(const struct mmu *m, _Atomic uint64_t *count, uint64_t n)
 {
 	if (is_serial(m))
@@ -50,16 +50,16 @@ void mmu_root_lock(struct mmu *m, struct mmu_root *root, bool exclusive);
 void mmu_root_unlock(struct mmu *m, struct mmu_root *root, bool exclusive);
 
 /*
- * What is reachable when a walk begins stays readable until it ends. Walks nest. NULL while calls
- * are serialized.
+ * Tables that are reachable when a walk begins stay readable until the walk ends. Walks nest.
+ * Returns NULL while calls are serialized.
  */
 struct mmu_cpu *mmu_walk_begin(struct mmu *m);
 void mmu_walk_end(struct mmu_cpu *cpu);
 
-/* A table that no slot and no root links to any more: frees it past all walks that might know it.
- */
+/* Frees a table that no slot and no root links to any more, after all walks that may have reached
+ * it have ended. */
 void mmu_retire(struct mmu *m, struct mmu_table *t);
-/* Frees what is past them by now. */
+/* Frees the retired tables whose grace period is over. */
 void mmu_limbo_poll(struct mmu *m);
 
 enum mmu_settled { MMU_FREE, MMU_VISITED, MMU_ANOTHER_PERIOD };
@@ -67,14 +67,14 @@ enum mmu_settled { MMU_FREE, MMU_VISITED, MMU_ANOTHER_PERIOD };
 struct mmu_scheme {
 	const char *name;
 	bool keeps_empty; /* mmu_discard() never frees tables */
-	bool counts; /* visits hold their table with get and put, and need no walk around them */
-	/* A visit; false: the table is on its way out. */
+	bool counts;	  /* get and put keep the table alive, so a visit needs no walk around it */
+	/* Begins a visit. False: the table is about to be freed. */
 	bool (*get)(struct mmu_cpu *cpu, struct mmu_table *t);
-	/* Its end; true: it was the last thing that kept the table's memory, free it. */
+	/* Ends a visit. True: nothing else keeps the table alive, the caller frees it. */
 	bool (*put)(struct mmu_cpu *cpu, struct mmu_table *t);
-	/* After each grace period of a dead table. */
+	/* Called after each grace period of a dead table. */
 	enum mmu_settled (*settle)(struct mmu *m, struct mmu_table *t);
-	/* May it be unlinked? Decided under its lock, asked for without it before. */
+	/* May the table be unlinked? Called first without its lock, then again under the lock. */
 	bool (*is_empty)(const struct mmu *m, struct mmu_table *t);
 };
 

@@ -39,7 +39,7 @@ void mmu_table_get(struct mmu *m, struct mmu_table *t)
 	mmu_trap_unless(refs && refs != UINT32_MAX);
 }
 
-/* True: that was the last one. */
+/* True: that was the last reference. */
 static bool drop_ref(struct mmu *m, struct mmu_table *t)
 {
 	uint32_t refs;
@@ -54,7 +54,7 @@ static bool drop_ref(struct mmu *m, struct mmu_table *t)
 	return refs == 1;
 }
 
-/* Gives up all leaves of a table, frames in a row together. */
+/* Drops the references of all leaves of a table, with one call for each run of frames. */
 static void put_leaves(struct mmu *m, struct mmu_table *t)
 {
 	uint64_t first = 0, n = 0, each = level_pages(t->level);
@@ -102,7 +102,7 @@ bool mmu_protect_slot(struct mmu *m, struct mmu_table *t, unsigned i)
 	if (!is_writable(m, e))
 		return false;
 	if (is_link(e, t->level))
-		/* Whoever else may be here does the same. */
+		/* A plain store is enough: another thread can only store the same value here. */
 		atomic_store_explicit(&t->slot[i], write_protected(m, e), memory_order_release);
 	else
 		atomic_fetch_and(&t->slot[i], ~m->format->write);
@@ -131,7 +131,7 @@ static int copy_leaf(
 	uint64_t frame;
 
 	if (e & MMU_PIN) {
-		/* Whoever has it pinned goes on writing to the original. */
+		/* The device keeps writing to the original page, so the copy gets a new frame. */
 		int r = m->ops->copy_frame(m->ctx, frame_of(e), &frame);
 
 		if (r)

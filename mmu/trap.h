@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What must hold, holds: a wrong count would share memory between those who must not share it. */
+/* Checks an invariant in all builds: a wrong count would share memory between VMs by mistake. */
 #ifndef RAMET_MMU_TRAP_H
 #define RAMET_MMU_TRAP_H
 

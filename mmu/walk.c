@@ -12,8 +12,8 @@ int mmu_range(struct mmu_walk *w, gpa_t at, uint64_t n)
 	return 0;
 }
 
-/* Gives up what has piled up, though t has to stay locked and linked: for a moment it is only held.
- */
+/* Makes room in w->c by finishing it. t must stay linked, but its lock must be released for that;
+ * t->held keeps it linked meanwhile. */
 static void make_room(struct mmu_walk *w, struct mmu_table *t)
 {
 	t->held++;
@@ -30,7 +30,7 @@ static bool is_out(const struct mmu_walk *w, struct mmu_table *t)
 	return w->by_scheme ? w->m->scheme->is_empty(w->m, t) : !used_of(t);
 }
 
-/* The table below slot i of t goes if it is empty. */
+/* Unlinks the table below slot i of t if it is empty. */
 static void prune_child(struct mmu_walk *w, struct mmu_table *t, unsigned i)
 {
 	struct mmu *m = w->m;
@@ -58,7 +58,7 @@ static void prune_child(struct mmu_walk *w, struct mmu_table *t, unsigned i)
 
 static int step_into(struct mmu_walk *w, struct mmu_table *t, unsigned i, uint64_t e);
 
-/* Slots that are acted on, one after the other under one lock. Returns how many, or MMU_AGAIN. */
+/* Acts on consecutive slots under one lock. Returns their number, or MMU_AGAIN. */
 static int act_on_slots(struct mmu_walk *w, struct mmu_table *t, unsigned i, uint64_t end)
 {
 	uint64_t size = level_size(t->level);
@@ -87,7 +87,7 @@ static int act_on_slots(struct mmu_walk *w, struct mmu_table *t, unsigned i, uin
 	return (int)(i - first);
 }
 
-/* The slots of t, which begins at base, as far as the range goes. */
+/* Walks the slots of t, which maps addresses from base on, as far as the range goes. */
 static int walk_table(struct mmu_walk *w, struct mmu_table *t, uint64_t base)
 {
 	uint64_t size = level_size(t->level), end = base + size * MMU_SLOTS;
@@ -192,8 +192,8 @@ int mmu_change_locked(struct mmu_walk *w)
 {
 	int r;
 
-	/* Again, if a table died on us. Nothing was applied then: only ranges in one span have
-	 * company. */
+	/* Start again if a table died meanwhile. Nothing was applied then: other threads can only
+	 * interfere with a range in one span, since longer ranges hold the lock exclusively. */
 	do {
 		w->pass = MMU_PREPARE;
 		r = walk_root(w);
