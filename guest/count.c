@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* count: heartbeats with a counter, for ever or until it ends itself. */
+/* count: sends heartbeats with a counter, for ever or up to a given number. */
 #include "guest/lib/guest.h"
 
 GUEST_KEYS(count);

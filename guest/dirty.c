@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* dirty: dirties the amount of memory asked for, then keeps writing to it at a given rate. */
+/* dirty: writes to a given amount of memory, then keeps writing to that memory at a given rate. */
 #include "guest/lib/guest.h"
 
-#define PERIOD_US 1000 /* how finely the rate is kept */
+#define PERIOD_US 1000 /* the time between two batches of writes */
 
 GUEST_KEYS(dirty);
 
@@ -29,7 +29,7 @@ static uint64_t pick(struct work *w)
 	return w->random ? random64(&w->seed) % w->pages : i % w->pages;
 }
 
-/* n pages, then a heartbeat with how many were written since the memory was dirty. */
+/* Writes n pages. The heartbeat after them has the number of pages written since it was ready. */
 static void batch(struct work *w, uint64_t n, uint32_t *written)
 {
 	for (uint64_t i = 0; i < n; i++)

@@ -72,7 +72,7 @@ int guest_image(const char *name, const void **elf, size_t *len)
 	return 0;
 }
 
-/* ---- arguments, read as guest/lib/args.c reads them ---- */
+/* ---- arguments, with the same syntax as in guest/lib/args.c ---- */
 
 static const struct key *find_key(const struct guest *g, const char *word, size_t len)
 {
@@ -86,7 +86,7 @@ static const struct key *find_key(const struct guest *g, const char *word, size_
 	return NULL;
 }
 
-/* Decimal digits, then at most one of K, M and G. */
+/* Reads decimal digits, followed by at most one of K, M and G. */
 static bool number(const char *s, size_t len, uint64_t *out)
 {
 	uint64_t v = 0;
@@ -106,7 +106,7 @@ static bool number(const char *s, size_t len, uint64_t *out)
 	return true;
 }
 
-/* Whether the value is one of those that the key takes. *size: it is a SIZE, of *v bytes. */
+/* True if the key accepts the value. *size: the value is a SIZE, of *v bytes. */
 static bool takes(const struct key *k, const char *s, size_t len, bool *size, uint64_t *v)
 {
 	const char *alternative = k->value;

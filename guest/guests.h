@@ -6,11 +6,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The ELF image of a built-in guest: static storage. 0, or -ENOENT. */
+/* Returns the ELF image of a built-in guest, in static storage. 0, or -ENOENT. */
 int guest_image(const char *name, const void **elf, size_t *len);
 
-/* Whether the guest of a VM with that much memory takes these arguments, or none (NULL). 0, -ENOENT
- * (no such guest) or -EINVAL; then `why` has a line about it. */
+/* Checks whether the guest, in a VM with `memory` bytes, accepts these arguments (NULL: none). 0,
+ * -ENOENT (no such guest) or -EINVAL. After an error `why` has one line with the reason. */
 int guest_args_check(const char *name, const char *args, uint64_t memory, char *why, size_t size);
 
 #endif

@@ -1,27 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * smp: all vCPUs count together and check that nothing is lost, that nothing goes back, time
- * included, whichever of them looks at it, and that their timers go on ticking. The heartbeat's
- * counter is the round that the slowest has finished.
+ * smp: all vCPUs increment shared counters. Each checks that no increment is lost, that no counter
+ * and no time stamp goes back, even when another vCPU wrote it, and that its timer keeps ticking.
+ * The value of a heartbeat is the number of rounds that the slowest vCPU has finished.
  */
 #include "guest/lib/guest.h"
 
 #define ROUND	   100	    /* steps in a round */
-#define TICK_LIMIT 10000000 /* us slept without a tick: the timer has stopped */
+#define TICK_LIMIT 10000000 /* us of sleep without a tick: the timer has stopped */
 
 GUEST_KEYS(smp);
 
 static struct {
 	uint32_t lock;
 	uint64_t total, own[GUEST_CPUS]; /* under lock: total is the sum of own[] */
-	uint64_t tsc;			 /* under lock: the latest that any vCPU has seen */
-	uint64_t tickets;		 /* only ever increased, atomically */
-	uint64_t rounds[GUEST_CPUS];	 /* each written by its vCPU */
-	uint64_t rung;			 /* the last heartbeat */
-	unsigned ticking;		 /* vCPUs whose timer ticks */
+	uint64_t tsc;			 /* under lock: the last TSC value of any vCPU */
+	uint64_t tickets;		 /* incremented atomically, without the lock */
+	uint64_t rounds[GUEST_CPUS];	 /* each is written only by its vCPU */
+	uint64_t rung;			 /* value of the last heartbeat */
+	unsigned ticking;		 /* number of vCPUs whose timer ticks */
 } s;
 
-/* What one vCPU has seen; it must never see less. */
+/* The last values that one vCPU has seen. It must never see a smaller value. */
 struct seen {
 	uint64_t total, ticket, ticks, slept;
 };
@@ -30,7 +30,7 @@ static void lock(void)
 {
 	for (unsigned tries = 1; __atomic_exchange_n(&s.lock, 1, __ATOMIC_ACQUIRE); tries++) {
 		__builtin_ia32_pause();
-		if (tries % 1000 == 0) /* its holder may wait for our physical CPU */
+		if (tries % 1000 == 0) /* the holder may be waiting for our physical CPU */
 			guest_sleep(100);
 	}
 }
@@ -40,7 +40,7 @@ static void unlock(void)
 	__atomic_store_n(&s.lock, 0, __ATOMIC_RELEASE);
 }
 
-/* Not before what was read before it: Intel SDM volume 2, RDTSC. */
+/* The fences keep the TSC from being read before earlier reads: Intel SDM volume 2, RDTSC. */
 static uint64_t time_stamp(void)
 {
 	uint32_t lo, hi;
@@ -83,7 +83,7 @@ static void check_tick(unsigned cpu, struct seen *seen, uint64_t slept)
 		guest_fail(RAMET_REPORT_TICK, (uint64_t)&guest_ticks[cpu]);
 }
 
-/* The vCPU that completes a round for all rings. */
+/* Sends a heartbeat if this vCPU was the last one to finish a round. */
 static void ring(const struct guest_machine *m)
 {
 	uint64_t least = UINT64_MAX, rung = __atomic_load_n(&s.rung, __ATOMIC_RELAXED);

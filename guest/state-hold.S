@@ -29,7 +29,8 @@ state_hold: /* RDI = struct state */
 	.set at, at + 8
 	.endr
 	std
-	/* From here on RAX, RCX, RDX and the arithmetic flags are the loop's, all else is held. */
+	/* From here on the loop uses RAX, RCX, RDX and the arithmetic flags; all other registers keep
+	 * their values. */
 3:	mov $SPIN, %ecx
 4:	dec %ecx
 	jnz 4b
@@ -42,7 +43,7 @@ state_hold: /* RDI = struct state */
 	in %dx, %eax
 	cmp STATE_LIFE(%rcx), %eax
 	je 3b
-	/* A new life. */
+	/* A new generation. */
 	mov %rcx, %rax
 	.set at, STATE_FOUND
 	.irp reg, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
@@ -68,10 +69,11 @@ state_hold: /* RDI = struct state */
 	.endr
 	ret
 
-	/* What may fault: entry.S makes such a one return -1. In ring 0. */
+	/* Called in ring 0. These instructions may fault; entry.S then makes the function return
+	 * -1. */
 	.globl state_rdmsr, state_wrmsr, state_wrcr4
 	.globl guest_may_fault, guest_may_fault_end, guest_faulted
-state_rdmsr: /* EDI = MSR, RSI = where to put it */
+state_rdmsr: /* EDI = MSR, RSI = address for the value */
 	mov %edi, %ecx
 	jmp 1f
 state_wrmsr: /* EDI = MSR, RSI = value */

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The registers of a `state` guest that only ring 0 can reach. KVM may interpret ring 0: what runs
- * there only goes through a table.
+ * The registers of a `state` guest that only ring 0 can reach. KVM may interpret ring 0, so the
+ * code there is simple: it only goes through a table.
  */
 #include "guest/state-special.h"
 
-#define DR7_QUIET 0xd0400u /* DR0 would watch writes of 4 bytes ... */
-#define DR7_ARMED 0x402u   /* ... where nobody writes */
+#define DR7_QUIET 0xd0400u /* DR0 is set to watch writes of 4 bytes, but not enabled */
+#define DR7_ARMED 0x402u   /* enables DR0, at an address that is never written */
 
 #define LVT_TIMER	 0x320
 #define LVT_TSC_DEADLINE (0x40000u | 0x10000u) /* masked */
@@ -26,15 +26,16 @@ enum kind {
 	PIC1_MASK,
 	PIC2_MASK,
 	PIT_MODE,
-	MSR,	     /* where the host has it */
-	MSR_KEPT,    /* as it is */
-	MSR_POINTER, /* to memory that KVM shares with this vCPU; `fixed` is where in struct shared
-		      */
+	MSR,	  /* if the host has it */
+	MSR_KEPT, /* not written */
+	/* The address of memory that KVM shares with this vCPU; `fixed`: the offset in struct
+	 * shared. */
+	MSR_POINTER,
 	DEADLINE,
 	WALL_CLOCK, /* not carried: reads 0 after a birth */
 };
 
-/* What paravirtual MSRs point to. */
+/* The memory that paravirtual MSRs point to. */
 static struct shared {
 	struct {
 		uint32_t version, pad;
@@ -60,7 +61,7 @@ static const struct {
 	{ PIC2_MASK, 0, 0xff, 0 },
 	{ PIT_MODE, 0, 0, 0x36 },  /* counter 2: both bytes, square wave (all ones without a PIT) */
 	{ MSR, 0x174, 0xfffc, 4 }, /* SYSENTER_CS */
-	/* AMD's have 32 bits, and its KVM sets no more (svm.c, sysenter_esp_hi). */
+	/* On AMD the next two have 32 bits, and kvm_amd sets no more (svm.c, sysenter_esp_hi). */
 	{ MSR, 0x175, 0x7fffffff, 0 },		    /* SYSENTER_ESP */
 	{ MSR, 0x176, 0x7fffffff, 0 },		    /* SYSENTER_EIP */
 	{ MSR, 0x277, 0, 0x0007010600070106 },	    /* PAT, permuted */
@@ -79,7 +80,7 @@ static const struct {
 	{ MSR, 0x1a0, 8, 0x1801 },		    /* MISC_ENABLE: a thermal monitor */
 	{ MSR, 0x1d9, 1, 0 },			    /* DEBUGCTL: last branch records */
 	{ MSR, 0x1fc, 0xffff, 0 },		    /* POWER_CTL */
-	/* MTRRs: bases and masks, types of memory (4 or 5 for each of eight ranges). */
+	/* MTRRs: bases and masks; memory types (4 or 5 for each of eight ranges). */
 	{ MSR, 0x200, 0x3ffff000, 6 }, { MSR, 0x201, 0x3ffff800, 0 }, { MSR, 0x202, 0x3ffff000, 6 },
 	{ MSR, 0x203, 0x3ffff800, 0 }, { MSR, 0x204, 0x3ffff000, 6 }, { MSR, 0x205, 0x3ffff800, 0 },
 	{ MSR, 0x206, 0x3ffff000, 6 }, { MSR, 0x207, 0x3ffff800, 0 }, { MSR, 0x208, 0x3ffff000, 6 },
@@ -97,7 +98,8 @@ static const struct {
 	{ MSR, 0x26e, 0x0101010101010101, 0x0404040404040404 },
 	{ MSR, 0x26f, 0x0101010101010101, 0x0404040404040404 },
 	{ MSR, 0x2ff, 0xc00, 6 }, /* MTRR_DEF_TYPE */
-	/* Machine checks. AMD's HWCR lets the status be written; banks 1 and 31 are not there. */
+	/* Machine checks. A bit in AMD's HWCR allows writes to the status. Banks 1 and 31 must be
+	 * absent. */
 	{ MSR, 0xc0010015, 0, 1 << 18 },       /* HWCR */
 	{ MSR_KEPT, 0x179, 0, 0 },	       /* MCG_CAP */
 	{ MSR, 0x17a, 7, 0 },		       /* MCG_STATUS */
@@ -107,8 +109,8 @@ static const struct {
 	{ MSR, 0x403, ~0ull, 0 },	       /* MC0_MISC */
 	{ MSR, 0x406, ~0ull, 0 },	       /* MC1_ADDR */
 	{ MSR, 0x47e, ~0ull, 0 },	       /* MC31_ADDR */
-	{ MSR, 0xc0010004, 0xffffffff, 0 },    /* AMD's first counter, at rest */
-	{ MSR, 0xc1, 0x7fffffff, 0 },	       /* Intel's */
+	{ MSR, 0xc0010004, 0xffffffff, 0 },    /* AMD's first counter, stopped */
+	{ MSR, 0xc1, 0x7fffffff, 0 },	       /* Intel's first counter, stopped */
 	{ MSR, 0xc0010117, 0xfffff000, 0 },    /* VM_HSAVE_PA */
 	{ MSR, 0xc0010140, 0xff, 0 },	       /* OSVW_ID_LENGTH */
 	{ MSR, 0xc0010141, ~0ull, 0 },	       /* OSVW_STATUS */
@@ -117,7 +119,7 @@ static const struct {
 	{ MSR_POINTER, 0x4b564d03, 0, offsetof(struct shared, steal) | 1 },
 	{ MSR_POINTER, 0x4b564d04, 0, offsetof(struct shared, eoi) | 1 },
 	{ DEADLINE, 0x6e0, 0xffffff, 0 },
-	{ WALL_CLOCK, 0x4b564d00, 0x7ffffffff000, 1ull << 47 }, /* where no memory is */
+	{ WALL_CLOCK, 0x4b564d00, 0x7ffffffff000, 1ull << 47 }, /* an address without memory */
 };
 #define SPECIALS (sizeof(special) / sizeof(special[0]))
 
@@ -126,7 +128,8 @@ static struct {
 	bool absent[SPECIALS];
 } cpus[GUEST_CPUS];
 
-/* Written in ring 0, each must fault or do nothing: KVM could not give back what it keeps then. */
+/* A write to each of these in ring 0 must fault or have no effect: ramet could not carry the state
+ * over a fork. */
 static const struct {
 	uint32_t msr;
 	uint64_t flip;
@@ -183,7 +186,7 @@ GUEST_RING0 static uint64_t special_read(unsigned i)
 	case PIC2_MASK:
 		__asm__ volatile("inb $0xa1, %b0" : "+a"(v));
 		break;
-	case PIT_MODE: /* read back the status, and of that all but the output and the null count */
+	case PIT_MODE: /* read back the status, without the output and null-count bits */
 		__asm__ volatile("movb $0xe8, %%al\n\toutb %%al, $0x43\n\tinb $0x42, %%al"
 				 : "+a"(v));
 		v &= 0x3f;
@@ -195,7 +198,7 @@ GUEST_RING0 static uint64_t special_read(unsigned i)
 	return v;
 }
 
-/* False: it faulted. */
+/* False: the write faulted. */
 GUEST_RING0 static bool special_write(unsigned i, uint64_t v)
 {
 	switch (special[i].kind) {
@@ -234,7 +237,7 @@ GUEST_RING0 static bool special_write(unsigned i, uint64_t v)
 	return true;
 }
 
-/* The interrupt controllers, the timer of the PC and the wall clock are one for all vCPUs. */
+/* All vCPUs share the PICs, the PIT and the wall clock: only vCPU 0 sets and checks those. */
 GUEST_RING0 static bool mine(unsigned cpu, unsigned i)
 {
 	return cpu == 0 || (special[i].kind != PIC1_MASK && special[i].kind != PIC2_MASK &&
@@ -308,7 +311,7 @@ void special_set(unsigned cpu, uint64_t *seed, bool armed)
 	service(SERVICE_WRITE, cpu);
 	service(SERVICE_READ, cpu);
 	for (unsigned i = 0; i < SPECIALS; i++)
-		cpus[cpu].set[i] = cpus[cpu].found[i]; /* as this host keeps them */
+		cpus[cpu].set[i] = cpus[cpu].found[i]; /* the host may not store all bits */
 }
 
 unsigned special_check(unsigned cpu, bool bare, uint64_t *set, uint64_t *found)
@@ -335,7 +338,7 @@ static bool told_by_cpuid(void)
 	state_cpuid(1, 0, r);
 	if (r[2] & 1u << 5) /* VMX */
 		return true;
-	/* KVM's: the first kvmclock, asynchronous page faults, kicks of spinlocks. */
+	/* KVM's features: the first kvmclock, asynchronous page faults, kicks of spinlocks. */
 	state_cpuid(0x40000001, 0, r);
 	if (r[0] & (1u << 0 | 1u << 4 | 1u << 7 | 1u << 10 | 1u << 14))
 		return true;

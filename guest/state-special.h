@@ -8,7 +8,7 @@
 
 #include "guest/lib/guest.h"
 
-/* In ring 0: 0, or -1 where the processor faults. */
+/* Called in ring 0. Return 0, or -1 if the instruction faults. */
 int state_rdmsr(uint32_t msr, uint64_t *value);
 int state_wrmsr(uint32_t msr, uint64_t value);
 int state_wrcr4(uint64_t value);
@@ -21,20 +21,21 @@ GUEST_RING0 static inline void state_cpuid(uint32_t leaf, uint32_t sub, uint32_t
 }
 
 void special_set(unsigned cpu, uint64_t *seed, bool armed);
-/* Reads them all: SPECIALS, or the index of the first that is not what was set. In a guest that is
- * not `bare` the wall clock of KVM reads as 0: it is not carried over a birth. */
+/* Reads all of them. Returns the index of the first one that is not as set, or SPECIALS. If the
+ * guest is not `bare`, KVM's wall clock reads as 0: it is not carried over a fork. */
 unsigned special_check(unsigned cpu, bool bare, uint64_t *set, uint64_t *found);
 unsigned special_count(void);
-void special_tell_absent(unsigned cpu); /* which of them this host does not have */
-/* What a guest must not see or change, see hidden[]: the index of the first that it can, or -1. */
+void special_tell_absent(unsigned cpu); /* prints the registers that this host does not have */
+/* Tries what a guest must not see or change, see hidden[]. Returns the index of the first that is
+ * not hidden, or -1. */
 int special_exposed(unsigned cpu);
-/* kvmclock in nanoseconds, and the TSC it was made from, by which it goes on (multiplied, then
- * shifted); false: there is none. */
+/* kvmclock: `ns` nanoseconds at the TSC value `tsc`. mul and shift convert later TSC ticks. */
 struct pv_time {
 	uint64_t ns, tsc;
 	uint32_t mul;
 	int8_t shift;
 };
+/* False: there is no kvmclock. */
 bool special_time(unsigned cpu, struct pv_time *t);
 
 #endif

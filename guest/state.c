@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * state: fills the registers of every vCPU with values of its own, waits for a fork with all of
- * them live, and checks them on both sides: general, x87, SSE, AVX, AVX-512; and through ring 0
- * debug registers, CR2, model-specific registers and interrupt controllers (state-special.c). Then
- * it fills them anew, with values that no other VM has: in the next life of its shell they must not
- * be found. Time must not go back, and kvmclock must agree with the TSC. First of all it tries what
- * guests must not have.
+ * state: fills the registers of every vCPU with different values, waits for a fork while they hold
+ * these values, and checks them in parent and clone: general, x87, SSE, AVX, AVX-512 registers, and
+ * through ring 0 debug registers, CR2, model-specific registers and interrupt controllers
+ * (state-special.c). Then it fills them again, with values that no other VM has: the next VM in the
+ * same shell must not find them. Time must not go back, and kvmclock must agree with the TSC. At
+ * its start the guest tries to use what must be hidden from guests.
  *
- * The address of its report is 1 + the index of the wrong register in its group, plus a group's
- * thousand: 1000 general, 2000 XSAVE area (byte), 3000 special (see special[]), 4000 APIC
- * (register), 5000 flags, 6000 TSC, 7000 what is not hidden (see hidden[]), 8000 kvmclock.
+ * The address of a report is 1 + the index of the wrong register in its group, plus a number for
+ * the group: 1000 general, 2000 XSAVE area (byte), 3000 special (see special[]), 4000 APIC
+ * (register), 5000 flags, 6000 TSC, 7000 not hidden (see hidden[]), 8000 kvmclock.
  *
- * bare=1: nobody is born, and nothing hidden, really: a test of the guest alone.
- * watch=0: no debug register is armed. QEMU 7.2 dies of an armed one under its SVM.
+ * bare=1: the VM is not forked or reset, and KVM hides nothing: tests the guest alone.
+ * watch=0: arms no debug register. QEMU 7.2 crashes if one is armed under its SVM.
  */
 #include "guest/lib/guest.h"
 #include "guest/state-special.h"
@@ -22,7 +22,7 @@
 #define FLAG_DF	    0x400u
 #define CPUID_XSAVE (1u << 26)
 #define XCR0_SSE    3u	  /* x87, SSE */
-#define XCR0_AVX    7u	  /* and AVX */
+#define XCR0_AVX    7u	  /* x87, SSE, AVX */
 #define XCR0_AVX512 0xe0u /* mask registers, upper halves, upper sixteen */
 #define NS_PER_S    1000000000
 
@@ -35,7 +35,7 @@ static const uint16_t apic_regs[] = { 0x20, 0x80, 0xd0, 0xe0, 0xf0, 0x320, 0x330
 
 static struct {
 	struct state s;
-	struct pv_time time; /* when all was set */
+	struct pv_time time; /* when the registers were set */
 	bool has_time;
 	uint32_t apic[APIC_REGS];
 	uint64_t seed;
@@ -43,9 +43,9 @@ static struct {
 
 static bool bare;
 
-static uint32_t verified[GUEST_CPUS]; /* the last life each vCPU found right */
+static uint32_t verified[GUEST_CPUS]; /* the last generation that each vCPU has checked */
 
-/* XSAVE with what of x87, SSE, AVX and AVX-512 there is. */
+/* Enables XSAVE, with those of x87, SSE, AVX and AVX-512 that the processor has. */
 GUEST_RING0 void guest_ring0_init(void)
 {
 	uint64_t cr4;
@@ -63,8 +63,8 @@ GUEST_RING0 void guest_ring0_init(void)
 }
 
 /*
- * What XSAVE saves; 0 where FXSAVE does as much. (QEMU 7.2's emulator does not intercept XSETBV, so
- * a KVM inside it takes back what guest_ring0_init() asked for.)
+ * The components that XSAVE saves; 0: use FXSAVE. (QEMU 7.2's emulator does not intercept XSETBV,
+ * so a KVM inside it undoes what guest_ring0_init() has set.)
  */
 static uint64_t xcr0(void)
 {
@@ -87,7 +87,7 @@ static _Noreturn void wrong(
 	guest_fail(RAMET_REPORT_STATE, group + 1 + index);
 }
 
-/* Where a feature beyond SSE lies in the XSAVE area; an empty range if it is not in use. */
+/* The place of a feature beyond SSE in the XSAVE area; an empty range if it is not in use. */
 struct x_range {
 	unsigned start, end;
 };
@@ -103,7 +103,7 @@ static struct x_range x_range(uint64_t features, unsigned feature)
 	return (struct x_range){ r[1], r[1] + r[0] };
 }
 
-/* Random contents: all x87 and vector registers in use, a rounding mode not the usual. */
+/* Random contents: all x87 and vector registers in use, and not the default rounding mode. */
 static void fill_xsave(uint8_t *x, uint64_t features, uint64_t *seed)
 {
 	uint64_t *word = (uint64_t *)x;
@@ -154,7 +154,8 @@ static void check_x(const struct state *s, unsigned start, unsigned end)
 			wrong("XSAVE area byte ", 2000, i, s->x_set[i], s->x_found[i]);
 }
 
-/* Not the last x87 instruction, MXCSR's mask, software's bytes, the XSAVE header. */
+/* Does not check the last x87 instruction, MXCSR's mask, the bytes for software and the XSAVE
+ * header. */
 static void check_xsave(const struct state *s)
 {
 	check_x(s, 0, 6);
@@ -167,7 +168,7 @@ static void check_xsave(const struct state *s)
 	}
 }
 
-/* It goes on with the TSC, whatever happened to the host's clocks: within a second. */
+/* kvmclock must advance with the TSC, within a second, even if the host's clocks were set. */
 static void check_time(unsigned cpu)
 {
 	const struct pv_time *then = &cpus[cpu].time;
@@ -214,7 +215,7 @@ static void check_all(unsigned cpu)
 	}
 }
 
-/* Rings when all vCPUs have found this life's inheritance right and hold values of their own. */
+/* Sends a heartbeat when all vCPUs have checked their registers and filled them again. */
 static void ring(const struct guest_machine *m, uint32_t life)
 {
 	for (unsigned i = 0; i < m->cpus; i++)
@@ -251,7 +252,7 @@ void guest_main(const struct guest_machine *m, unsigned cpu)
 		state_hold(&cpus[cpu].s);
 		check_all(cpu);
 		life = db_read(RAMET_DB_GENERATION);
-		/* Siblings inherit the same seed. */
+		/* Siblings inherit the same seed, so mix in what differs. */
 		cpus[cpu].seed += mix64((uint64_t)db_read(RAMET_DB_CLONE_ID) << 32 | life);
 		set_all(m, cpu);
 		__atomic_store_n(&verified[cpu], life, __ATOMIC_SEQ_CST);

@@ -1,25 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * strings: string instructions to and from devices, with all registers in use, each byte and each
- * register checked. KVM does hundreds of their elements in one go, or leaves in the middle of one;
- * a fork, a reset or a pause may come at any of them.
+ * strings: executes string instructions to and from devices, with values in all registers, and
+ * checks each byte and each register. KVM handles hundreds of elements at once, or exits in the
+ * middle of an instruction. A fork, a reset or a pause may come at any of these points.
  *
- * Its heartbeats are the elements of such an instruction, too, and count from 1: of a VM that
- * booted the host has counted as many as the last one says.
+ * A string instruction also sends the heartbeats, one per element, with values counted from 1. So
+ * in the VM that booted, the host must have counted as many heartbeats as the last value.
  *
  * The address of a report about registers is 1 + the register's index (guest/strings.h), 100 for
- * the flags, 1000 + the byte of the FXSAVE area.
+ * the flags, or 1000 + the byte of the FXSAVE area.
  */
 #include "guest/lib/guest.h"
 #include "guest/strings.h"
 
-#define HOLE	  0xfef00000ul /* nobody answers; the span is mapped for the local APIC */
+#define HOLE	  0xfef00000ul /* no device is here; the span is mapped for the local APIC */
 #define BUF	  4096u
 #define FILLER	  0x5a
 #define COM1	  0x3f8
 #define COM1_FCR  (COM1 + 2)
 #define COM1_MCR  (COM1 + 4)
-#define COM1_SCR  (COM1 + 7) /* keeps a byte */
+#define COM1_SCR  (COM1 + 7) /* scratch register: stores a byte */
 #define MCR_LOOP  0x10
 #define FIFO	  64u
 #define FLAG_DF	  0x400u
@@ -57,7 +57,7 @@ static _Noreturn void wrong(
 	guest_fail(report, where);
 }
 
-/* Random registers; x87 and SSE ones, too. */
+/* Random values for all registers, also x87 and SSE. */
 static void fill(void)
 {
 	uint64_t *word = (uint64_t *)s.fx_set;
@@ -66,7 +66,7 @@ static void fill(void)
 		s.set[i] = random64(&seed);
 	for (unsigned i = 0; i < STRINGS_FX_SIZE / 8; i++)
 		word[i] = i >= 20 && i < 52 ? random64(&seed) : 0;
-	word[0] = 0x0e7f | 0xffull << 32; /* truncate, 53 bits; all eight in use */
+	word[0] = 0x0e7f | 0xffull << 32; /* truncate, 53 bits; all eight registers in use */
 	word[3] = 0x0000ffff00007f80;	  /* MXCSR: truncate */
 	for (unsigned reg = 0; reg < 8; reg++) {
 		word[4 + 2 * reg] = random64(&seed) | 1ull << 63;
@@ -74,8 +74,8 @@ static void fill(void)
 	}
 }
 
-/* The bytes moved are those the registers say, and nothing else has changed. `step`: by how much an
- * element advances RSI and RDI, 0 for the one that the instruction does not use. */
+/* Executes n elements and checks all registers. `step`: the bytes by which an element advances RSI
+ * and RDI; 0 if the instruction does not use the register. */
 static void check(const uint64_t step[2], uint64_t n)
 {
 	uint64_t want[STRINGS_GPRS], flags = s.flags;
@@ -107,7 +107,7 @@ static void check_buf(unsigned from, unsigned n, uint8_t inside)
 	}
 }
 
-/* n elements of `size` bytes from or to where nobody answers; up or down. */
+/* Moves n elements of `size` bytes from or to an address without a device, upward or downward. */
 static void hole(bool from, unsigned size, unsigned n)
 {
 	bool down = random64(&seed) & 1;
@@ -118,7 +118,7 @@ static void hole(bool from, unsigned size, unsigned n)
 	fill();
 	for (unsigned i = 0; i < BUF; i++)
 		buf[i] = FILLER;
-	if (down) { /* they begin with the last element */
+	if (down) { /* begin with the last element */
 		mem += bytes - size;
 		mmio += bytes - size;
 	}
@@ -144,7 +144,7 @@ static void port(void (*code)(void), uint16_t to, unsigned size, bool in, unsign
 	check(step, n);
 }
 
-/* A register that keeps the last byte. */
+/* Uses the scratch register, which keeps the last byte written. */
 static void scratch(void)
 {
 	unsigned n = 1 + (unsigned)(random64(&seed) % BUF);
@@ -165,7 +165,7 @@ static void scratch(void)
 				i < n ? last : FILLER, buf[i]);
 }
 
-/* Through the FIFO of a serial port that hears itself. */
+/* Sends bytes through the FIFO of the serial port, which is in loopback mode. */
 static void loop(void)
 {
 	uint8_t sent[FIFO];

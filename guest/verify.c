@@ -1,38 +1,38 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * verify: finds out whether a VM sees exactly its own memory.
+ * verify: checks that a VM sees exactly its own memory.
  *
- * Every page holds a pattern made from a key and the page's address; keys[] remembers each page's
- * key, sum the xor of a hash of all keys. A page that belongs to another VM, or to another moment
- * of this one, has the pattern of another key; it would have to come with its own piece of keys[]
- * and of sum to go unnoticed.
+ * Every page holds a pattern made from a key and the page's address. keys[] has the key of each
+ * page, `sum` the xor of a hash of all keys. A page of another VM, or of another moment of this VM,
+ * has the pattern of another key. It is found unless the matching parts of keys[] and `sum` came
+ * with it.
  *
- * When the VM finds that it was born again (a fork, a reset) - wherever it is in its work, since
- * what it does to keys[] and to the pages is forked as consistently as they are - it starts a new
- * life: check all that it inherited, then write some or all of it with keys of this life, and check
- * again, for ever. What it writes is random in place and size, so that clones of clones hold their
- * private pages in many shapes.
+ * The guest notices when its VM was born again (a fork, a reset). This may happen at any point of
+ * its work, since a fork takes keys[], pages and registers at the same moment. Then it starts a new
+ * life: it checks all that it inherited, writes some or all of it with keys of this life, and
+ * checks again, for ever. Place and size of its writes are random, so that the private pages of
+ * clones of clones lie in many patterns.
  */
 #include "guest/lib/guest.h"
 
-#define CHUNK	    64		     /* pages between two looks at the generation */
-#define RUN_MAX	    1024u	     /* pages written in one go, at most */
-#define CHECK_EVERY 16		     /* runs between two checks of everything */
-#define MEMORY_MAX  (256ull << 20)   /* unless asked for more */
-#define PER_PAGE    (GUEST_PAGE / 8) /* words */
+#define CHUNK	    64		     /* pages between two reads of the generation */
+#define RUN_MAX	    1024u	     /* maximum number of pages in one run of writes */
+#define CHECK_EVERY 16		     /* runs between two checks of all memory */
+#define MEMORY_MAX  (256ull << 20)   /* without the argument `memory` */
+#define PER_PAGE    (GUEST_PAGE / 8) /* words per page */
 
 GUEST_KEYS(verify);
 
 static struct {
 	const struct guest_machine *m;
-	uint64_t pages;	    /* with a pattern; they follow those of keys[] */
-	uint64_t key_pages; /* keys[] takes the first free pages */
+	uint64_t pages;	    /* number of pages with a pattern; they follow the pages of keys[] */
+	uint64_t key_pages; /* number of pages of keys[], the first free pages */
 	uint64_t sum;
-	uint64_t pause; /* us, after each chunk */
+	uint64_t pause; /* us after each chunk */
 	uint64_t seed;
-	uint32_t life; /* the generation it believes to be */
+	uint32_t life; /* the generation that it knows of */
 	uint32_t beats;
-	bool written; /* the whole memory, once */
+	bool written; /* all of the memory has been written at least once */
 } v;
 
 static uint64_t *key_of(uint64_t page)
@@ -40,7 +40,7 @@ static uint64_t *key_of(uint64_t page)
 	return free_page(v.m, page / PER_PAGE) + page % PER_PAGE;
 }
 
-/* Key 0 stands for memory never written, which is zero. */
+/* Key 0 means that the page was never written: all of its words are zero. */
 static uint64_t pattern(uint64_t key, const uint64_t *word)
 {
 	return key ? key ^ ((uint64_t)word * 0x9e3779b97f4a7c15ull) : 0;
@@ -79,7 +79,7 @@ static void check_page(uint64_t page)
 	}
 }
 
-/* A sign of life. False when this is not the VM it was. */
+/* Sends a heartbeat. False: the VM was born again. */
 static bool same_life(void)
 {
 	db_write(RAMET_DB_HEARTBEAT, ++v.beats);
@@ -121,7 +121,7 @@ static bool sweep_random(void (*visit)(uint64_t page))
 	return sweep(first, n < v.pages - first ? n : v.pages - first, visit);
 }
 
-/* The first thing each life writes: everything, or some runs. */
+/* The first writes of a life: all memory, or some runs. */
 static bool overwrite(void)
 {
 	if (!v.written || random64(&v.seed) % 4 == 0)
@@ -132,7 +132,7 @@ static bool overwrite(void)
 	return true;
 }
 
-/* Returns when the next one has begun. */
+/* One life. Returns when the next one has begun. */
 static void live(void)
 {
 	v.life = db_read(RAMET_DB_GENERATION);

@@ -6,7 +6,7 @@ static bool ends(char c)
 	return !c || c == ' ';
 }
 
-/* Past `key=` at s, or NULL when another word stands there. */
+/* Returns what follows `key=` at s, or NULL if s has another word. */
 static const char *match(const char *s, const char *key)
 {
 	while (*key)
@@ -15,7 +15,7 @@ static const char *match(const char *s, const char *key)
 	return *s == '=' ? s + 1 : NULL;
 }
 
-/* The word after the one at s, or the end of the string. */
+/* Returns the word after the one at s, or the end of the string. */
 static const char *next_word(const char *s)
 {
 	while (!ends(*s))

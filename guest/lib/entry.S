@@ -2,17 +2,17 @@
 /*
  * The ring-0 stub: from the VMM's entry state to ring 3, and back for traps and the timer tick.
  *
- * Ring 0 may be interpreted by KVM (about 1 us an instruction), so nothing is built at run time:
- * GDT, IDT and TSSs are static data. Descriptors scatter the bits of an address, which no
- * relocation can do; but everything named in one lies in the 64 KiB at IMAGE, so its low half is
- * `symbol - IMAGE` and its high half a constant.
+ * KVM may interpret ring 0 (about 1 us per instruction), so nothing is built at run time: GDT, IDT
+ * and TSSs are static data. A descriptor has the bits of an address in several fields, and no
+ * relocation can do that. But all symbols in descriptors are in the 64 KiB at IMAGE, so the low half
+ * of an address is `symbol - IMAGE`, and the high half is a constant.
  *
  * Formats: SDM vol. 3, 3.4.5 (segments), 6.14.1 (64-bit gates), 7.2.3 (TSS descriptor), 7.7 (TSS).
  */
 #include "guest/lib/layout.h"
 
 #define IMAGE	  0x100000 /* RAMET_GPA_IMAGE */
-#define IMAGE_MID 0x10	   /* its bits 31..16 */
+#define IMAGE_MID 0x10	   /* bits 31:16 of IMAGE */
 
 #define COM1	     0x3f8
 #define DOORBELL     0x600 /* RAMET_DOORBELL and its length */
@@ -23,9 +23,9 @@
 #define SEL_KCODE 0x08
 #define SEL_UDATA (0x18 | 3)
 #define SEL_UCODE (0x20 | 3)
-#define SEL_TSS	  0x30 /* of vCPU 0; 16 bytes each */
+#define SEL_TSS	  0x30 /* the TSS of vCPU 0; each descriptor has 16 bytes */
 
-#define USER_RFLAGS 0x3202 /* IOPL 3, so that ring 3 may use ports; IF */
+#define USER_RFLAGS 0x3202 /* IF, and IOPL 3 so that ring 3 may use ports */
 #define APIC_EOI    0xfee000b0
 
 	.section .boot, "aw"
@@ -52,8 +52,8 @@ gdt:	.quad 0
 	for_each_cpu tss_descriptor
 gdt_end:
 
-	/* Ring 0 runs only between an interrupt and its iretq: a small stack does. Above its top,
-	 * where RSP0 points, lies the address of this vCPU's tick counter. */
+	/* Ring 0 runs only between an interrupt and its iretq, so a small stack is enough. RSP0
+	 * points to its top; the address of this vCPU's tick counter is stored there. */
 	.macro tss n
 	.balign 16
 kstack_\n: .skip 512
@@ -63,8 +63,8 @@ tss_\n:	.long 0
 	.quad kstack_top_\n /* RSP0 */
 	.skip TSS_BITMAP - 2 - 12
 	.word TSS_BITMAP
-	/* Ports ring 3 may use, by zero bits: COM1 and the doorbell. IOPL 3 would do, but a KVM
-	 * that interprets ring 0 may lose it in iretq. */
+	/* A zero bit means that ring 3 may use the port: COM1 and the doorbell. IOPL 3 would be
+	 * enough, but a KVM that interprets ring 0 may lose it in iretq. */
 	.fill COM1 / 8, 1, 0xff
 	.byte 0
 	.fill (DOORBELL - COM1 - 8) / 8, 1, 0xff
@@ -123,7 +123,7 @@ _start: /* RDI = device tree, RSI = vCPU index */
 	call *%rax
 	pop %rsi
 	pop %rdi
-1:	lea -8(%rsp), %rcx /* aligned as after a call */
+1:	lea -8(%rsp), %rcx /* the alignment that a function expects after a call */
 	push $SEL_UDATA
 	push %rcx
 	push $USER_RFLAGS
@@ -132,7 +132,7 @@ _start: /* RDI = device tree, RSI = vCPU index */
 	iretq
 
 tick:	push %rax
-	mov 48(%rsp), %rax /* above the five words of the interrupt frame: RSP0 */
+	mov 48(%rsp), %rax /* the word at RSP0, above RAX and the interrupt frame (five words) */
 	incq (%rax)
 	mov $APIC_EOI, %eax
 	movl $0, (%rax)
@@ -151,7 +151,7 @@ service:
 	.endr
 	iretq
 
-	/* A guest with something to do in ring 0 defines these. */
+	/* A guest that needs ring 0 defines these. */
 	.weak guest_ring0_init, guest_ring0_service
 
 	/* Vectors that push an error code: SDM vol. 3, table 6-1. */
@@ -171,8 +171,8 @@ trap_\n:
 	.endr
 stray:	push $0
 	push $32
-	/* What a guest tries, knowing that it may fault, is in one place, and goes on in another:
-	 * with -1 in EAX. */
+	/* Instructions that a guest expects to fault are between guest_may_fault and
+	 * guest_may_fault_end. After a fault there, the guest continues at guest_faulted. */
 	.weak guest_may_fault, guest_may_fault_end, guest_faulted
 report:	mov 16(%rsp), %rdi /* RIP, above the vector and the error code */
 	cmp $guest_may_fault, %rdi

@@ -5,8 +5,8 @@ enum { FDT_BEGIN_NODE = 1, FDT_END_NODE, FDT_PROP, FDT_NOP, FDT_END = 9 };
 enum { OFF_MAGIC = 0, OFF_STRUCT = 8, OFF_STRINGS = 12 };
 #define FDT_MAGIC 0xd00dfeedu
 
-/* Strings are compared with constants shorter than this, and end further from the end of the tree.
- */
+/* Strings are compared with constants shorter than this. A string must begin at least this far from
+ * the end of the tree, so that no comparison reads past it. */
 #define NAME_MAX 16u
 
 static uint32_t be32(const uint8_t *p)
@@ -34,7 +34,7 @@ static bool same(const char *a, const char *b)
 	return *a == *b;
 }
 
-/* One property of node `name`, `depth` levels below the root. */
+/* Handles one property of node `name`, `depth` levels below the root. */
 static void property(struct guest_machine *m, const char *name, int depth, const char *prop,
 	const uint8_t *value, uint32_t len)
 {
@@ -69,7 +69,7 @@ bool fdt_read(const void *fdt, struct guest_machine *m)
 			name = (const char *)p;
 			while (p < end && *p)
 				p++;
-			p += 4 - ((p - base) & 3); /* past the NUL, to a multiple of 4 */
+			p += 4 - ((p - base) & 3); /* skip the NUL and align to 4 */
 			break;
 		case FDT_END_NODE:
 			depth--;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a freestanding guest has: its machine, its arguments, the doorbell, the serial port and, on
- * request, a timer tick. Everything here runs in ring 3.
+ * The library of freestanding guests: the machine's description, arguments, the doorbell, the
+ * serial port and, on request, a timer tick. All of it runs in ring 3.
  *
  * Memory is identity-mapped. A guest defines guest_keys and guest_main().
  */
@@ -29,28 +29,29 @@ struct guest_machine {
 	const char *args; /* KEY=VALUE words; never NULL */
 };
 
-/* The argument keys this guest knows (GUEST_KEYS), ended by NULL; another key ends it with status
- * 2. */
+/* The argument keys that this guest accepts (GUEST_KEYS), ended by NULL. Any other key ends the
+ * guest with status 2. */
 extern const char *const guest_keys[];
-/* Called on every vCPU, 0-based, on a stack of its own. It need not return. */
+/* Called on every vCPU, on a stack of its own; vCPUs are numbered from 0. It need not return. */
 void guest_main(const struct guest_machine *m, unsigned cpu);
 
 /*
- * Reads the flattened device tree (Devicetree Specification 0.4, chapter 5) in RAMET_FDT_MAX bytes
- * at fdt. False: malformed.
+ * Reads the flattened device tree (Devicetree Specification 0.4, chapter 5) in the RAMET_FDT_MAX
+ * bytes at fdt. False: it is malformed.
  */
 bool fdt_read(const void *fdt, struct guest_machine *m);
 
-/* Ends the guest when an argument is not one of keys, a list that ends with NULL. */
+/* Ends the guest if the key of an argument is not in keys, a list that ends with NULL. */
 void args_check(const struct guest_machine *m, const char *const *keys);
-/* The value of `key`, ended by a blank or the end of the string, or NULL. */
+/* Returns the value of `key`, ended by a blank or the end of the string, or NULL. */
 const char *arg_string(const struct guest_machine *m, const char *key);
-/* True when key's value is exactly `value`. */
+/* True if key's value is exactly `value`. */
 bool arg_is(const struct guest_machine *m, const char *key, const char *value);
-/* A number, with K, M or G; `none` without such an argument. A malformed one ends the guest. */
+/* Returns a number, perhaps with K, M or G; `none` if there is no such argument. A malformed number
+ * ends the guest. */
 uint64_t arg_number(const struct guest_machine *m, const char *key, uint64_t none);
 
-/* Free RAM, the pages above the image, as one array: how many there are, and where number i is. */
+/* Free RAM is the pages above the image, as one array: the number of pages, and page i. */
 uint64_t free_pages(const struct guest_machine *m);
 uint64_t *free_page(const struct guest_machine *m, uint64_t i);
 
@@ -64,9 +65,9 @@ void guest_sleep(uint64_t us);
 _Noreturn void guest_park(void); /* sleeps for ever */
 
 void print(const char *s);
-void print_hex(const char *what, uint64_t value); /* and a new line */
+void print_hex(const char *what, uint64_t value); /* ends the line */
 
-/* A tick of hz a second on this vCPU, counted in guest_ticks[]. */
+/* Starts a timer with hz ticks per second on this vCPU; guest_ticks[] counts them. */
 struct guest_tick {
 	volatile uint64_t n;
 	char pad[GUEST_TICK_STRIDE - 8];
@@ -75,9 +76,10 @@ extern struct guest_tick guest_ticks[GUEST_CPUS];
 void tick_start(unsigned hz);
 
 /*
- * Ring 0, for a guest that needs it; it defines both. KVM may interpret ring 0: few and plain
- * instructions, and compiled with GUEST_RING0. The first is called once on every vCPU before
- * guest_main(), the second by service(); their kernel stacks are half a KiB.
+ * Ring 0, for a guest that needs it. Such a guest defines both functions, with GUEST_RING0. KVM may
+ * interpret ring 0, so they should use few and simple instructions. guest_ring0_init() is called
+ * once on every vCPU before guest_main(), guest_ring0_service() by service(). Their kernel stacks
+ * have half a KiB.
  */
 #define GUEST_RING0 __attribute__((target("general-regs-only")))
 void guest_ring0_init(void);

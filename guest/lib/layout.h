@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Numbers that the ring-0 stub and the library share (so: no suffixes). */
+/* Numbers that the ring-0 stub and the library share. They have no suffixes, for the assembler. */
 #ifndef GUEST_LAYOUT_H
 #define GUEST_LAYOUT_H
 

@@ -20,7 +20,7 @@ _Noreturn void guest_trap(uint32_t vector, uint64_t rip);
 void *memset(void *dst, int c, size_t n);
 void *memcpy(void *dst, const void *src, size_t n);
 
-/* The compiler may call these two. */
+/* The compiler may generate calls of memset() and memcpy(). */
 void *memset(void *dst, int c, size_t n)
 {
 	void *d = dst;
@@ -124,7 +124,7 @@ void tick_start(unsigned hz)
 	apic_write(APIC_TIMER_COUNT, APIC_HZ / 16 / hz);
 }
 
-/* RAM range r without what lies below the end of the image. */
+/* RAM range r without the part below the end of the image. */
 static struct guest_range free_range(const struct guest_machine *m, unsigned r)
 {
 	uint64_t start = m->ram[r].gpa, end = start + m->ram[r].len, low = (uint64_t)image_end;

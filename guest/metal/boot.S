@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From a loader's 32-bit protected mode to C in 64-bit mode, on the first processor and on others.
+ * From the loader's 32-bit protected mode to C in 64-bit mode, on all processors.
  *
- * Loaders: QEMU's (PVH: EBX = hvm_start_info, Xen's include/public/arch-x86/hvm/start_info.h), and
- * rom.S, which does the same.
+ * Loaders: QEMU (PVH: EBX = hvm_start_info, Xen's include/public/arch-x86/hvm/start_info.h), and
+ * rom.S, which sets up the same state.
  */
 #include "guest/metal/boot.h"
 
-#define CR0_BITS  0x80010031 /* PG, WP, NE (VMX wants it), ET, PE */
+#define CR0_BITS  0x80010031 /* PG, WP, NE (VMX needs it), ET, PE */
 #define CR4_BITS  0x20	     /* PAE */
 #define EFER	  0xc0000080
 #define EFER_BITS 0x900 /* NXE, LME */
@@ -32,7 +32,7 @@ start32:
 	xor %eax, %eax
 	rep stosl
 
-	/* The first 4 GiB, where they are, in pages of 2 MiB. */
+	/* Identity-map the first 4 GiB in pages of 2 MiB. */
 	movl $pdpt + 3, pml4
 	mov $pdpt, %edi
 	mov $pd + 3, %eax
@@ -53,7 +53,7 @@ start32:
 	mov %ebx, %edi
 	mov $metal_main, %ebx
 
-	/* EBX is called in 64-bit mode with EDI, on the stack that is there. */
+	/* Calls the function EBX in 64-bit mode with EDI as its argument, on the present stack. */
 enter64:
 	mov $pml4, %eax
 	mov %eax, %cr3
@@ -75,7 +75,8 @@ enter64:
 	mov %eax, %fs
 	mov %eax, %gs
 	mov $SEL_TSS, %eax
-	/* A TSS that nothing is read from; VMX wants one. Its descriptor is busy after ltr. */
+	/* VMX needs a TSS, but nothing is read from it. The second processor loads the same one, so
+	 * clear the busy bit that ltr sets in its descriptor. */
 	andb $~2, gdt + SEL_TSS + 5
 	ltr %ax
 	mov %ebx, %ebx
@@ -85,7 +86,7 @@ enter64:
 	hlt
 	jmp 2b
 
-	/* Copied to AP_START: where another processor begins, in real mode (SDM vol. 3, 9.4.4). */
+	/* Copied to AP_START: another processor starts there in real mode (SDM vol. 3, 9.4.4). */
 	.code16
 	.globl ap_start, ap_start_end
 ap_start:
@@ -141,7 +142,7 @@ trapped:
 	and $-16, %rsp
 	call trap
 
-	/* The interrupt that kicks a processor out of its guest: that is all it does. */
+	/* The interrupt that makes a processor leave its guest. The handler has nothing else to do. */
 	.globl irq_stub
 irq_stub:
 	push %rax

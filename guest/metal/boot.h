@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What boot.S and C agree on. */
+/* Constants that boot.S and the C files share. */
 #ifndef METAL_BOOT_H
 #define METAL_BOOT_H
 
@@ -10,7 +10,7 @@
 
 #define BOOT_STACK 0x8000
 #define AP_START   0x8000 /* page-aligned, below 1 MiB */
-#define TRAP_STUB  16	  /* bytes from one of trap_stubs to the next */
+#define TRAP_STUB  16	  /* bytes per stub in trap_stubs */
 #define IRQ_VECTOR 0x40
 
 #endif

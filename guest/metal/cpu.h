@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Instructions that C has no words for. */
+/* Instructions that cannot be written in C. */
 #ifndef METAL_CPU_H
 #define METAL_CPU_H
 

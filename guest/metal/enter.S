@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The world switch: all general registers but RSP, which the processor switches. */
+/* The world switch: all general registers except RSP, which the processor switches. */
 #define HOST_RSP 0x6c14 /* VMCS field */
 
 	.macro save_host
@@ -13,7 +13,7 @@
 	.endr
 	.endm
 
-	/* RAX is the base, and comes last. */
+	/* RAX is the base address; the caller loads the guest's RAX last. */
 	.macro load_guest
 	mov 1 * 8(%rax), %rcx
 	mov 2 * 8(%rax), %rdx
@@ -30,7 +30,7 @@
 	mov 14 * 8(%rax), %r14
 	mov 15 * 8(%rax), %r15
 	.endm
-	/* Into what the top of the stack names; RAX is free. */
+	/* Saves into the struct whose address is on top of the stack. RAX may be overwritten. */
 	.macro save_guest
 	mov (%rsp), %rax
 	mov %rcx, 1 * 8(%rax)
@@ -50,8 +50,8 @@
 	.endm
 
 	.text
-	/* svm_enter(vcpu, vmcb): guest RAX is in the VMCB. Interrupts are for the guest's time only:
-	 * they make it exit, and stay pending (APM vol. 2, 15.21.1). */
+	/* svm_enter(vcpu, vmcb): guest RAX is in the VMCB. Interrupts are on only while the guest
+	 * runs: an interrupt makes the guest exit and stays pending (APM vol. 2, 15.21.1). */
 	.globl svm_enter
 svm_enter:
 	save_host

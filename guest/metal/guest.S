@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The guest: it waits for a command (hlt), does it, waits again. No stack, no memory but what the
- * command names; the same bytes run in 32-bit mode and in 64-bit mode (so no short inc and dec).
+ * The guest: it waits for a command (hlt), executes it, and waits again. It has no stack, and uses
+ * only the memory that the command names. The same bytes run in 32-bit and 64-bit mode, so there is
+ * no short inc or dec.
  *
- * In:  EAX command, ESI address, ECX how many, EDX from one to the next, EBX key
- * Out: EAX how many were wrong, EDI where the first of them is (or what was read last); the others
- *      are destroyed
+ * In:  EAX command, ESI address, ECX number of words, EDX distance between words, EBX key
+ * Out: EAX number of wrong words, EDI address of the first wrong word (or the last value read); the
+ *      other registers are destroyed
  */
 #include "guest/metal/guest.h"
 
@@ -30,7 +31,7 @@ guest_start:
 	mov $-1, %eax
 	jmp guest_start
 
-	/* A word is its address times an odd number, plus the key. */
+	/* The pattern: a word's address times an odd number, plus the key. */
 	.macro pattern
 	mov %esi, %ebp
 	imul $GUEST_PATTERN, %ebp, %ebp
@@ -66,13 +67,13 @@ read:	mov (%esi), %edi
 	xor %eax, %eax
 	jmp guest_start
 
-	/* Runs what is there: it should jump back to EDI. */
+	/* Runs the code at ESI, which must jump back to EDI. */
 call:	mov $called - guest_start + GUEST_CODE, %edi
 	jmp *%esi
 called:	xor %eax, %eax
 	jmp guest_start
 
-	/* These two go on until told to stop, by a word that is not 0 where EDI says. */
+	/* These two loop until the word at EDI is not 0. */
 spin_write:
 	add $1, %ebx
 	mov %ebx, (%esi)

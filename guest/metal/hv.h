@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a processor can do with second-level tables, without saying which processor: svm.c and vmx.c
- * are the only files that know. hv.c chooses between them.
+ * A common interface to processors with second-level tables. Only svm.c and vmx.c depend on the
+ * vendor; hv.c chooses between them.
  */
 #ifndef METAL_HV_H
 #define METAL_HV_H
@@ -14,9 +14,9 @@
 enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, N_GPRS = 16 };
 
 enum exit_kind {
-	EXIT_HALT,	    /* the guest has done what it was told, and stands behind its hlt */
+	EXIT_HALT,	    /* the guest has finished its command; its RIP is after the hlt */
 	EXIT_FAULT,	    /* the tables do not allow an access */
-	EXIT_MISCONFIGURED, /* an entry on the way has a value that no entry may have */
+	EXIT_MISCONFIGURED, /* an entry on the way has a value that is not allowed */
 	EXIT_KICK,	    /* an interrupt of the machine */
 	EXIT_OTHER,
 };
@@ -24,26 +24,27 @@ enum exit_kind {
 struct exit {
 	enum exit_kind kind;
 	gpa_t at;	    /* FAULT, MISCONFIGURED */
-	bool w, x;	    /* FAULT: what was tried; neither: a read */
-	bool walk;	    /* FAULT: by the walk of the guest's own tables */
-	uint64_t why, info; /* as the processor says it */
+	bool w, x;	    /* FAULT: a write, an execution; neither: a read */
+	bool walk;	    /* FAULT: during the walk of the guest's page tables */
+	uint64_t why, info; /* the processor's exit code and information */
 };
 
 struct vm;
 
 struct vcpu {
-	uint64_t gpr[N_GPRS]; /* first: enter.S knows */
+	uint64_t gpr[N_GPRS]; /* must be first: enter.S uses it at offset 0 */
 	uint64_t rip, rflags;
-	uint64_t top; /* the root's table, as the last entry used it */
+	uint64_t top; /* the root's top table at the last entry */
 	struct vm *vm;
-	unsigned pause; /* vcpu_go() returns after so many faults; 0: it does not */
-	uint32_t id;	/* from 1: its VPID, and of what it has an ASID */
-	bool paged;	/* 64-bit mode over page tables at GUEST_PML4, not 32-bit mode without */
+	unsigned pause; /* vcpu_go() returns after this many faults; 0: it does not */
+	uint32_t id;	/* from 1: the VPID; the ASID is computed from it */
+	bool paged;	/* 64-bit mode with page tables at GUEST_PML4; false: 32-bit, no paging */
 	bool log;	/* EPT: the processor sets A and D (NPT: always) */
-	bool ready, launched;	 /* the backend's: its page is set up; and in use on a processor */
-	void *page;		 /* the backend's: VMCB or VMCS */
-	_Atomic bool flush;	 /* before the next entry: drop what is cached of the root */
-	_Atomic uint32_t inside; /* the local APIC's number plus 1, while the guest runs */
+	bool ready;	/* for the backend: `page` is set up */
+	bool launched;	/* for the backend: the VMCS is in use on a processor */
+	void *page;	/* for the backend: VMCB or VMCS */
+	_Atomic bool flush;	 /* before the next entry, flush the root's translations */
+	_Atomic uint32_t inside; /* while the guest runs: number of the local APIC plus 1 */
 	_Atomic uint64_t exits;
 };
 
@@ -52,11 +53,11 @@ struct hv {
 	const struct mmu_format *format;
 	bool (*present)(void);
 	void (*caps)(struct mmu_caps *caps);
-	/* On each processor, with a page of its own. */
+	/* Called on each processor, with a separate page for each. */
 	void (*enable)(void *page);
-	/* Runs it on the tables at `top` until it exits. An interrupt of the machine ends it. */
+	/* Runs v on the tables at `top` until it exits. An interrupt of the machine is an exit. */
 	void (*run)(struct vcpu *v, uint64_t top, struct exit *e);
-	/* This processor has run it; from now on another one will. */
+	/* Called on the processor that has run v, before another processor runs v. */
 	void (*leave)(struct vcpu *v);
 };
 
@@ -64,7 +65,7 @@ extern const struct hv hv_svm, hv_vmx;
 extern const struct hv *hv; /* the one that is present: set by hv_init() */
 void hv_init(void);
 
-/* enter.S: the world switch. vmx_enter() returns 0, or 1 when the entry failed. */
+/* enter.S: the world switch. vmx_enter() returns 0, or 1 if the entry failed. */
 void svm_enter(struct vcpu *v, uint64_t vmcb);
 int vmx_enter(struct vcpu *v, uint64_t launched);
 

@@ -7,13 +7,13 @@
 
 #define COM1	   0x3f8
 #define QEMU_EXIT  0xf4	  /* -device isa-debug-exit,iobase=0xf4 */
-#define BOCHS_EXIT 0x8900 /* ends bochs when told "Shutdown" */
+#define BOCHS_EXIT 0x8900 /* writing "Shutdown" here ends bochs */
 
 unsigned checks_ok, checks_failed;
 static const char *arguments = "";
 
-/* By words where it goes: a page is what mostly is set and copied, and a repetition counts as an
- * instruction where instructions are counted. */
+/* Uses words where possible. Most calls set or copy a page, and each repetition counts as one
+ * instruction in test-cost.c. */
 void *memset(void *dst, int c, size_t n)
 {
 	void *d = dst;
@@ -117,7 +117,7 @@ _Noreturn void fatal(const char *format, ...)
 	machine_end(false);
 }
 
-/* What follows KEY=, or NULL. */
+/* Returns what follows KEY=, or NULL. */
 static const char *arg(const char *key)
 {
 	for (const char *a = arguments; *a;) {

@@ -7,7 +7,7 @@
 #include "guest/metal/trap.h"
 #include "guest/metal/vm.h"
 
-struct start_info { /* Xen's hvm_start_info, as far as it matters */
+struct start_info { /* the first fields of Xen's hvm_start_info */
 	uint32_t magic, version, flags, n_modules;
 	uint64_t modules, command_line;
 };

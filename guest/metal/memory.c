@@ -17,17 +17,17 @@ struct mmu mmu;
 struct pool pool;
 uint64_t pages_copied;
 
-/* The arena: pages, and for each the description of the table that it may be. */
+/* The arena: pages, and for each page a struct mmu_table in case it is used as a table. */
 static struct {
 	uint64_t start, n, fresh; /* pages from `fresh` on were never used */
-	void *free;		  /* a list through the first word of each */
+	void *free;		  /* a list, linked through the first word of each page */
 	uint64_t n_free;
 	struct mmu_table *table;
 } arena;
 static uint64_t pool_start;
-static uint32_t *seen; /* the checker's, one for each frame of the machine */
+static uint32_t *seen; /* for mmu_check(), one for each frame of the machine */
 
-/* What the ops below share, and calls that mmu/ wants serialized. */
+/* Locks. ours: the data of the functions below. calls: calls of mmu/, see memory_lock(). */
 static _Atomic bool ours, calls;
 static bool concurrent;
 
@@ -48,7 +48,8 @@ static uint64_t cmos(uint8_t reg)
 	return inb(CMOS + 1);
 }
 
-/* RAM as PC firmware leaves it in the CMOS: from 16 MiB up in 64 KiB, and above 4 GiB likewise. */
+/* PC firmware puts the sizes of RAM above 16 MiB and above 4 GiB into the CMOS, in units of 64 KiB.
+ */
 static uint64_t ram_end_low(void)
 {
 	return 16 * MIB + ((cmos(0x35) << 8 | cmos(0x34)) << 16);
@@ -59,7 +60,7 @@ static uint64_t ram_above_4g(void)
 	return (cmos(0x5d) << 16 | cmos(0x5c) << 8 | cmos(0x5b)) << 16;
 }
 
-/* Beyond what boot.S has mapped. */
+/* Maps the memory above 4 GiB; boot.S has mapped the rest. */
 static void map_above_4g(void)
 {
 	extern uint64_t pdpt[MMU_SLOTS];
@@ -198,7 +199,8 @@ void memory_init(memory_flush_fn *flush)
 
 	if (size)
 		map_above_4g();
-	/* A 32nd for tables; guests get what lies above 4 GiB, or the rest. */
+	/* A 32nd of the memory is for tables. Guests get the memory above 4 GiB if there is any,
+	 * otherwise the rest. */
 	arena.table = (struct mmu_table *)low;
 	arena.n = (end + size) / 32 / MMU_PAGE_SIZE;
 	low += (arena.n * sizeof(struct mmu_table) + MMU_PAGE_SIZE - 1) / MMU_PAGE_SIZE *

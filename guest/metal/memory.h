@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The machine's memory: image | pages for tables and states (the arena) | frames for guests (the
- * pool). Everything is mapped where it is, so a physical address is a pointer.
+ * pool). All of it is identity-mapped, so a physical address is a pointer.
  */
 #ifndef METAL_MEMORY_H
 #define METAL_MEMORY_H
@@ -13,24 +13,25 @@ extern struct mmu mmu;
 extern struct pool pool;
 extern uint64_t pages_copied; /* by the breaking of copy-on-write */
 
-/* How the processors drop what they have cached of a root: it needs all of them (smp.c). */
+/* The function that makes processors drop their cached translations of a root. smp.c has it: the
+ * function needs all processors. */
 typedef void memory_flush_fn(void *ctx, struct mmu_root *root, const struct mmu_flush *what);
 void memory_init(memory_flush_fn *flush);
-/* Around calls of mmu/ where two processors may make them; nothing after memory_concurrent(), when
- * mmu/ has to cope. That comes before anything is mapped. */
+/* Serialize calls of mmu/ that two processors may make. After memory_concurrent() they do nothing:
+ * then mmu/ itself allows such calls. memory_concurrent() must come before anything is mapped. */
 void memory_lock(void);
 void memory_unlock(void);
 void memory_concurrent(void);
-/* Recomputes all counts, and looks at all entries; how many are wrong. */
+/* Recomputes all counts and validates all entries. Returns the number of errors. */
 unsigned memory_check(struct mmu_root *const *root, unsigned n);
-/* A zeroed page of the arena, or NULL. */
+/* Returns a zeroed page of the arena, or NULL. */
 void *page_new(void);
 void page_put(void *page);
 uint64_t pages_free(void);
 
-/* The pool's frames are numbered from 0, those in entries by address. */
-uint64_t frame_first(void);		     /* the number in an entry of the pool's frame 0 */
-int frames_new(uint64_t n, uint64_t *first); /* as entries number them */
+/* The pool numbers its frames from 0, entries number frames by address. */
+uint64_t frame_first(void);		     /* the number in entries of the pool's frame 0 */
+int frames_new(uint64_t n, uint64_t *first); /* `first` is numbered as in entries */
 static inline void *frame_pointer(uint64_t frame)
 {
 	return (void *)(frame * MMU_PAGE_SIZE);

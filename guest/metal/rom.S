@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A boot ROM instead of a BIOS, for bochs, which puts the image and the command line into memory
- * itself: from the reset vector to 32-bit protected mode, with what a PVH loader gives.
+ * A boot ROM for bochs, instead of a BIOS. bochs itself loads the image and the command line into
+ * memory. The ROM goes from the reset vector to 32-bit protected mode, with the state that a PVH
+ * loader sets up.
  */
 #define IMAGE	0x100000
 #define COMMAND 0x7000

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Processors: the other one, the interrupts between them, and the flushes that need those. */
+/* The second processor, the interrupts between the processors, and the flushes, which use these
+ * interrupts. */
 #include "guest/metal/boot.h"
 #include "guest/metal/cpu.h"
 #include "guest/metal/lib.h"
@@ -20,7 +21,7 @@
 #define TIMER_DIV_1	0xbu
 #define ICR_PENDING	(1u << 12)
 #define PIC_MASKS	0x21	 /* and 0xa1 */
-#define ICR_INIT	0xc4500u /* to all others */
+#define ICR_INIT	0xc4500u /* to all other processors */
 #define ICR_START	0xc4600u
 
 extern char ap_start[], ap_start_end[];
@@ -31,8 +32,8 @@ bool leave_out_flushes;
 
 static struct {
 	_Atomic bool up, stop;
-	struct vcpu *_Atomic vcpu; /* what it runs; NULL when done */
-	enum vcpu_state state;	   /* in which it ended */
+	struct vcpu *_Atomic vcpu; /* the vCPU that it runs; NULL: done */
+	enum vcpu_state state;	   /* the state in which that vCPU ended */
 	void *page;		   /* for hv->enable() */
 } other;
 
@@ -50,10 +51,10 @@ void timer_set(uint32_t ticks)
 	apic_write(APIC_TIMER, IRQ_VECTOR | (ticks ? TIMER_PERIODIC : TIMER_MASKED));
 	apic_write(APIC_TIMER_INIT, ticks);
 	if (!ticks)
-		__asm__ volatile("sti; nop; cli"); /* one may be pending */
+		__asm__ volatile("sti; nop; cli"); /* take an interrupt that may be pending */
 }
 
-/* Takes the processor that runs v out of its guest; before it goes in again, it flushes. */
+/* Makes the processor that runs v leave its guest. It flushes before it enters the guest again. */
 static void kick(struct vcpu *v)
 {
 	uint64_t exits = v->exits;
@@ -67,8 +68,8 @@ static void kick(struct vcpu *v)
 }
 
 /*
- * mmu_ops.flush. A vCPU that is not inside flushes when it enters. One that is has loaded its flag
- * before it looked: either it saw ours, or we see it inside.
+ * mmu_ops.flush. A vCPU that is not inside its guest flushes at its next entry. A vCPU sets
+ * `inside` before it reads `flush`: so either it sees our `flush`, or we see it inside and kick it.
  */
 void cpu_flush(void *ctx, struct mmu_root *root, const struct mmu_flush *what)
 {
@@ -91,7 +92,8 @@ void cpu_init(void)
 	apic_write(APIC_SVR, SVR_ON);
 }
 
-/* What this processor has cached of it will be old when it comes back. */
+/* Called before another processor runs v. Makes v flush at its next entry: a processor that ran v
+ * before may still have old translations. */
 static void leave(struct vcpu *v)
 {
 	if (v->ready)

@@ -22,7 +22,7 @@
 #define INTERCEPT_VMRUN	   (1u << 0)
 #define V_INTR_MASKING	   (1u << 24)
 #define NP_ENABLE	   1u
-#define MAX_ASIDS	   64u /* as far as they are of use here */
+#define MAX_ASIDS	   64u /* more are not needed here */
 #define SVM_CPUS	   2u
 #define TLB_FLUSH_ASID	   3u
 #define TLB_FLUSH_ALL	   1u
@@ -30,7 +30,7 @@
 #define EXIT_CODE_INTR 0x60u
 #define EXIT_CODE_HLT  0x78u
 #define EXIT_CODE_NPF  0x400u
-/* EXITINFO1 of a nested page fault (15.25.6): as a page fault's error code, and above it */
+/* EXITINFO1 of a nested page fault (15.25.6): the error code of a page fault, and bits above it */
 #define NPF_PRESENT    (1u << 0)
 #define NPF_WRITE      (1u << 1)
 #define NPF_RESERVED   (1u << 3)
@@ -126,7 +126,8 @@ static struct vmcb *load(struct vcpu *v)
 	return c;
 }
 
-/* There are more vCPUs than ASIDs: who comes after somebody else, on this processor, flushes. */
+/* There are more vCPUs than ASIDs. A vCPU flushes if another one used its ASID on this processor
+ * before. */
 static uint32_t asid_of(struct vcpu *v)
 {
 	static uint32_t last[SVM_CPUS][MAX_ASIDS];
@@ -142,7 +143,7 @@ static void svm_run(struct vcpu *v, uint64_t top, struct exit *e)
 {
 	struct vmcb *c = v->ready ? v->page : load(v);
 
-	/* Flushing the ASID drops what was cached of an old top as well. */
+	/* A flush of the ASID also drops the translations of an old top table. */
 	c->n_cr3 = v->top = top;
 	c->asid = asid_of(v);
 	c->tlb_control = atomic_exchange(&v->flush, false) ? tlb_flush : 0;
@@ -170,7 +171,7 @@ static void svm_run(struct vcpu *v, uint64_t top, struct exit *e)
 	}
 }
 
-/* A VMCB is memory, until it runs. */
+/* Nothing to do: between runs a VMCB is plain memory. */
 static void svm_leave(struct vcpu *v)
 {
 }

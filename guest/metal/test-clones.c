@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A tree of clones that run in turns, cut off by a timer anywhere and after some faults, forked in
- * the middle of what they do, each writing over its own choice of pages: all of them verify all of
- * their memory.
+ * A tree of clones that run in turns. A timer interrupts them at any point, they also stop after
+ * some faults, and they are forked in the middle of commands. Each writes to pages that it chooses.
+ * All clones must find all of their memory right.
  */
 #include "guest/metal/lib.h"
 #include "guest/metal/memory.h"
@@ -11,16 +11,16 @@
 
 #define CLONES 16u
 #define PAGE   4096u
-#define CHUNK  8u /* pages; what a clone writes, it writes by chunks */
+#define CHUNK  8u /* pages; a clone writes whole chunks */
 #define BYTES  (8u << 20)
 #define CHUNKS ((BYTES - GUEST_DATA) / PAGE / CHUNK)
-#define STRIDE 512u /* bytes from one word to the next, so 8 in a page */
+#define STRIDE 512u /* bytes from one word to the next: 8 words in a page */
 #define WORDS  (CHUNK * PAGE / STRIDE)
 #define SLICE  3000u /* ticks */
 
 struct clone {
 	struct vm vm;
-	uint16_t key[CHUNKS]; /* what each chunk holds; keys are never used twice */
+	uint16_t key[CHUNKS]; /* the key of each chunk's pattern; no key is used twice */
 	bool busy;
 };
 
@@ -45,7 +45,7 @@ static struct done command(struct clone *c, uint32_t what, unsigned first, unsig
 	return vm_do(&c->vm, what, chunk_at(first), n * WORDS, STRIDE, key);
 }
 
-/* All clones, all of their memory. */
+/* Verifies all memory of all clones. */
 static void verify(const char *in)
 {
 	uint64_t wrong = 0, faults = 0;
@@ -102,8 +102,8 @@ static void begin(struct clone *c)
 	c->busy = true;
 }
 
-/* All clones write, in turns, some chunks of their own choice. One of them may be forked on the
- * way, and both finish what the parent had begun. */
+/* All clones write some chunks, in turns. With `fork`, one clone is forked in the middle of its
+ * command, and parent and child both finish the command. */
 static void write_round(unsigned share, bool fork)
 {
 	bool busy = true;
@@ -152,7 +152,7 @@ static void tree(const char *in, unsigned share)
 	for (unsigned round = 0; round < 8; round++)
 		write_round(share, false);
 	verify(in);
-	/* They end in any order; who is left goes on. */
+	/* The clones end in any order; the others keep running. */
 	while (n_clones > 2) {
 		end_one(chance(n_clones));
 		if (n_clones % 5 == 0) {

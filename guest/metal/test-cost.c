@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Instructions for a fork, guest's and hypervisor's, counted by the time-stamp counter: QEMU's
- * -icount shift=0 makes each instruction a tick. From the parent's stop to both having run again,
- * and what the first writes cost after that. One line for each.
+ * The number of instructions for a fork, in guest and hypervisor. The time-stamp counter counts
+ * them: with QEMU's -icount shift=0 each instruction is a tick. A fork is counted from the parent's
+ * stop until parent and child have both run again. Then the first writes are counted. Prints one
+ * line for each case.
  */
 #include "guest/metal/cpu.h"
 #include "guest/metal/lib.h"
@@ -33,13 +34,13 @@ static uint64_t fork_cost(struct vm *vm, unsigned share, struct vm *child)
 }
 
 struct cost {
-	uint64_t fork, tables;		  /* made by it */
-	uint64_t table_page, page, reuse; /* of a write */
-	uint64_t spans;			  /* of a write in each span, by the child */
+	uint64_t fork, tables;		  /* cost of a fork, and number of tables made by it */
+	uint64_t table_page, page, reuse; /* cost of one write */
+	uint64_t spans;			  /* cost of one write in each span by the child */
 	uint64_t end;
 };
 
-/* One page in each span has been written: tables are all there is to copy. */
+/* One page in each span has been written, so only tables must be copied. */
 static struct cost measure(unsigned share, uint64_t bytes)
 {
 	struct cost c;
@@ -77,7 +78,7 @@ void test_cost(void)
 			print("cost %s %lu %lu %lu %lu %lu %lu %lu %lu\n", names[share],
 				bytes >> 20, c.fork, c.tables, c.table_page, c.page, c.reuse,
 				c.spans, c.end);
-			/* Nothing here depends on the size but what is copied. */
+			/* Only the amount that is copied depends on the size. */
 			if (share >= MMU_SHARE_PDPT)
 				check(names[share], "more for a larger guest",
 					c.fork - first[share].fork, 0);

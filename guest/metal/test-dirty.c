@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A and D, as the processor sets them (EPT: SDM vol. 3, 29.3.5; NPT: APM vol. 2, 15.25.6): a
- * harvest finds what the guest touched, no page more or less; in shared tables A stands for all
- * sharers, and D cannot be set: W is clear above it.
+ * The A and D bits that the processor sets (EPT: SDM vol. 3, 29.3.5; NPT: APM vol. 2, 15.25.6). A
+ * harvest finds exactly the pages that the guest touched. In shared tables, A is common to all
+ * sharers, and D cannot be set because W is clear above it.
  */
 #include "guest/metal/lib.h"
 #include "guest/metal/memory.h"
@@ -40,7 +40,7 @@ static void harvest(struct vm *vm, unsigned clear)
 		fatal("%s: no harvest", now);
 }
 
-/* Some pages, at random; what the guest did is in touched[]. */
+/* Makes the guest touch random pages, and records that in touched[]. */
 static void touch(struct vm *vm, unsigned n, unsigned percent_writes)
 {
 	while (n--) {
@@ -84,7 +84,7 @@ static void alone(void)
 	vm_end(&vm);
 }
 
-/* A copied page: what the copy's leaf says is D (it was written) and A. */
+/* After a copy of the page, the copy's leaf has D (it was written) and A. */
 static void shared(const char *in, unsigned share)
 {
 	struct vm parent, child;
@@ -105,7 +105,7 @@ static void shared(const char *in, unsigned share)
 	harvest(&child, 0);
 	compare("child's, after both read");
 
-	/* One write, in one span: from here on that span is the child's own. */
+	/* After one write the span's table is the child's own. */
 	vm_do(&child, GUEST_WRITE, GUEST_DATA, 1, 4, 0);
 	harvest(&parent, 0);
 	check(now, "parent's page is dirty by child's write", found[GUEST_DATA / PAGE] / WRITTEN,

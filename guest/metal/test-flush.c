@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What flushes are for. A guest runs on the other processor and never leaves it by itself, while
- * this one changes its tables: what that processor has cached of them must go. Everything is done
- * twice, with the flushes that mmu/ asks for and without: then clones see each other's writes, and
- * guests go on with pages that are theirs no longer.
+ * Shows why flushes are needed. A guest runs on the other processor without any exit, while this
+ * processor changes its tables. So the other processor must drop its cached translations. Each case
+ * runs twice: with the flushes that mmu/ requests, and without. Without them, clones see each
+ * other's writes, and guests keep using pages that they no longer have.
  */
 #include "guest/metal/cpu.h"
 #include "guest/metal/lib.h"
@@ -14,8 +14,8 @@
 #define PAGE  4096u
 #define BYTES (4u << 20)
 #define WORD  (GUEST_DATA + 5 * PAGE + 0x40u)
-#define STOP  (GUEST_DATA + 9 * PAGE) /* zero: goes on for ever */
-#define LONG  200000ul		      /* turns of a waiting loop in which a guest gets far */
+#define STOP  (GUEST_DATA + 9 * PAGE) /* while zero, the guest loops */
+#define LONG  200000ul		      /* iterations of a wait in which a guest makes progress */
 
 static const char *now;
 
@@ -25,7 +25,7 @@ static void wait(uint64_t n)
 		__builtin_ia32_pause();
 }
 
-/* Until the word is no longer what it was. */
+/* Waits until the word is no longer `from`. Returns the new value. */
 static uint32_t wait_changed(struct vm *vm, uint32_t from)
 {
 	for (uint64_t i = 0; i < 10000 * LONG; i++) {
@@ -38,7 +38,7 @@ static uint32_t wait_changed(struct vm *vm, uint32_t from)
 	fatal("%s: the other processor's guest does not run", now);
 }
 
-/* Until the other processor has walked to it. */
+/* Waits until the other processor has accessed the word. */
 static void wait_accessed(struct vm *vm)
 {
 	struct mmu_attr attr = { .accessed = false };
@@ -61,7 +61,7 @@ static int count_word(void *arg, const struct mmu_leaf *leaf)
 	return 0;
 }
 
-/* Was the word's page accessed, or dirtied? All are cleared. */
+/* Returns whether the word's page was accessed or dirtied. Clears the bits of all pages. */
 static unsigned harvest(struct vm *vm, unsigned what)
 {
 	unsigned n = 0;
@@ -74,7 +74,7 @@ static unsigned harvest(struct vm *vm, unsigned what)
 	return n;
 }
 
-/* Until the other processor's guest has ended, or would not. */
+/* Waits until the other processor's guest has ended, or until it is clear that it will not. */
 static bool wait_done(void)
 {
 	for (uint64_t i = 0; i < (leave_out_flushes ? LONG : 10000 * LONG) && !cpu_is_done(); i++)
@@ -92,7 +92,7 @@ static uint32_t read_word(struct vm *vm)
 	return vm_do(vm, GUEST_READ, WORD, 1, 4, 0).edi;
 }
 
-/* Has a vCPU write to WORD for ever, or wait for it to become other than zero, over there. */
+/* Makes a vCPU on the other processor write to WORD for ever, or wait until WORD is not zero. */
 static void spin(struct vm *vm, struct vcpu *v, uint32_t command)
 {
 	vcpu_start(v, command, WORD, 0, 0, 0);
@@ -117,7 +117,7 @@ static unsigned counts(struct vm *a, struct vm *b)
 	return memory_check((struct mmu_root *[]){ &a->root, &b->root }, 2);
 }
 
-/* True: the child never saw what its parent wrote. */
+/* True: the child never saw its parent's writes. */
 static bool fork_of_a_writer(unsigned share)
 {
 	struct vm parent, child;
@@ -140,7 +140,7 @@ static bool fork_of_a_writer(unsigned share)
 	return first == later;
 }
 
-/* True: the waiting vCPU has seen the other one's write, which breaks the table and the page. */
+/* True: the waiting vCPU has seen the other vCPU's write, which broke the table and the page. */
 static bool write_of_a_sibling(unsigned share)
 {
 	struct vm parent, child;
@@ -206,7 +206,7 @@ static int overlay(struct vm *vm, struct vm *donor)
 	return mmu_overlay_span(&mmu, &vm->root, gpa(GUEST_DATA), bitmap, frame, all);
 }
 
-/* What can be done to a guest that runs, and how it then ends. */
+/* Changes made to the tables of a running guest, and how the guest then ends. */
 static const struct {
 	const char *what;
 	uint32_t command;
@@ -243,7 +243,7 @@ static bool changed_while_running(unsigned i)
 	return done;
 }
 
-/* True: a page is found dirty as often as one looks, since it is always being written. */
+/* True: each harvest finds the page dirty, since the guest writes to it all the time. */
 static bool harvest_of_a_writer(void)
 {
 	struct vm vm;
@@ -260,8 +260,7 @@ static bool harvest_of_a_writer(void)
 	return found == 2;
 }
 
-/* leave_out=1 on the command line: flushes are left out, and it counts as failure what comes of it.
- */
+/* leave_out=1 on the command line: run only without flushes, and count the results as failures. */
 void test_flush(void)
 {
 	bool leave_out = arg_number("leave_out", 0);

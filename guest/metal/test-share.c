@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * After a fork: reads cost nothing, the first write under a shared table costs one fault that
- * copies the tables on the way and the page, further writes there one fault for their page; and
- * whoever is left alone with tables and pages has them back without a copy.
+ * After a fork, reads cost nothing. The first write below a shared table costs one fault, which
+ * copies the tables on the way and the page. Further writes there cost one fault for each page. The
+ * last sharer of tables and pages gets them back without a copy.
  */
 #include "guest/metal/lib.h"
 #include "guest/metal/memory.h"
@@ -17,9 +17,9 @@
 
 static const char *const levels[] = { "copied", "PTE tables shared", "PD tables shared",
 	"PDPT tables shared", "root shared" };
-static const char *now; /* which of them */
+static const char *now; /* name of the present case */
 
-/* What one command did. */
+/* Counts what one command caused. */
 struct cost {
 	uint64_t faults, tables, pages, flush;
 };
@@ -59,7 +59,7 @@ static unsigned counts(struct vm *a, struct vm *b)
 	return memory_check(roots, b ? 2 : 1);
 }
 
-/* Parent and child, all the way until one of them is gone. */
+/* Accesses of parent and child, until the parent is gone. */
 static void shared(unsigned share)
 {
 	struct vm parent, child;
@@ -72,7 +72,7 @@ static void shared(unsigned share)
 	intact("child reads all", &child, DATA, PAGES, 1);
 	intact("parent reads all", &parent, DATA, PAGES, 1);
 
-	/* A broken root is another one: it moves. */
+	/* If the root is broken, its top table is a new one, so the root moves. */
 	expect("first write", measure(&parent, GUEST_WRITE, DATA, 1, 2),
 		(struct cost){
 			1, share, 1, share == MMU_SHARE_ROOT ? MMU_FLUSH_ROOT : MMU_FLUSH_RANGE });
@@ -93,7 +93,7 @@ static void shared(unsigned share)
 	check(now, "wrong counts", counts(&parent, &child), 0);
 
 	vm_end(&parent);
-	/* Nobody else has the third span's table, nor any page in it. */
+	/* The third span's table and pages are not shared any more. */
 	expect("last sharer", measure(&child, GUEST_WRITE, DATA + 2 * SPAN, 1, 5),
 		(struct cost){ 1, 0, 0, MMU_FLUSH_NOTHING });
 	expect("last sharer, whole span", measure(&child, GUEST_WRITE, DATA + 2 * SPAN, 512, 5),
@@ -102,8 +102,7 @@ static void shared(unsigned share)
 	vm_end(&child);
 }
 
-/* Leaves of 2 MiB, which a write splits, to copy one page. Tables are those that come into being.
- */
+/* Leaves of 2 MiB: a write splits the leaf and copies one page. `tables` counts new tables. */
 static struct cost measure_large(struct vm *vm, uint64_t at, uint64_t n, uint32_t key)
 {
 	uint64_t tables = mmu_tables(&mmu);
@@ -134,7 +133,7 @@ static void large(unsigned share)
 	vm_end(&parent);
 }
 
-/* The classic way, for comparison: a fault for each page, of parent and child. */
+/* The classic way, for comparison: each page costs parent and child a fault. */
 static void copied(void)
 {
 	struct vm parent, child;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Two processors at once, and mmu/ has to sort it out: breaks of the same tables, the reuse of what
- * the other one has just left; a guest that runs is forked, harvested, its leaves split and merged.
+ * Two processors call mmu/ at the same time. They break the same tables, and reuse tables that the
+ * other one has just dropped. A running guest is forked and harvested, and its leaves are split and
+ * merged.
  */
 #include "guest/metal/lib.h"
 #include "guest/metal/memory.h"
@@ -33,7 +34,7 @@ static void new_written(struct vm *vm)
 	vm_do(vm, GUEST_WRITE, GUEST_DATA, PAGES, PAGE, 1);
 }
 
-/* Parent and child write everything at once; a second child nothing. */
+/* Parent and child write all their memory at the same time. A second child writes nothing. */
 static uint64_t both_write(unsigned share)
 {
 	struct vm parent, child, witness;
@@ -58,8 +59,8 @@ static uint64_t both_write(unsigned share)
 	return n;
 }
 
-/* The parent is forked while it writes: each child has its new pages up to somewhere, then its old
- * ones, for ever. */
+/* The parent is forked while it writes. Each child must have the parent's new pages up to one point
+ * and the old pages after that, and must never change. */
 static unsigned in_the_middle;
 
 static uint64_t forked_while_writing(unsigned share)
@@ -101,7 +102,7 @@ static uint8_t found[BYTES / PAGE];
 
 static int find(void *arg, const struct mmu_leaf *leaf)
 {
-	/* A large leaf stands for all its pages. */
+	/* A large leaf has one D bit for all its pages. */
 	for (uint64_t i = 0; i < 1ull << 9 * (leaf->attr.level - 1); i++)
 		found[leaf->at.v / PAGE + i] = true;
 	return 0;
@@ -113,7 +114,7 @@ static void harvest(struct vm *vm, unsigned clear)
 		fatal("no harvest");
 }
 
-/* A guest that writes all its memory, each page once, on the other processor. */
+/* Runs a guest on the other processor that writes each of its pages once. */
 static void write_elsewhere(struct vm *vm, bool large)
 {
 	if (large)
@@ -126,7 +127,7 @@ static void write_elsewhere(struct vm *vm, bool large)
 	cpu_give(&vm->vcpu[0]);
 }
 
-/* Pages that are wrong, or were written and not found. */
+/* Returns the number of pages that are wrong, or were written but not found by a harvest. */
 static uint64_t end_of_writing(struct vm *vm)
 {
 	uint64_t n;
@@ -167,7 +168,7 @@ static int split(struct vm *vm)
 	return mmu_split(&mmu, &vm->root, gpa(GUEST_DATA), MMU_SLOTS, 1);
 }
 
-/* Puts another page into the span, and leaves the others. */
+/* Replaces one page of the span, and leaves the others. */
 static int overlay(struct vm *vm)
 {
 	static uint64_t frame[MMU_SLOTS];
@@ -179,9 +180,10 @@ static int overlay(struct vm *vm)
 }
 
 /*
- * One write, at about the time when the table or leaf it goes through is replaced: the processor
- * may note it there after its contents were copied. It goes to the last page of a span, after k
- * others in the next one, so that it comes later or earlier. How often a harvest misses it.
+ * One write at about the time when the table or leaf above it is replaced: the processor may set D
+ * there after the contents were copied. The guest first writes k pages in the next span, which
+ * decides how late this write comes, then the last page of a span. Returns how often a harvest
+ * misses the write.
  */
 static uint64_t replaced_against_a_write(bool large, int (*replace)(struct vm *vm))
 {
@@ -215,7 +217,7 @@ static uint64_t replaced_against_a_write(bool large, int (*replace)(struct vm *v
 	return n;
 }
 
-/* rounds=N on the command line: more of it. */
+/* rounds=N on the command line: repeat this many times. */
 void test_smp(void)
 {
 	uint64_t pages, frames = pool.in_use, rounds = arg_number("rounds", ROUNDS);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The library's idea of an entry against the processor's. Entries of all values that matter are put
- * on the way to one page, at each level, and the guest tries to read, write and execute there; what
- * mmu_validate() and mmu_translate() say must be what the processor does. Where emulators are known
- * to be more lenient than the manuals, that is counted apart.
+ * Compares the library's view of entries with the processor's. At each level, entries with all
+ * interesting values are put on the way to one page, and the guest tries to read, write and execute
+ * there. The processor must do what mmu_validate() and mmu_translate() say. Cases in which
+ * emulators are known to be more lenient than the manuals are counted separately.
  */
 #include "guest/metal/lib.h"
 #include "guest/metal/memory.h"
@@ -13,15 +13,15 @@
 #define GIB   (1ull << 30)
 #define ADDR  0x000ffffffffff000ull
 #define PS    (1ull << 7)
-#define WHERE 8u /* in the page: what is read and written; at 0 there is code */
+#define WHERE 8u /* offset in the page of the word that is read and written; code is at 0 */
 
 enum outcome { ALLOWED, DENIED, REFUSED };
 static const char *const outcomes[] = { "allowed", "denied", "refused" };
 
 static struct vm vm;
 static struct mmu_caps caps;
-static gpa_t at;	/* of the page */
-static uint64_t target; /* the page */
+static gpa_t at;	/* guest-physical address of the page */
+static uint64_t target; /* address of the page in the machine */
 static _Atomic uint64_t *slot[MMU_LEVELS + 1];
 static uint64_t good[MMU_LEVELS + 1];
 
@@ -48,9 +48,8 @@ static void find_slots(void)
 }
 
 /*
- * Where the emulators differ from the manuals, or the manuals say it in another way
- * (docs/metal.md): bochs does not look at bit 12 of a large EPT leaf, bochs and QEMU do not at bit
- * 8 of a PML4 entry of NPT. The entry as they see it.
+ * Returns the entry as the emulators see it. They differ from the manuals (docs/metal.md): bochs
+ * ignores bit 12 of a large EPT leaf; bochs and QEMU ignore bit 8 of a PML4 entry of NPT.
  */
 static uint64_t as_seen(unsigned level, uint64_t e)
 {
@@ -59,7 +58,7 @@ static uint64_t as_seen(unsigned level, uint64_t e)
 	return level == 4 ? e & ~(1ull << 8) : e;
 }
 
-/* And a clear U is no reserved bit to a processor, but what a page fault is about. */
+/* For a processor a clear U is an ordinary page fault, not a reserved bit. */
 static bool no_user(uint64_t e)
 {
 	return !is_ept() && !(e & 4);
@@ -101,7 +100,7 @@ static enum outcome try(enum mmu_access access)
 	struct vcpu *v = &vm.vcpu[0];
 	struct exit e;
 
-	/* The entries are changed behind mmu/'s back. */
+	/* This changes the entries without telling mmu/. */
 	v->flush = true;
 	vcpu_start(v, command[access], where, 1, 4, 0);
 	vcpu_try(v, &e);
@@ -135,7 +134,7 @@ static void compare(unsigned level)
 	}
 }
 
-/* All values of bits 7:0, with one of the others set in turn, or none. */
+/* All values of bits 7:0, each with one further bit set in turn, or none. */
 static void one_level(unsigned level)
 {
 	for (unsigned low = 0; low < 256; low++) {
@@ -158,7 +157,7 @@ static void one_level(unsigned level)
 	*slot[level] = good[level];
 }
 
-/* What the levels allow is combined: all permissions of all levels. */
+/* Permissions of all levels are combined, so try all permissions at all levels. */
 static void all_levels(void)
 {
 	uint64_t bits[3] = { 1, 2, is_ept() ? 4 : 1ull << 63 };
@@ -188,7 +187,8 @@ void test_validate(void)
 	print("address bits %u, 1 GiB leaves %u, execute-only %u\n", caps.phys_bits, caps.page_1g,
 		caps.execute_only);
 	vm_new(&vm, 4u << 20, true, false);
-	/* Leaves of all sizes lead to it if it lies at the same offset in 1 GiB here and there. */
+	/* Leaves of all sizes can map the page if it has the same offset in its GiB in the guest
+	 * and in the machine. */
 	if (frames_new(1, &frame) || frame >= GIB / MMU_PAGE_SIZE)
 		fatal("no frame below 1 GiB");
 	target = frame * MMU_PAGE_SIZE;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A guest with page tables of its own: the processor's walk of them is an access, too. NPT takes it
- * for a write, always (APM vol. 2, 15.25.6), EPT for one if it sets A and D, else for a read (SDM
- * vol. 3, 29.3.3.2). So after a fork a guest that only reads breaks the span its page tables are
- * in, once, and no other.
+ * A guest with its own page tables. The processor's walk of them is an access, too. NPT always
+ * treats it as a write (APM vol. 2, 15.25.6); EPT treats it as a write if it sets A and D,
+ * otherwise as a read (SDM vol. 3, 29.3.3.2). So after a fork, a guest that only reads breaks one
+ * span: the one with its page tables.
  */
 #include "guest/metal/lib.h"
 #include "guest/metal/memory.h"
@@ -13,7 +13,7 @@
 #define PAGE  4096u
 #define BYTES (16u << 20)
 #define PAGES ((BYTES - GUEST_DATA) / PAGE)
-#define WALK  3u /* the guest's page tables in use: PML4, PDPT, PD */
+#define WALK  3u /* number of the guest's page tables in use: PML4, PDPT, PD */
 
 static void walk(const char *in, bool log)
 {

@@ -7,7 +7,7 @@
 
 extern char guest_start[], guest_end[];
 
-/* The guest's own entries: present, writable, user; and large. */
+/* Entries of the guest's page tables: present, writable, user; a leaf is also large. */
 #define PAGE_TABLE 0x07u
 #define PAGE_LEAF  0x87u
 
@@ -18,7 +18,8 @@ static struct vcpu *vcpu_new(struct vm *vm, bool paged, bool log)
 {
 	struct vcpu *v = &vm->vcpu[vm->vcpus++];
 
-	/* IF: bochs keeps interrupts from a guest without it, though they are to make it exit. */
+	/* IF is set because bochs delivers no interrupt to a guest with IF clear, not even one that
+	 * should make it exit. */
 	*v = (struct vcpu){ .rip = GUEST_CODE,
 		.rflags = 0x202,
 		.vm = vm,
@@ -26,14 +27,14 @@ static struct vcpu *vcpu_new(struct vm *vm, bool paged, bool log)
 		.paged = paged,
 		.log = log,
 		.page = page_new() };
-	/* What was cached of another root whose top was where ours is. */
+	/* The processor may have cached translations of an earlier root with the same top table. */
 	v->flush = true;
 	if (!v->page)
 		fatal("no page for a vCPU");
 	return v;
 }
 
-/* What a guest starts from: its code, and page tables in case it uses them. */
+/* Fills the memory of a new guest: its code, and page tables in case it uses them. */
 static void fill(char *memory)
 {
 	uint64_t *pml4 = (uint64_t *)(memory + GUEST_PML4);
@@ -132,7 +133,7 @@ void vcpu_start(
 	r[RCX] = n;
 	r[RDX] = step;
 	r[RBX] = key;
-	v->rip = GUEST_CODE + 1; /* behind its hlt */
+	v->rip = GUEST_CODE + 1; /* after its hlt */
 }
 
 void vcpu_try(struct vcpu *v, struct exit *e)
@@ -143,7 +144,7 @@ void vcpu_try(struct vcpu *v, struct exit *e)
 	atomic_store(&v->inside, 0);
 }
 
-/* The processor that walks makes way for the one that changes tables. */
+/* Handles a fault. False: the access is not allowed. */
 static bool resolve(struct vcpu *v, const struct exit *e)
 {
 	enum mmu_access access = e->x ? MMU_EXECUTE : e->w ? MMU_WRITE : MMU_READ;

@@ -12,55 +12,56 @@ struct vm {
 	struct mmu_root root;
 	struct vcpu vcpu[VM_VCPUS];
 	unsigned vcpus;
-	uint64_t pages; /* of guest memory, from 0 */
+	uint64_t pages; /* number of pages of guest memory, from address 0 */
 	_Atomic uint64_t faults;
 };
 
-/* What came of a command. */
+/* The result of a command. */
 struct done {
 	uint64_t faults;
 	uint32_t eax, edi; /* see guest.S */
 };
 
-extern _Atomic unsigned last_flush; /* the kind that mmu/ last asked for */
-extern bool leave_out_flushes;	    /* to see what they are for */
+extern _Atomic unsigned last_flush; /* the kind that mmu/ last requested */
+extern bool leave_out_flushes;	    /* do not flush, to show that flushes are needed */
 
-/* bytes: whole spans. paged: in 64-bit mode, over page tables of its own. log: EPT's A and D. */
+/* bytes: a multiple of a span. paged: 64-bit mode with page tables of the guest. log: EPT with A
+ * and D. */
 void vm_new(struct vm *vm, uint64_t bytes, bool paged, bool log);
 void vm_new_large(struct vm *vm, uint64_t bytes, bool log); /* in leaves of 2 MiB */
 struct vcpu *vm_add_vcpu(struct vm *vm);
-/* Its first vCPU is a copy of the parent's; the parent may be in the middle of something. */
+/* The child's first vCPU is a copy of the parent's, which may be in the middle of a command. */
 void vm_fork(struct vm *parent, unsigned share, struct vm *child);
 void vm_end(struct vm *vm);
-/* The word that the VM has there. */
+/* Returns the word at that address of the VM. */
 uint32_t vm_peek(struct vm *vm, uint64_t at);
 
-/* Gives a command to a vCPU that stands still. */
+/* Gives a command to a vCPU that is not running. */
 void vcpu_start(
 	struct vcpu *v, uint32_t command, uint64_t at, uint64_t n, uint64_t step, uint32_t key);
-/* Runs it, once, and does nothing about it. */
+/* Runs the vCPU until its next exit. Does not handle the exit. */
 void vcpu_try(struct vcpu *v, struct exit *e);
-/* Runs it until the command is done, an interrupt came, or the guest tried what it may not do. What
- * only copy-on-write denies it, is made possible. */
-/* After vcpu->pause faults it comes back as well. */
+/* Runs the vCPU until its command is done, an interrupt comes, or the guest tries an access that it
+ * is not allowed. Accesses that only copy-on-write denies are made possible. Also returns after
+ * vcpu->pause faults. */
 enum vcpu_state { VCPU_DONE, VCPU_BUSY, VCPU_STUCK };
 enum vcpu_state vcpu_go(struct vcpu *v);
-/* All of it, on the VM's first vCPU. */
+/* Executes a whole command on the VM's first vCPU. */
 struct done vm_do(
 	struct vm *vm, uint32_t command, uint64_t at, uint64_t n, uint64_t step, uint32_t key);
 
-/* An interrupt every so many ticks of the local APIC; 0: none. */
+/* Requests an interrupt after every `ticks` ticks of the local APIC; 0: none. */
 void timer_set(uint32_t ticks);
 
-/* mmu/ asks for this when a processor may have cached what has changed. */
+/* mmu_ops.flush: flushes on all processors that may have cached what has changed. */
 void cpu_flush(void *ctx, struct mmu_root *root, const struct mmu_flush *what);
 
-/* The other processor: runs a vCPU until its command is done, it is stuck, or cpu_stop(). */
+/* The other processor runs a vCPU until its command is done, it is stuck, or cpu_stop(). */
 void cpu_init(void);
 void cpu_start_other(void);
 void cpu_give(struct vcpu *v);
 bool cpu_is_done(void);
-/* What became of it. */
+/* Returns the state in which the vCPU ended. */
 enum vcpu_state cpu_stop(void);
 
 #endif

@@ -53,7 +53,7 @@
 
 enum {
 	VPID = 0x0000,
-	GUEST_SELECTOR = 0x0800, /* ES CS SS DS FS GS LDTR TR, in steps of 2, as those below */
+	GUEST_SELECTOR = 0x0800, /* ES CS SS DS FS GS LDTR TR, in steps of 2 */
 	HOST_SELECTOR = 0x0c00,	 /* ES CS SS DS FS GS TR */
 	EPTP = 0x201a,
 	FAULT_GPA = 0x2400,
@@ -111,7 +111,8 @@ static uint64_t read_field(uint64_t field)
 	return v;
 }
 
-/* What must be 1 (low half of the MSR), and what we want: it may be 1 (high half), or we stop. */
+/* Sets the bits that must be 1 (low half of the MSR) and those in `want`. It is a fatal error if a
+ * wanted bit may not be 1 (high half). */
 static void write_controls(uint64_t field, uint32_t msr, uint32_t want)
 {
 	uint64_t can = rdmsr(msr);
@@ -199,7 +200,7 @@ static void load_host(void)
 	write_field(HOST_RIP, (uint64_t)vmx_exited);
 }
 
-/* Takes the VMCS back from the processor's caches. */
+/* Makes the processor write its cached VMCS data back to memory. */
 static void vmx_leave(struct vcpu *v)
 {
 	uint64_t phys = (uint64_t)v->page;
@@ -209,7 +210,7 @@ static void vmx_leave(struct vcpu *v)
 	v->launched = false;
 }
 
-/* Makes it this processor's current VMCS. */
+/* Makes v's VMCS the current one of this processor. */
 static void make_current(struct vcpu *v)
 {
 	uint64_t phys = (uint64_t)v->page;
@@ -236,7 +237,7 @@ static void make_current(struct vcpu *v)
 	load_host();
 }
 
-/* Of all VPIDs at once, which is what an EPTP's tables were changed for (SDM vol. 3, 29.4.3). */
+/* Flushes for all VPIDs: all vCPUs with this EPTP use the changed tables (SDM vol. 3, 29.4.3). */
 static void invept(uint64_t eptp)
 {
 	uint64_t context[2] = { eptp, 0 };
@@ -274,7 +275,7 @@ static void vmx_run(struct vcpu *v, uint64_t top, struct exit *e)
 		v->rip++;
 		e->kind = EXIT_HALT;
 	} else if (e->why == REASON_INTERRUPT) {
-		__asm__ volatile("sti; nop; cli"); /* it is still pending */
+		__asm__ volatile("sti; nop; cli"); /* take the interrupt, which is still pending */
 		e->kind = EXIT_KICK;
 	} else if (e->why == REASON_EPT_VIOLATION || e->why == REASON_EPT_MISCONFIG) {
 		e->kind = e->why == REASON_EPT_VIOLATION ? EXIT_FAULT : EXIT_MISCONFIGURED;
