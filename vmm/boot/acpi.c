@@ -33,7 +33,7 @@ struct rsdp {
 	uint8_t extended_checksum, reserved[3];
 } __attribute__((packed));
 
-/* Generic address: one 8-bit port. */
+/* A generic address; here always one 8-bit port. */
 struct gas {
 	uint8_t space, bits, offset, access;
 	uint64_t address;
@@ -92,7 +92,7 @@ struct xsdt {
 	uint64_t entry[2];
 } __attribute__((packed));
 
-/* The tables that do not vary in place; the DSDT follows. */
+/* The tables whose size is fixed, followed by the DSDT. */
 struct tables {
 	struct rsdp rsdp;
 	struct xsdt xsdt __attribute__((aligned(16)));

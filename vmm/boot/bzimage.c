@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A bzImage by the 64-bit boot protocol: Linux Documentation/arch/x86/boot.rst, whose field names
- * these are. Versions before 2.12 (Linux 3.8) have no 64-bit entry at a known place.
+ * Loads a bzImage with the 64-bit boot protocol. Source, also of the field names: Linux
+ * Documentation/arch/x86/boot.rst. Versions before 2.12 (Linux 3.8) have no 64-bit entry at a known
+ * place.
  */
 #include <asm/bootparam.h>
 #include <errno.h>
@@ -22,10 +23,10 @@ _Static_assert(offsetof(struct boot_params, hdr) == HDR_OFFSET, "the header is w
 _Static_assert(sizeof(struct boot_params) <= LINUX_GPA_CMDLINE - LINUX_GPA_PARAMS, "fits");
 _Static_assert(sizeof(struct setup_data) == 16, "the device tree follows its header at once");
 
-/* The header as the file has it: what lies beyond its stated end reads as zero. */
+/* Reads the header of the file. Fields beyond the header's stated end become zero. */
 static int read_header(const uint8_t *file, size_t len, struct setup_header *hdr)
 {
-	/* The byte at 0x201 is the jump's displacement, which tells where the header ends. */
+	/* The byte at 0x201 is the displacement of a jump to the end of the header. */
 	size_t end = 0x202, want;
 
 	if (len < end + 2)
@@ -60,9 +61,9 @@ static const char *header_fault(const struct setup_header *hdr)
 }
 
 /*
- * Where it prefers to be, or the next place after that which its alignment allows. Never below: a
- * kernel that finds itself there moves up to its preferred address before it looks whether there is
- * RAM (boot.rst, init_size).
+ * The kernel's preferred address, rounded up to its alignment. Never below: a kernel that was
+ * loaded below moves itself up to its preferred address without checking that there is RAM
+ * (boot.rst, init_size).
  */
 static uint64_t preferred(const struct setup_header *hdr)
 {

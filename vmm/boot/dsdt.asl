@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The machine as ACPI tells it (ACPI 6.4): hardware-reduced, so there are no fixed events, no PM
- * timer and no PIC. The numbers are those of vmm/boot/linux.h.
+ * The machine's description for ACPI (ACPI 6.4). It is hardware-reduced, so there are no fixed
+ * events, no PM timer and no PIC. The numbers are those of vmm/base/board.h.
  */
 DefinitionBlock ("", "DSDT", 2, "RAMET", "RAMET", 1)
 {
@@ -37,7 +37,8 @@ DefinitionBlock ("", "DSDT", 2, "RAMET", "RAMET", 1)
 			})
 		}
 
-		/* The doorbell's register that promises to take each birth's id (ramet/abi.h). */
+		/* The doorbell's register RESEED: a write promises to reseed after each birth
+		 * (ramet/abi.h). */
 		OperationRegion (BELL, SystemIO, 0x0600, 0x60)
 		Field (BELL, DWordAcc, NoLock, Preserve)
 		{
@@ -45,13 +46,13 @@ DefinitionBlock ("", "DSDT", 2, "RAMET", "RAMET", 1)
 			SEED, 32
 		}
 
-		/* "Virtual Machine Generation ID", Microsoft 2012; Linux knows it by this _CID. */
+		/* "Virtual Machine Generation ID", Microsoft 2012; Linux finds it by this _CID. */
 		Device (VGEN)
 		{
 			Name (_HID, "RAMT0001")
 			Name (_CID, "VM_Gen_Counter")
 			Name (_DDN, "VM_Gen_Counter")
-			/* Only a driver asks. */
+			/* Only a driver calls this, so the guest can reseed. */
 			Method (ADDR, 0, Serialized)
 			{
 				SEED = 1
@@ -59,7 +60,7 @@ DefinitionBlock ("", "DSDT", 2, "RAMET", "RAMET", 1)
 			}
 		}
 
-		/* Its only event: this VM has become another one. */
+		/* The only event: this VM has a new generation id. */
 		Device (GED)
 		{
 			Name (_HID, "ACPI0013")
@@ -68,8 +69,8 @@ DefinitionBlock ("", "DSDT", 2, "RAMET", "RAMET", 1)
 			{
 				Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive) { 9 }
 			})
-			/* In this order: a clone born between the two hears of its parent's event,
-			 * but has its own to answer for. */
+			/* SEED must come first. A clone that is born between the two statements still
+			 * executes its parent's Notify, and must also handle its own event. */
 			Method (_EVT, 1, Serialized)
 			{
 				SEED = 1

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The map of memory that a Linux kernel is given. */
+/* The map of memory for a Linux kernel. */
 #include "vmm/boot/linux.h"
 
 enum { E820_RAM = 1, E820_RESERVED = 2 };

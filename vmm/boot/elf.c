@@ -7,7 +7,7 @@
 #include "vmm/boot/elf.h"
 #include "include/ramet/abi.h"
 
-/* A copy, as nothing aligns headers within the file. */
+/* Returns a copy, because headers in the file may not be aligned. */
 static Elf64_Phdr segment(const uint8_t *file, const Elf64_Ehdr *eh, unsigned i)
 {
 	Elf64_Phdr ph;
@@ -16,7 +16,7 @@ static Elf64_Phdr segment(const uint8_t *file, const Elf64_Ehdr *eh, unsigned i)
 	return ph;
 }
 
-/* Whether a segment takes part at all: the question both passes ask. */
+/* True if the segment must be loaded. Both passes use this. */
 static bool loads(const Elf64_Phdr *ph)
 {
 	return ph->p_type == PT_LOAD && (ph->p_memsz || ph->p_filesz);
@@ -42,7 +42,8 @@ static const char *header_fault(const Elf64_Ehdr *eh, size_t len)
 
 static const char outside_ram[] = "a segment outside RAM";
 
-/* `free` is where the next segment may start: segments ascend, so none overlaps another. */
+/* `free`: the lowest address at which this segment may start. Segments must ascend, so that none
+ * overlaps another. */
 static const char *segment_fault(
 	const Elf64_Phdr *ph, size_t len, const struct boot_memory *mem, uint64_t free)
 {
@@ -57,7 +58,7 @@ static const char *segment_fault(
 	return NULL;
 }
 
-/* Says how much memory it would take, if any is enough. */
+/* The error includes the memory size that would be enough, if there is one. */
 static int refuse_outside(const uint8_t *file, const Elf64_Ehdr *eh, struct ramet_err *err)
 {
 	const uint64_t step = 2u << 20;

@@ -10,9 +10,9 @@
 /*
  * The device tree. Bindings: Devicetree Specification 0.4, chapter 3 (memory, cpus, chosen);
  * Linux Documentation/devicetree/bindings for "intel,ce4100-lapic", "intel,ce4100-ioapic" and
- * "ns16550a". Addresses and sizes are two cells each; ports stand under an "isa" bus.
+ * "ns16550a". Addresses and sizes have two cells each; ports are below an "isa" bus.
  *
- * libfdt's sequential writer remembers no error, so this one does: the first sticks.
+ * libfdt's sequential writer does not remember errors. This writer keeps the first error.
  */
 #define IOAPIC_BASE 0xfec00000u
 #define LAPIC_BASE  0xfee00000u

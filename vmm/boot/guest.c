@@ -2,8 +2,8 @@
 /*
  * Booting a built-in guest: the entry state of ramet/abi.h.
  *
- * Page-table entries and control registers: SDM vol. 3, 4.5.4 and 2.5; segment attributes as VM
- * entry demands them: SDM vol. 3, 26.3.1.2.
+ * Page-table entries and control registers: SDM vol. 3, 4.5.4 and 2.5; segment attributes that VM
+ * entry requires: SDM vol. 3, 26.3.1.2.
  */
 #include <errno.h>
 #include <string.h>
@@ -27,12 +27,12 @@
 #define SPAN	(2ull << 20)
 #define GIB	(1ull << 30)
 
-/* The local APIC's page lies in this span, which has nothing else in it. */
+/* The span that has the local APIC's page, and nothing else. */
 #define LAPIC_SPAN 0xfee00000ull
 
 /*
- * PML4 and PDPT, then one page directory for each GiB up to the end of RAM: 65 + 2 tables for the
- * largest machine, which must end below the image.
+ * PML4 and PDPT, then one page directory for each GiB up to the end of RAM. The largest machine has
+ * 65 + 2 tables. They must end below the image.
  */
 #define TABLES_MAX (2 + RAMET_MEMORY_MAX / GIB + 1)
 _Static_assert(RAMET_GPA_TABLES + TABLES_MAX * TABLE <= 0xa0000,
@@ -46,7 +46,7 @@ static uint64_t ram_end(const struct ram_layout *ram)
 
 static uint64_t leaf(const struct ram_layout *ram, uint64_t gpa)
 {
-	/* Accessed and dirty are set ahead: nobody needs to write the tables at run time. */
+	/* Accessed and dirty are set now, so that the processor need not write to the tables. */
 	const uint64_t attr = PTE_P | PTE_W | PTE_U | PTE_A | PTE_D | PTE_PS;
 
 	if (gpa == LAPIC_SPAN)
@@ -57,7 +57,7 @@ static uint64_t leaf(const struct ram_layout *ram, uint64_t gpa)
 	return 0;
 }
 
-/* The identity map: every span of RAM and the local APIC's. */
+/* Maps every span of RAM and the local APIC's span. */
 int boot_tables(const struct boot_memory *mem)
 {
 	const uint64_t attr = PTE_P | PTE_W | PTE_U | PTE_A;

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Booting Linux without firmware: where things lie in guest memory, and the steps of loading.
- * docs/linux.md has the whole picture.
+ * Booting Linux without firmware: the map of guest memory, and the steps of loading. docs/linux.md
+ * explains the rest.
  *
  *   0x00000500  GDT
- *   0x00000600  the entry, noted from load to start
+ *   0x00000600  the entry point, stored between load and start
  *   0x00007000  boot_params (bzImage) or start_info and what it points to (PVH)
  *   0x00008000  command line
- *   0x0000fff0  setup_data header, at once followed by
+ *   0x0000fff0  setup_data header, directly before the device tree
  *   0x00010000  the device tree (RAMET_GPA_FDT)
  *   0x00020000  page tables of the 64-bit entry (RAMET_GPA_TABLES)
- *   0x0009fc00  -- end of what E820 calls usable below 1 MiB
+ *   0x0009fc00  -- end of the RAM below 1 MiB that E820 reports as usable
  *   0x000e0000  ACPI tables, RSDP first
  *   0x000f0000  page of the VM generation id
- *   0x000ffff0  what a PC starts with, and a guest that reboots: here, it asks for the reset
+ *   0x000ffff0  the reset vector of a PC: code that requests a reset, for guests that jump here
  *   0x00100000  -- usable again up to the end of RAM: kernel, and the initrd as high as allowed
  */
 #ifndef RAMET_VMM_BOOT_LINUX_H
@@ -37,19 +37,19 @@
 #define LINUX_GPA_RESET	  0x000ffff0u
 #define LINUX_HIGH_START  0x00100000u
 
-/* What loading a kernel file found out. */
+/* The result of loading a kernel file. */
 struct linux_image {
 	bool pvh;
 	uint64_t entry;	      /* GPA of the first instruction */
-	uint64_t start, end;  /* GPAs the kernel takes while it starts */
-	uint64_t initrd_end;  /* the initrd has to end at or below this */
+	uint64_t start, end;  /* the GPAs that the kernel uses while it starts */
+	uint64_t initrd_end;  /* the initrd must end at or below this GPA */
 	uint32_t cmdline_max; /* without the NUL */
 };
 
 /*
- * One kernel file, hostile: it is copied to where it wants to be, or an error tells what is wrong.
- * boot_params is written by the bzImage loader, for a start at LINUX_GPA_PARAMS.
- * 0, -ENOEXEC, or -ENOSPC when RAM is too small for it.
+ * Load a kernel file, which is hostile: copy it to the address that it asks for, or report what is
+ * wrong. The bzImage loader also writes the first part of boot_params, at LINUX_GPA_PARAMS.
+ * 0, -ENOEXEC, or -ENOSPC: RAM is too small for the kernel.
  */
 int linux_load_image(const void *file, size_t len, const struct boot_memory *mem,
 	struct linux_image *image, struct ramet_err *err);
@@ -58,7 +58,7 @@ int bzimage_load(const void *file, size_t len, const struct boot_memory *mem,
 int pvh_load(const void *file, size_t len, const struct boot_memory *mem, struct linux_image *image,
 	struct ramet_err *err);
 
-/* What the kernel is told at its start, once all of it is in place. */
+/* Parameters for the kernel's start, known when everything has been loaded. */
 struct linux_params {
 	uint64_t initrd, initrd_len; /* 0, 0: none */
 	uint32_t fdt_len;
@@ -66,7 +66,7 @@ struct linux_params {
 void bzimage_params(const struct boot_memory *mem, const struct linux_params *params);
 void pvh_params(const struct boot_memory *mem, const struct linux_params *params);
 
-/* The map of memory; type is an E820 type. Both protocols use it. */
+/* The map of memory, for both protocols. type: an E820 type. */
 struct linux_region {
 	uint64_t addr, len;
 	uint32_t type;
@@ -74,10 +74,10 @@ struct linux_region {
 #define LINUX_REGIONS_MAX 5u
 unsigned linux_regions(const struct ram_layout *ram, struct linux_region *region);
 
-/* The least size of memory that reaches up to `end`, as --memory takes it. */
+/* The smallest valid --memory whose RAM reaches up to `end`. */
 uint64_t linux_memory_for(uint64_t end);
 
-/* Puts the ACPI tables at LINUX_GPA_ACPI. 0 or -ENOSPC. */
+/* Writes the ACPI tables to LINUX_GPA_ACPI. 0 or -ENOSPC. */
 int acpi_build(const struct boot_memory *mem, unsigned cpus);
 
 #endif

@@ -16,13 +16,13 @@
 
 #define PAGE 4096ull
 
-/* Selectors both protocols ask for, or leave to us. */
+/* Selectors that both protocols require or allow. */
 enum { BOOT_CS = 0x10, BOOT_DS = 0x18, BOOT_TSS = 0x20 };
 
-/* A vmlinux with all of its debugging information is less than that. */
+/* Larger than any vmlinux with debugging information. */
 #define KERNEL_FILE_MAX (2ull << 30)
 
-/* The user's file, which is not empty: its descriptor, or -errno. */
+/* Opens the user's file. Returns its descriptor, or -errno; an empty file is an error. */
 static int file_open(const char *what, const char *path, uint64_t *size, struct ramet_err *err)
 {
 	const char *why;
@@ -46,7 +46,8 @@ static int file_read(
 		   : 0;
 }
 
-/* From a copy of the file: one that is mapped gives SIGBUS for what is cut off meanwhile. */
+/* Loads from a copy of the file. With a mapping of the file, a SIGBUS would come if another process
+ * made the file shorter meanwhile. */
 static int load_kernel_from(int fd, uint64_t size, const struct ramet_config *cfg,
 	const struct boot_memory *mem, struct linux_image *image, struct ramet_err *err)
 {
@@ -103,7 +104,7 @@ static int no_room(const struct ramet_config *cfg, const struct linux_image *ima
 		(unsigned long long)linux_memory_for(end) >> 20);
 }
 
-/* As high as kernel and RAM allow, where it is least in the way. */
+/* Loads the initrd as high as kernel and RAM allow: there the kernel needs no memory early. */
 static int load_initrd(const struct ramet_config *cfg, const struct boot_memory *mem,
 	const struct linux_image *image, struct linux_params *params, struct ramet_err *err)
 {
@@ -154,9 +155,9 @@ static void load_gdt(const struct boot_memory *mem)
 }
 
 /*
- * Linux on a hardware-reduced machine without EFI reboots as a PC of old did: it goes to real mode
- * and jumps to F000:FFF0 (machine_real_restart(), unless reboot= says otherwise). Whatever else
- * ends up there wants the same.
+ * Linux on a hardware-reduced machine without EFI reboots like an old PC: it goes to real mode and
+ * jumps to F000:FFF0 (machine_real_restart(), unless reboot= chooses another way). The code here
+ * requests the reset.
  */
 static void load_reset_vector(const struct boot_memory *mem)
 {
@@ -170,7 +171,7 @@ static void load_reset_vector(const struct boot_memory *mem)
 	memcpy(boot_mem(mem, gpa(LINUX_GPA_RESET), sizeof(code)), code, sizeof(code));
 }
 
-/* Left in memory for boot_linux_vcpu(): no guest has run on it yet. */
+/* Stored in guest memory for boot_linux_vcpu(). This is safe: no guest has run on it yet. */
 struct boot_entry {
 	uint64_t rip;
 	bool pvh;
@@ -207,7 +208,7 @@ int boot_linux_load(
 	return 0;
 }
 
-/* vCPU 0; the others wait for its INIT and SIPI, as KVM makes them. */
+/* Sets up vCPU 0. The others wait for its INIT and SIPI, in the state in which KVM made them. */
 int boot_linux_vcpu(const struct ramet_config *cfg, const struct boot_memory *mem, unsigned index,
 	struct boot_vcpu *vcpu)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An ELF vmlinux by the PVH protocol: its note names a 32-bit entry, which gets a start_info.
+ * Loads an ELF vmlinux with the PVH protocol: its note has the address of a 32-bit entry, which
+ * gets a start_info.
  * Sources: Xen docs/misc/pvh.pandoc and xen/include/public/arch-x86/hvm/start_info.h, version 1 of
  * the structure; elfnote.h for the note.
  */
@@ -30,7 +31,7 @@ struct memmap_entry {
 	uint32_t type, reserved;
 };
 
-/* All of it in one page. */
+/* All structures fit in one page. */
 struct start_page {
 	struct start_info info;
 	struct module initrd;
@@ -44,7 +45,7 @@ static uint64_t align4(uint64_t v)
 	return (v + 3) & ~3ull;
 }
 
-/* The entry in one segment of notes, or 0. */
+/* Returns the entry from one segment of notes, or 0. */
 static uint32_t find_entry(const uint8_t *note, uint64_t len)
 {
 	Elf64_Nhdr nh;
@@ -69,7 +70,7 @@ static uint32_t find_entry(const uint8_t *note, uint64_t len)
 	return 0;
 }
 
-/* Over all note segments; elf_load() has found the program headers to be inside the file. */
+/* Searches all note segments. elf_load() has checked that the program headers are in the file. */
 static uint32_t pvh_entry(const uint8_t *file, size_t len)
 {
 	Elf64_Ehdr eh;
@@ -99,7 +100,7 @@ int pvh_load(const void *file, size_t len, const struct boot_memory *mem, struct
 	if (!entry)
 		return err_set(err, -ENOEXEC,
 			"an ELF file without a PVH entry (a Linux kernel needs CONFIG_PVH)");
-	/* e_entry does not matter here: FreeBSD's is a virtual address. */
+	/* e_entry is not used: in FreeBSD it is a virtual address. */
 	if (!elf_has(file, entry))
 		return err_set(err, -ENOEXEC, "its PVH entry, 0x%x, lies in no segment", entry);
 	*image = (struct linux_image){
