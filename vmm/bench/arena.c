@@ -7,7 +7,7 @@
 #include "vmm/cli/command.h"
 
 #define PAGE	     4096u
-#define MEMORY_PAGES 4096u /* that copies go around in: larger than the caches */
+#define MEMORY_PAGES 4096u /* copies use these pages in turn; larger than the caches */
 
 _Thread_local unsigned bench_cpu;
 
@@ -62,8 +62,7 @@ static struct mmu_table *find_table(void *ctx, uint64_t phys)
 	return &((struct bench_arena *)ctx)->table[phys / MMU_PAGE_SIZE];
 }
 
-/* Frames are counted as the monitor does it, without atomic operations, while calls are serialized.
- */
+/* While calls are serialized, frames are counted without atomic operations, as in the monitor. */
 static void add_refs(struct bench_arena *a, uint64_t first, uint64_t n, uint32_t by)
 {
 	for (uint64_t f = first; f < first + n; f++) {
@@ -166,7 +165,7 @@ void bench_arena_map(struct bench_arena *a, struct mmu_root *root, uint64_t byte
 	if (mmu_root_init(&a->mmu, root))
 		exit(complain("out of memory"));
 	for (uint64_t i = 0; i < n; i++) {
-		/* Neighbours change places, as after a while of copy-on-write. */
+		/* Swap neighbours: frames are not consecutive after much copy-on-write. */
 		uint64_t frame = i ^ 1;
 
 		atomic_store_explicit(&a->refs[frame], 1, memory_order_relaxed);
@@ -179,7 +178,7 @@ void bench_arena_warm(struct bench_arena *a, uint64_t bytes)
 {
 	uint64_t tables = bytes / MMU_SPAN_SIZE + bytes / MMU_SPAN_SIZE / 512 + 3;
 
-	/* Where the kernel cannot (before 5.14), it is not done. */
+	/* Fails without harm on kernels before 5.14. */
 	madvise((void *)a->slots, tables * sizeof(*a->slots), MADV_POPULATE_WRITE);
 	madvise(a->table, tables * sizeof(*a->table), MADV_POPULATE_WRITE);
 	madvise((void *)a->refs, bytes / PAGE * sizeof(*a->refs), MADV_POPULATE_WRITE);

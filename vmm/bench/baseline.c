@@ -26,14 +26,14 @@ static char *area(size_t len, int advice)
 	if (p == MAP_FAILED)
 		return NULL;
 	p += -(uintptr_t)p & (align - 1);
-	/* A kernel without huge pages has nothing to be told. */
+	/* An error is ignored: a kernel without huge pages needs no advice. */
 	madvise(p, len, advice);
 	for (size_t i = 0; i < len; i += 4096)
 		p[i] = 1;
 	return p;
 }
 
-/* fork() copies what is mapped: hide everything but the area in question. */
+/* fork() copies all mappings, so hide all areas except the one to be measured. */
 static uint64_t time_fork(const struct areas *a, char *which)
 {
 	uint64_t start, end;
@@ -49,7 +49,7 @@ static uint64_t time_fork(const struct areas *a, char *which)
 	if (pid < 0)
 		return 0;
 	waitpid(pid, NULL, 0);
-	/* The child has made the pages read-only: make them writable again, untimed. */
+	/* fork() has made the pages read-only. Make them writable again; this is not timed. */
 	for (size_t i = 0; i < a->len; i += 4096)
 		((volatile char *)which)[i] = 1;
 	return end - start;
@@ -92,8 +92,8 @@ int baseline_start(struct baseline *b, uint64_t bytes)
 	uint64_t ready;
 
 	*b = (struct baseline){ .fd = -1 };
-	/* Being killed for want of memory would tell nothing: two areas, and for a moment the guest
-	 * has three times as much. */
+	/* A process that the kernel kills for lack of memory gives no result. The two areas need
+	 * `bytes` each, and the guest needs up to three times `bytes` for a moment. */
 	if (bytes > memory_available() / 5)
 		return -ENOMEM;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv))

@@ -124,7 +124,7 @@ int output_close(FILE *f, const char *file)
 	return bad ? complain("cannot write %s: %s", file, strerror(errno)) : EXIT_OK;
 }
 
-/* The leaf that hypervisors name themselves in; QEMU target/i386/cpu.c. */
+/* The CPUID leaf with the hypervisor's name; QEMU target/i386/cpu.c. */
 bool machine_emulated(void)
 {
 	uint32_t eax, ebx, ecx, edx;

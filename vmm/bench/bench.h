@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the benchmarks share: samples, progress, baselines, plots. */
+/* Functions for all benchmarks: samples, progress, baselines, plots. */
 #ifndef RAMET_VMM_BENCH_BENCH_H
 #define RAMET_VMM_BENCH_BENCH_H
 
@@ -9,20 +9,20 @@
 #include <stdio.h>
 #include <sys/types.h>
 
-/* Samples of one quantity, in nanoseconds. Ends the program when out of memory. */
+/* Samples of one quantity, in nanoseconds. If memory runs out, the program ends. */
 struct series {
 	uint64_t *v;
 	unsigned n, cap;
 };
 
 void series_add(struct series *s, uint64_t value);
-/* The nearest-rank percentile, 1..100; 0 without samples. Sorts. */
+/* Returns the nearest-rank percentile, 1..100; 0 without samples. Sorts the samples. */
 uint64_t series_percentile(struct series *s, unsigned percent);
 /* {"p50", "p99", "max"} in microseconds, or null without samples. */
 json_t *series_json(struct series *s);
 void series_free(struct series *s);
 
-/* A line on stderr, when that is a terminal and things take longer than two seconds. */
+/* Prints a progress line on stderr, if that is a terminal and the run takes more than 2 seconds. */
 struct progress {
 	unsigned done, total;
 	uint64_t start_ns;
@@ -34,9 +34,10 @@ void progress_step(struct progress *p, const char *what);
 void progress_end(struct progress *p);
 
 /*
- * What cloning costs without ramet, over `bytes` of touched memory, in a process of its own that
- * holds nothing else: the time of a fork(2) call in the parent, with 4 KiB pages and with huge
- * ones, whose child exits at once; and of copying the memory to huge pages touched before.
+ * The cost of cloning without ramet, for `bytes` of touched memory, in a separate process that has
+ * no other memory: the time of a fork(2) call in the parent, with 4 KiB pages and with huge pages
+ * (the child exits at once); and the time to copy the memory to huge pages that were touched
+ * before.
  */
 enum baseline_kind { BASELINE_FORK4K, BASELINE_FORKTHP, BASELINE_COPY, BASELINE_KINDS };
 
@@ -45,27 +46,27 @@ struct baseline {
 	int fd;
 };
 
-/* Starts it and waits until its memory is touched. -ENOMEM: the machine has not got that much. */
+/* Starts the process and waits until it has touched its memory. -ENOMEM: too little memory. */
 int baseline_start(struct baseline *b, uint64_t bytes);
-/* One sample into *ns. */
+/* Measures once; the result is *ns. */
 int baseline_measure(struct baseline *b, enum baseline_kind kind, uint64_t *ns);
 void baseline_stop(struct baseline *b);
 
-/* Takes pages from the kernel and gives them back, so that what follows does not pay for memory
- * that this machine has never used. */
+/* Allocates and frees pages, so that later measurements do not include the cost of memory that this
+ * machine has never used. */
 void warm_memory(uint64_t bytes);
-/* Bytes that this process may still have. */
+/* Bytes that this process can still allocate. */
 uint64_t memory_available(void);
 
-/* Whether this machine is QEMU's emulator, as in scripts/nested: its times mean little. */
+/* True if this machine is QEMU's emulator, as in scripts/nested: then times mean little. */
 bool machine_emulated(void);
 
-/* A gnuplot that writes an SVG file; NULL after saying why. */
+/* Starts a gnuplot that writes an SVG file. NULL: an error, which has been printed. */
 FILE *plot_open(const char *file, unsigned width, unsigned height);
-/* 0 or EXIT_TROUBLE after saying why. */
+/* 0, or EXIT_TROUBLE: an error, which has been printed. */
 int plot_close(FILE *plot, const char *file);
 
-/* FILE opened for writing, stdout for "-"; NULL after saying why. */
+/* Opens `file` for writing; "-" is stdout. NULL: an error, which has been printed. */
 FILE *output_open(const char *file);
 int output_close(FILE *f, const char *file);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What "ramet bench clone" found: as a table, JSON, CSV, and a picture. */
+/* The results of "ramet bench clone": as a table, JSON, CSV, and a picture. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -32,7 +32,7 @@ static void set_ratio(
 		table_set(line, column, "-");
 }
 
-/* The columns that say which combination it is; both tables start with them. */
+/* The columns that name the combination; both tables start with them. */
 enum { MEMORY, DIRTY, MODE, HEAD };
 
 static struct libscols_line *result_line(struct libscols_table *t, const struct clone_result *r)
@@ -152,7 +152,7 @@ static void csv_value(FILE *f, const json_t *v)
 		fprintf(f, "%.10g", json_number_value(v));
 }
 
-/* A JSON object as a row, or the names of its columns; a distribution is three of them. */
+/* Writes a JSON object as a row, or the names of its columns. A distribution has three columns. */
 static void csv_row(FILE *f, json_t *o, bool names)
 {
 	static const char *const parts[] = { "p50", "p99", "max" };
@@ -193,13 +193,14 @@ int clone_write_csv(struct clone_result *results, const char *file)
 
 /* --- the picture ------------------------------------------------------------------------------ */
 
-/* A panel shows times against one axis while the position in the other list is held. */
+/* A panel shows times against one of the two lists (its axis). The position in the other list is
+ * fixed. */
 struct panel {
 	const char *axis;
 	bool against_dirty;
-	unsigned held; /* index in the other list */
+	unsigned held; /* fixed index in the other list */
 	unsigned points;
-	double min, max; /* of the axis, MiB */
+	double min, max; /* range of the axis, MiB */
 };
 
 static bool in_panel(const struct panel *p, const struct clone_result *r)
@@ -222,7 +223,7 @@ static void find_range(struct panel *p, const struct clone_result *results)
 		}
 }
 
-/* Holds what shows most points; of equals, the largest. */
+/* Chooses the fixed position that shows the most points; of equal ones, the largest. */
 static void choose(struct panel *p, const struct clone_result *results)
 {
 	struct panel best = *p;
@@ -260,7 +261,7 @@ static bool has_mode(const struct clone_result *r, enum clone_mode mode)
 	return false;
 }
 
-/* What is held: a size, unless it differs from point to point. */
+/* The title names the fixed size, unless it differs from point to point. */
 static void title(FILE *f, const struct panel *p, const struct clone_result *results)
 {
 	uint64_t held = 0;
@@ -332,7 +333,7 @@ int clone_plot(struct clone_result *results, const char *file)
 		choose(&panels[i], results);
 		find_range(&panels[i], results);
 	}
-	/* With a single point on both axes, one picture of it will do. */
+	/* If both axes have a single point, one panel is enough. */
 	if (panels[0].points < 2 && panels[1].points < 2)
 		panels[0].points = 2;
 	n = (panels[0].points > 1) + (panels[1].points > 1);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Measures forks of the guest `dirty`, or of a kernel, each next to a fork(2) and a copy. */
+/* Measures forks of the guest `dirty` or of a kernel, each with a fork(2) and a copy to compare. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -13,19 +13,19 @@
 #include "vmm/cli/command.h"
 
 #define PAGE		 4096u
-#define LOOK_MS		 1	/* between looks at a guest's counter */
-#define GUEST_TIMEOUT_MS 600000 /* to dirty 64 GiB of memory never used before */
+#define LOOK_MS		 1	/* time between two reads of a guest's counter */
+#define GUEST_TIMEOUT_MS 600000 /* enough to dirty 64 GiB of memory never used before */
 #define COLD_REPS	 5
-#define KERNEL_RUN_MS	 200  /* a kernel's guest runs so long between forks in mode live */
-#define KERNEL_READY_MS	 2000 /* it may sleep; then it is left out */
+#define KERNEL_RUN_MS	 200  /* in mode live a kernel's guest runs this long between forks */
+#define KERNEL_READY_MS	 2000 /* after this time a sleeping guest's ready time is left out */
 
 /* A family under measurement. */
 struct subject {
 	struct ramet_family *family;
-	struct ramet_vm *vm; /* to be forked */
-	uint64_t pages;	     /* it dirties between forks; 0: a template */
-	unsigned run_ms;     /* or it runs so long */
-	uint32_t counter;    /* of pages written, when it was forked last */
+	struct ramet_vm *vm; /* the VM to fork */
+	uint64_t pages;	     /* number of pages that it dirties between forks; 0: a template */
+	unsigned run_ms;     /* for a kernel: how long it runs between forks */
+	uint32_t counter;    /* number of pages it had written at the last fork */
 };
 
 static int failed(const char *what, int err, const struct ramet_err *e)
@@ -92,7 +92,7 @@ static uint32_t counter_of(struct ramet_vm *vm)
 	return st.counter;
 }
 
-/* A live subject is a clone; the VM that booted is stopped. */
+/* Makes a live subject: a clone. The VM that booted is stopped. */
 static int subject_become_clone(struct subject *s)
 {
 	struct ramet_vm *clone;
@@ -107,7 +107,7 @@ static int subject_become_clone(struct subject *s)
 	return EXIT_OK;
 }
 
-/* Until a live subject has written each of its pages since its last fork. */
+/* Waits until a live subject has written each of its pages since its last fork. */
 static int subject_dirty(struct subject *s)
 {
 	struct timespec nap = { .tv_nsec = LOOK_MS * 1000000 };
@@ -126,7 +126,7 @@ static int subject_dirty(struct subject *s)
 	return EXIT_OK;
 }
 
-/* Time from a VM's birth to its first sign of life. */
+/* Measures the time from a VM's birth until it is first seen to run. */
 static int ready_time(const struct clone_result *r, struct ramet_vm *vm, struct series *out)
 {
 	struct ramet_stat st;
@@ -157,7 +157,7 @@ static uint64_t family_touched(struct ramet_family *family)
 	return st.pool_resident_bytes;
 }
 
-/* Table memory, once per combination: counting is not free. */
+/* Counts table memory, once per combination, because counting takes time. */
 static void count_tables(struct clone_result *r, struct subject *s, uint64_t before)
 {
 	struct ramet_stat st;
@@ -170,7 +170,7 @@ static void count_tables(struct clone_result *r, struct subject *s, uint64_t bef
 	r->tables_classic = before + r->clones * (st.table_bytes + st.tables_shared * PAGE);
 }
 
-/* Everybody's first sign of life; only then count, which takes locks and time. */
+/* Waits until all VMs are ready. Only then counts memory, which takes locks and time. */
 static int look_at_all(struct clone_result *r, struct subject *s, struct ramet_vm **children)
 {
 	struct ramet_stat st;
@@ -185,7 +185,7 @@ static int look_at_all(struct clone_result *r, struct subject *s, struct ramet_v
 	return ret;
 }
 
-/* One fork, and a look at everybody after it. */
+/* Makes one fork, then measures parent and children. */
 static int measure_fork(struct clone_result *r, struct subject *s, struct ramet_vm **children)
 {
 	struct ramet_fork_times t;
@@ -239,7 +239,7 @@ static int measure_warm(
 	return ret;
 }
 
-/* The same forks without a prepared shell; only their ready times count. */
+/* The same forks without a prepared shell. Only their ready times are used. */
 static int measure_cold(struct clone_result *r, struct ramet_vm **children)
 {
 	struct clone_result cold = { .memory = r->memory,
@@ -273,12 +273,12 @@ int clone_measure(struct clone_result *r, unsigned reps)
 
 	if (!children)
 		return complain("out of memory");
-	/* Of a kernel only this tells how much memory to compare with. */
+	/* For a kernel, only this run shows how much memory to compare with. */
 	if (r->guest && measure_cold(r, children)) {
 		free(children);
 		return EXIT_TROUBLE;
 	}
-	/* Before the family: a process of its own with nothing of the family in it. */
+	/* Started before the family, so that the separate process has no memory of the family. */
 	if (baseline_start(&b, r->dirty))
 		complain("no memory to compare with fork(2) of %" PRIu64 " MiB: leaving it out",
 			r->dirty >> 20);

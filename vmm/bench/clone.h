@@ -6,30 +6,31 @@
 #include "vmm/bench/bench.h"
 
 #define BENCH_LIST_MAX 16
-#define DIRTY_ALL      UINT64_MAX /* as much as the guest can */
+#define DIRTY_ALL      UINT64_MAX /* as much as the guest can dirty */
 
 enum clone_mode {
-	MODE_TEMPLATE, /* fork of a VM that has written next to nothing since its last fork */
-	MODE_LIVE,     /* fork of a clone that has dirtied that much since its last fork */
+	MODE_TEMPLATE, /* fork a VM that has written almost nothing since its last fork */
+	MODE_LIVE,     /* fork a clone that has dirtied `dirty` bytes since its last fork */
 	MODES
 };
 
-/* One combination, and what was measured. */
+/* One combination and its measurements. */
 struct clone_result {
-	unsigned memory_index, dirty_index; /* in the lists asked for */
+	unsigned memory_index, dirty_index; /* positions in the lists of the options */
 	uint64_t memory, dirty;
-	/* NULL: the guest `dirty`. Else kernel, initrd, args, disks; `dirty` is found out then:
-	 * what that guest has touched when it is ready. */
+	/* NULL: the guest `dirty`. Otherwise kernel, initrd, args, disks. Then `dirty` is measured:
+	 * the memory that this guest has touched when it is ready. */
 	const struct ramet_config *guest;
 	enum clone_mode mode;
 	unsigned cpus, clones;
 	struct series pause, ready, parent_ready, cold, base[BASELINE_KINDS];
-	struct series private; /* bytes a clone has of its own when it is ready */
+	struct series private; /* bytes that only a clone has when it is ready */
 	uint64_t tables_before, tables_after, tables_classic;
 	struct clone_result *next;
 };
 
-/* Fills r in, whose request is set. EXIT_OK, or EXIT_TROUBLE after saying why. */
+/* Measures the combination that r names, and fills in the rest of r. EXIT_OK, or EXIT_TROUBLE: an
+ * error, which has been printed. */
 int clone_measure(struct clone_result *r, unsigned reps);
 void clone_results_free(struct clone_result *list);
 

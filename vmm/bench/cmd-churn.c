@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ramet bench churn: clones made and stopped without end, and what is left of them. */
+/* ramet bench churn: makes and stops many clones, and shows what the process still holds. */
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -17,7 +17,7 @@
 #include "vmm/cli/table.h"
 
 #define WAIT_MS	    60000
-#define LOOKS	    11 /* at what the process holds: at the start, then after every tenth */
+#define LOOKS	    11 /* one at the start, then one after each tenth of the clones */
 #define THREADS_MAX 64
 
 struct options {
@@ -26,7 +26,7 @@ struct options {
 	const char *json;
 };
 
-/* What the process holds: descriptors, mappings, threads and bytes. */
+/* One look at what the process holds: descriptors, mappings, threads and bytes. */
 struct look {
 	unsigned clones, fds, maps, threads;
 	uint64_t rss, pool, tables, generations;
@@ -83,7 +83,7 @@ static uint64_t rss(void)
 	return kb << 10;
 }
 
-/* After what goes on in the background has come to rest. */
+/* Waits until background work has ended, then records what the process holds. */
 static void look(struct churn *c)
 {
 	struct look *l = &c->look[c->looks++];
@@ -103,7 +103,7 @@ static void look(struct churn *c)
 	};
 }
 
-/* One fork of `batch` children: each is waited for until it has executed something. */
+/* Makes one fork with n children, and waits until each child has executed something. */
 static int one_fork(struct churn *c, unsigned n, struct ramet_vm **vm, struct ramet_err *err)
 {
 	int r = ramet_fork(c->template, n, RAMET_FORK_RUN, vm, NULL, err);
@@ -137,7 +137,7 @@ static void *churn_thread(void *arg)
 	return NULL;
 }
 
-/* A tenth of the clones, by all threads. */
+/* Makes a tenth of the clones, with all threads. */
 static int tenth(struct churn *c)
 {
 	pthread_t thread[THREADS_MAX];
@@ -168,7 +168,7 @@ static int measure(struct churn *c)
 	r = ramet_wait(c->template, RAMET_EV_PHASE, RAMET_PHASE_READY, WAIT_MS);
 	if (!r)
 		r = ramet_pause(c->template, &c->err);
-	/* What is only made once is made now. */
+	/* Warm up, so that one-time allocations are not counted. */
 	for (unsigned i = 0; i < 64 && !r; i++) {
 		struct ramet_vm *vm;
 
@@ -281,9 +281,9 @@ int cmd_bench_churn(int argc, char **argv)
 {
 	static const struct argp_option options[] = {
 		{ "memory", 'm', "SIZE", 0, "Guest memory, all of it dirty (64M)", 0 },
-		{ "count", 'n', "N", 0, "Clones made in all (10000)", 0 },
-		{ "threads", 't', "N", 0, "Threads that make them (2)", 0 },
-		{ "batch", 'b', "N", 0, "Clones of one fork (1)", 0 },
+		{ "count", 'n', "N", 0, "Total number of clones (10000)", 0 },
+		{ "threads", 't', "N", 0, "Threads that make clones (2)", 0 },
+		{ "batch", 'b', "N", 0, "Clones made by each fork (1)", 0 },
 		{ "json", 'j', "FILE", 0, "Write the results as JSON; - is stdout", 0 },
 		{ 0 },
 	};
@@ -292,7 +292,7 @@ int cmd_bench_churn(int argc, char **argv)
 		parse,
 		NULL,
 		"Forks a paused template, runs the clones until each has executed something, stops "
-		"them, and so on; and looks ten times at what the process holds.\v"
+		"them, and repeats that. Shows ten times what the process holds.\v"
 		"Example:\n  ramet bench churn --count 100000",
 		NULL,
 		NULL,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ramet bench clone: what a fork costs, next to what it costs without ramet. */
+/* ramet bench clone: the cost of a fork, compared with the cost without ramet. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -20,11 +20,11 @@ struct options {
 	unsigned n_memory, n_dirty;
 	unsigned cpus, clones, reps;
 	bool mode[MODES];
-	struct ramet_config guest; /* a kernel and what goes with it, if any */
+	struct ramet_config guest; /* a kernel with its initrd, arguments and disks, if any */
 	const char *json, *csv, *plot;
 };
 
-/* The combinations asked for, in order, of those that can be. */
+/* The possible combinations of the options, in order. */
 static struct clone_result *combinations(const struct options *o)
 {
 	struct clone_result *list = NULL, **tail = &list;
@@ -43,7 +43,7 @@ static struct clone_result *combinations(const struct options *o)
 				r->memory_index = m;
 				r->dirty_index = d;
 				r->memory = o->memory[m];
-				/* The guest itself lives in the first 2 MiB or so. */
+				/* The guest itself uses about the first 2 MiB. */
 				r->dirty = all || o->dirty[d] > o->memory[m] - (4u << 20)
 						   ? o->memory[m] - (4u << 20)
 						   : o->dirty[d];
@@ -140,12 +140,12 @@ enum {
 static void default_memory(struct options *o)
 {
 	if (!o->guest.kernel)
-		o->memory[o->n_memory++] = 64u << 20; /* no kernel starts in that */
+		o->memory[o->n_memory++] = 64u << 20; /* too small for any kernel */
 	o->memory[o->n_memory++] = 256u << 20;
 	o->memory[o->n_memory++] = 1u << 30;
 }
 
-/* What only makes sense together. */
+/* Checks options that depend on each other. */
 static void check_together(struct argp_state *state, struct options *o)
 {
 	if (!o->guest.kernel && (o->guest.initrd || o->guest.args || o->guest.n_disks))
@@ -224,19 +224,20 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option options[] = {
 	{ "memory", 'm', "LIST", 0, "Guest memory sizes (64M,256M,1G; with --kernel 256M,1G)", 0 },
-	{ "dirty", OPT_DIRTY, "LIST", 0, "How much of it is dirty: sizes, or 'all' (16M)", 0 },
+	{ "dirty", OPT_DIRTY, "LIST", 0, "Amount of dirty memory: sizes, or 'all' (16M)", 0 },
 	{ "mode", OPT_MODE, "MODE", 0,
-		"template: fork a VM that has written next to nothing since its last fork; live: "
+		"template: fork a VM that has written almost nothing since its last fork; live: "
 		"fork a "
-		"clone that has dirtied that much since its last fork; both (the default)",
+		"clone that has dirtied the given amount since its last fork; both (the default)",
 		0 },
 	{ "cpus", 'c', "N", 0, "vCPUs of the guest (1)", 0 },
 	{ "clones", OPT_CLONES, "N", 0, "Clones made by each fork (1)", 0 },
 	{ "reps", 'r', "N", 0, "Forks measured for each combination (20)", 0 },
 	{ NULL, 0, NULL, 0,
-		"Instead of the guest 'dirty', of which DIRTY is then what it has touched:", 2 },
+		"To use a kernel instead of the guest 'dirty' (DIRTY is then what it has touched):",
+		2 },
 	{ "kernel", OPT_KERNEL, "FILE", 0,
-		"A Linux kernel, whose guest writes 1 to its doorbell when it is ready: devmem "
+		"A Linux kernel. Its guest must write 1 to its doorbell when it is ready: devmem "
 		"0xd000000c 32 1",
 		2 },
 	{ "initrd", OPT_INITRD, "FILE", 0, "Its initial RAM disk", 2 },
@@ -252,15 +253,11 @@ static const struct argp argp = {
 	options,
 	parse,
 	NULL,
-	"Measures forks of a running VM for every combination of the lists, and next to each fork, "
-	"in "
-	"the same run and over the same amount of touched memory, a fork(2) of a process and a "
-	"full "
-	"copy. PAUSE: the vCPUs were stopped. READY: from the request to the child's first "
-	"instruction "
-	"seen from outside; PARENT: to the parent's; COLD: READY without a prepared shell. "
-	"Medians; "
-	"JSON has p99 and max.\v"
+	"Measures forks of a running VM for every combination of the lists. For comparison, each "
+	"fork is followed by a fork(2) of a process and a full copy, with the same amount of "
+	"touched memory. PAUSE: how long the vCPUs were stopped. READY: the time from the request "
+	"until the child is first seen to run. PARENT: the same for the parent. COLD: READY "
+	"without a prepared shell. The table has medians; JSON has p99 and max, too.\v"
 	"Examples:\n"
 	"  ramet bench clone --memory 64M,1G --dirty all\n"
 	"  ramet bench clone --memory 1G --dirty 1M,16M,256M --mode live --plot live.svg\n"

@@ -17,7 +17,7 @@
 #define PAGE	    4096u
 #define WINDOW_MS   20u /* one sample of a rate */
 #define BEFORE	    25u /* windows before the fork */
-#define STEADY	    5u	/* windows over which a rate is averaged to call it recovered */
+#define STEADY	    5u	/* windows whose mean rate must have recovered */
 #define WINDOWS_MAX 3000u
 #define WAIT_MS	    600000
 #define NEVER	    WINDOWS_MAX
@@ -32,15 +32,15 @@ struct options {
 };
 
 struct window {
-	double t_ms;	    /* its middle; the fork is at 0 */
-	double rate[SIDES]; /* pages a second; -1 before birth */
+	double t_ms;	    /* middle of the window; the fork is at 0 */
+	double rate[SIDES]; /* pages per second; -1 before birth */
 };
 
 struct result {
 	struct window w[WINDOWS_MAX];
 	unsigned n;
 	double undisturbed;	    /* median rate before the fork */
-	double recovered_ms[SIDES]; /* -1: not within the time watched */
+	double recovered_ms[SIDES]; /* -1: not within the measured time */
 };
 
 static int failed(const char *what, int err, const struct ramet_err *e)
@@ -56,7 +56,7 @@ static uint32_t pages_written(struct ramet_vm *vm)
 	return st.counter;
 }
 
-/* Rates of parent and (if any) child, window by window. */
+/* Measures the rates of parent and child (if there is one), window by window. */
 static void watch(struct result *r, struct ramet_vm **side, unsigned windows, uint64_t zero)
 {
 	uint32_t last[SIDES] = { 0 };
@@ -99,8 +99,8 @@ static double median_before(const struct result *r)
 	return v[BEFORE / 2];
 }
 
-/* The first window from which on the mean of STEADY of them is 90 % of the undisturbed rate: a
- * single one may have been lucky, or unlucky, with what else the machine does. */
+/* The first window from which the mean of STEADY windows is 90 % of the undisturbed rate. A single
+ * window is not enough: the machine's other load may have changed in it. */
 static double recovered(const struct result *r, unsigned side)
 {
 	for (unsigned i = BEFORE; i + STEADY <= r->n; i++) {
@@ -114,7 +114,7 @@ static double recovered(const struct result *r, unsigned side)
 	return -1;
 }
 
-/* Until the VM has written each of its pages since it had `from` behind it. */
+/* Waits until the VM has written each of its pages since its counter was `from`. */
 static int wait_pages(struct ramet_vm *vm, uint32_t from, uint64_t pages)
 {
 	struct timespec nap = { .tv_nsec = 5000000 };
@@ -129,7 +129,7 @@ static int wait_pages(struct ramet_vm *vm, uint32_t from, uint64_t pages)
 	return 0;
 }
 
-/* Replaces *vm by a clone of it all whose pages are dirty again. */
+/* Replaces *vm by a clone of it whose pages are all dirty again. */
 static int make_live(struct ramet_vm **vm, uint64_t pages, struct ramet_err *err)
 {
 	struct ramet_vm *clone;
@@ -309,12 +309,11 @@ int cmd_bench_recover(int argc, char **argv)
 {
 	static const struct argp_option options[] = {
 		{ "memory", 'm', "SIZE", 0, "Guest memory (256M)", 0 },
-		{ "dirty", OPT_DIRTY, "SIZE", 0, "How much of it is written over and over (64M)",
+		{ "dirty", OPT_DIRTY, "SIZE", 0, "Memory that is written again and again (64M)",
 			0 },
-		{ "time", 't', "SECONDS", 0, "How long to watch after the fork (5)", 0 },
+		{ "time", 't', "SECONDS", 0, "How long to measure after the fork (5)", 0 },
 		{ "child", OPT_CHILD, "MS", 0,
-			"Stop the child after so many milliseconds (it runs to the end); 0: at "
-			"once",
+			"Stop the child after this many milliseconds, 0: at once (default: never)",
 			0 },
 		{ "json", 'j', "FILE", 0, "Write the results as JSON; - is stdout", 0 },
 		{ "plot", OPT_PLOT, "FILE", 0, "Draw an SVG with gnuplot", 0 },
@@ -324,9 +323,9 @@ int cmd_bench_recover(int argc, char **argv)
 		options,
 		parse,
 		NULL,
-		"Forks a clone that writes to its memory as fast as it can, and watches how long "
+		"Forks a clone that writes to its memory as fast as it can, and measures how long "
 		"parent "
-		"and child take to write at 90 % of the rate before the fork.\v"
+		"and child take until they write at 90 % of the rate before the fork.\v"
 		"Examples:\n"
 		"  ramet bench recover --dirty 128M --plot recover.svg\n"
 		"  ramet bench recover --dirty 128M --child 0   (try it and throw it away)",

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ramet bench reset: putting a clone back to its birth, by the number of pages it dirtied. */
+/* ramet bench reset: the cost of a reset, for different numbers of dirty pages. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +13,7 @@
 #include "vmm/cli/table.h"
 
 #define PAGE	4096u
-#define BATCH	8u /* pages the guest writes between heartbeats */
+#define BATCH	8u /* pages that the guest writes between heartbeats */
 #define WAIT_MS 60000
 
 static const unsigned dirty_pages[] = { 0, 10, 100, 1000 };
@@ -27,7 +27,7 @@ struct options {
 
 struct result {
 	struct series reset;
-	uint64_t loop_ns; /* for all cycles of: dirty the pages, reset */
+	uint64_t loop_ns; /* time for all cycles; a cycle: dirty the pages, then reset */
 };
 
 struct subject {
@@ -47,7 +47,7 @@ static void subject_end(struct subject *s)
 	ramet_family_destroy(s->family);
 }
 
-/* A clone of a guest that writes to so many pages, over and over. */
+/* Makes a clone of a guest that writes to s->pages pages again and again. */
 static int subject_start(struct subject *s, uint64_t memory)
 {
 	char args[64];
@@ -73,7 +73,7 @@ static int subject_start(struct subject *s, uint64_t memory)
 	return failed("forking the guest", ret, &err);
 }
 
-/* Until the clone has written all its pages since its last birth. */
+/* Waits until the clone has written all its pages since its last birth. */
 static int let_it_dirty(struct subject *s)
 {
 	struct ramet_stat st;
@@ -81,7 +81,7 @@ static int let_it_dirty(struct subject *s)
 
 	if (!beats)
 		return ramet_wait(s->clone, RAMET_EV_READY, 0, WAIT_MS);
-	/* One may be under way that began before the birth. */
+	/* A batch that began before the birth may be under way. */
 	ramet_vm_stat_quick(s->clone, &st);
 	return ramet_wait(s->clone, RAMET_EV_HEARTBEATS, st.heartbeats + beats + 1, WAIT_MS);
 }
@@ -137,7 +137,7 @@ static void print_table(struct result *results)
 		table_set(line, 4, "%.0f", per_second(&results[i]));
 	}
 	table_print(t);
-	puts("RESET: the call. A cycle is the guest dirtying its pages and a reset.");
+	puts("RESET: the time of the call. In a cycle the guest dirties its pages and is reset.");
 }
 
 static int write_json(struct result *results, const char *file)
@@ -190,9 +190,8 @@ int cmd_bench_reset(int argc, char **argv)
 		options,
 		parse,
 		NULL,
-		"Measures putting a clone back to the moment it was born, after its guest dirtied "
-		"0, 10, "
-		"100 and 1000 pages: a fuzzer's inner loop.\v"
+		"Measures how fast a clone is put back to the moment of its birth, after its guest "
+		"has dirtied 0, 10, 100 and 1000 pages: the inner loop of a fuzzer.\v"
 		"Example:\n  ramet bench reset --json | jq '.[].resets_per_s'",
 		NULL,
 		NULL,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What "ramet bench tables" found: as tables, CSV, and a picture. */
+/* The results of "ramet bench tables": as tables, CSV, and a picture. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -30,7 +30,7 @@ static void set_us(struct libscols_line *line, unsigned column, double us)
 	table_set_time(line, column, (uint64_t)(us * 1e3));
 }
 
-/* The time of a copy of as much, which comes first. */
+/* The time of a copy of the same size. It comes first in the results. */
 static double copy_us(const json_t *results, double gib)
 {
 	json_t *o;
@@ -146,7 +146,7 @@ void bench_tables_print(const json_t *results)
 	}
 }
 
-/* One column for each thing that any benchmark reports. */
+/* One column for each value that any of the benchmarks reports. */
 int bench_tables_csv(const json_t *results, const char *file)
 {
 	static const char *const columns[] = { "bench", "mapped_gib", "share", "what", "tables",

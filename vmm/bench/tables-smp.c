@@ -21,12 +21,12 @@ struct walker {
 	unsigned cpu;
 	struct bench_arena *a;
 	struct mmu_root *root;
-	uint64_t bytes; /* that it walks over */
+	uint64_t bytes; /* the range that it walks */
 	_Atomic bool *stop;
 	uint64_t walks;
 };
 
-/* What a walker does: find the table, hold it, read the entry, let go. */
+/* A walker: finds the table, holds it, reads the entry, releases the table. */
 static void *walk(void *arg)
 {
 	struct walker *w = arg;

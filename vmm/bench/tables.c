@@ -26,8 +26,9 @@ static json_t *us(struct series *s)
 }
 
 /*
- * Makes a parent whose fork is gone as it was before: the links that the fork write-protected are
- * writable again. After copies, leaves stay write-protected, which spares the next copy some work.
+ * Puts a parent back to its state before the fork, which is gone: makes the links that the fork
+ * write-protected writable again. After a copy, leaves stay write-protected, which saves the next
+ * copy some work.
  */
 static void rearm(struct bench_arena *a, struct mmu_root *root, uint64_t bytes, unsigned share)
 {
@@ -43,7 +44,7 @@ static void measure_fork(json_t *out, struct bench_arena *a, struct mmu_root *ro
 	struct mmu_root_stat parent = { 0 }, child = { 0 };
 	struct series t = { 0 };
 
-	/* The first one finds out what the tables' memory costs when it is new: not counted. */
+	/* The first fork is not counted: it includes the cost of new memory for the tables. */
 	for (unsigned i = 0; i <= reps; i++) {
 		struct mmu_root fork;
 		uint64_t start = now_ns();
@@ -109,7 +110,7 @@ static void measure_write(
 		ns[TABLE_AND_PAGE] = time_write(a, &fork, at);
 		ns[PAGE_ONLY] = time_write(a, &fork, at + 7 * PAGE);
 		mmu_root_put(&a->mmu, &fork);
-		/* The parent is alone with tables and frames again. */
+		/* The parent is the last sharer of its tables and frames. */
 		ns[TABLE_REUSED] = time_write(a, root, at);
 		for (unsigned k = 0; i && k < WRITES; k++)
 			series_add(&t[k], ns[k]);
