@@ -96,7 +96,8 @@ struct ramet_stat {
 	uint32_t report;     /* last RAMET_REPORT_* */
 	uint64_t report_gpa; /* address of the last report */
 	int exit_status;     /* if the guest ended the VM; otherwise -1 */
-	/* Memory. Counting it takes time proportional to what is mapped. */
+	/* Memory, if it was counted: that takes time proportional to what is mapped. */
+	bool counted;		 /* the fields below hold a count; otherwise they are 0 */
 	uint64_t private_bytes;	 /* pages that only this VM has */
 	uint64_t shared_bytes;	 /* pages that it has accessed and that it shares */
 	uint64_t deferred_bytes; /* the rest: not accessed since its birth */
@@ -155,8 +156,11 @@ struct ramet_vm *ramet_vm_get(struct ramet_vm *vm);
 void ramet_vm_put(struct ramet_vm *vm); /* vm may be NULL */
 struct ramet_family *ramet_vm_family(struct ramet_vm *vm);
 void ramet_vm_stat(struct ramet_vm *vm, struct ramet_stat *st);
-/* The same without counting memory: cheap enough to call in a loop. */
+/* The same without counting memory: cheap enough to call in a loop. Takes no lock. */
 void ramet_vm_stat_quick(struct ramet_vm *vm, struct ramet_stat *st);
+/* For a clone, a quick stat with the memory that it had at its birth, which needs no counting:
+ * nothing private, nothing looked at, all tables shared. Takes no lock. */
+void ramet_vm_stat_born(struct ramet_vm *vm, struct ramet_stat *st);
 
 /*
  * Forks a running or paused VM: the VM continues, and n children (1..RAMET_FORK_MAX) start from the

@@ -31,6 +31,23 @@ static void test_ready_has_one_deadline(void **state)
 	assert_ok(reply);
 }
 
+/* A reply to a fork counts no memory, unless the client asks for that. */
+static void test_fork_counts_on_request(void **state)
+{
+	json_t *reply = ask_alone("{\"op\":\"fork\",\"vm\":\"web\",\"count\":3}");
+	const json_t *clone = json_array_get(get(reply, "clones"), 2);
+
+	assert_int_equal(atomic_load(&family.counts), 0);
+	assert_int_equal(json_integer_value(get(clone, "private_bytes")), 0);
+	assert_int_equal(json_integer_value(get(clone, "table_bytes")), 0);
+	assert_int_equal(json_integer_value(get(clone, "tables_shared")), FAKE_TABLES);
+	assert_ok(reply);
+	reply = ask_alone("{\"op\":\"fork\",\"vm\":\"web\",\"count\":3,\"memory\":true}");
+	clone = json_array_get(get(reply, "clones"), 2);
+	assert_int_equal(json_integer_value(get(clone, "private_bytes")), 4096);
+	assert_ok(reply);
+}
+
 static void test_long_timeouts(void **state)
 {
 	static const char *const ms[] = { "18446744073710", "18446744073709", "9223372036855",
@@ -205,6 +222,7 @@ static int run(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_ready_has_one_deadline, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_fork_counts_on_request, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_long_timeouts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_half_closed_is_alive, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),

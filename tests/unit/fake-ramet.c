@@ -117,7 +117,16 @@ void ramet_vm_stat_quick(struct ramet_vm *vm, struct ramet_stat *st)
 void ramet_vm_stat(struct ramet_vm *vm, struct ramet_stat *st)
 {
 	ramet_vm_stat_quick(vm, st);
+	st->counted = true;
 	st->private_bytes = 4096;
+	atomic_fetch_add(&vm->family->counts, 1);
+}
+
+void ramet_vm_stat_born(struct ramet_vm *vm, struct ramet_stat *st)
+{
+	ramet_vm_stat_quick(vm, st);
+	st->counted = true;
+	st->tables_shared = FAKE_TABLES;
 }
 
 void ramet_family_stat_quick(struct ramet_family *f, struct ramet_family_stat *st)
@@ -140,7 +149,12 @@ int ramet_family_each(
 	int r = 0;
 
 	for (unsigned i = 0; i < f->n && !r; i++)
-		r = f->vm[i] ? fn(arg, &f->vm[i]->st) : 0;
+		if (f->vm[i]) {
+			struct ramet_stat st = f->vm[i]->st;
+
+			st.counted = true;
+			r = fn(arg, &st);
+		}
 	return r;
 }
 

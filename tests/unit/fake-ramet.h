@@ -7,10 +7,12 @@
 #define RAMET_TESTS_UNIT_FAKE_RAMET_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "include/ramet/ramet.h"
 
 #define FAKE_VMS_MAX 4096
+#define FAKE_TABLES  11 /* second-level tables that a clone shares at its birth */
 
 struct ramet_vm {
 	struct ramet_family *family;
@@ -23,6 +25,7 @@ struct ramet_family {
 	struct ramet_vm *vm[FAKE_VMS_MAX]; /* by id; NULL: pruned */
 	unsigned n, leaked;		   /* VMs; references too many at the end */
 	bool silent_clones;		   /* they never become ready */
+	atomic_uint counts;		   /* how often memory was counted */
 	unsigned max_wait_ms;		   /* the longest timeout ramet_wait() was called with */
 	void (*in_wait)(struct ramet_family *f); /* called by ramet_wait(), without the lock */
 };

@@ -68,17 +68,17 @@ static void put_life(json_t **o, const struct ramet_stat *st)
 	json_put(o, "report_gpa", u64_if(reported, st->report_gpa));
 }
 
-json_t *stat_json(const struct ramet_stat *st, bool counted)
+json_t *stat_json(const struct ramet_stat *st)
 {
 	json_t *o = json_object();
 
 	put_identity(&o, st);
 	put_life(&o, st);
-	json_put(&o, "private_bytes", u64_if(counted, st->private_bytes));
-	json_put(&o, "shared_bytes", u64_if(counted, st->shared_bytes));
-	json_put(&o, "deferred_bytes", u64_if(counted, st->deferred_bytes));
-	json_put(&o, "table_bytes", u64_if(counted, st->table_bytes));
-	json_put(&o, "tables_shared", u64_if(counted, st->tables_shared));
+	json_put(&o, "private_bytes", u64_if(st->counted, st->private_bytes));
+	json_put(&o, "shared_bytes", u64_if(st->counted, st->shared_bytes));
+	json_put(&o, "deferred_bytes", u64_if(st->counted, st->deferred_bytes));
+	json_put(&o, "table_bytes", u64_if(st->counted, st->table_bytes));
+	json_put(&o, "tables_shared", u64_if(st->counted, st->tables_shared));
 	return o;
 }
 

@@ -10,7 +10,7 @@
 
 const char *state_name(enum ramet_state state);
 /* What does not apply is null; so is memory, unless it has been counted. */
-json_t *stat_json(const struct ramet_stat *st, bool counted);
+json_t *stat_json(const struct ramet_stat *st);
 json_t *family_json(const struct ramet_family_stat *st);
 /* Memory of family and host, for a comparison over a fork; vm is the one forked. */
 json_t *memory_json(struct ramet_family *family, struct ramet_vm *vm);

@@ -40,14 +40,19 @@ static unsigned await_clones(
 	return silent;
 }
 
+/* What a reply says of clones costs nothing that grows with their memory, unless the client asks
+ * for that. */
 static json_t *clones_json(const struct fork_request *r, struct ramet_vm **clones)
 {
 	json_t *array = json_array();
 	struct ramet_stat st;
 
 	for (int64_t i = 0; i < r->count && array; i++) {
-		ramet_vm_stat(clones[i], &st);
-		json_append(&array, stat_json(&st, true));
+		if (r->memory)
+			ramet_vm_stat(clones[i], &st);
+		else
+			ramet_vm_stat_born(clones[i], &st);
+		json_append(&array, stat_json(&st));
 	}
 	return array;
 }

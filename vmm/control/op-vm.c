@@ -9,13 +9,13 @@
 
 static int append_stat(void *arg, const struct ramet_stat *st)
 {
-	json_append(arg, stat_json(st, true));
+	json_append(arg, stat_json(st));
 	return 0;
 }
 
 static void append_ended(void *arg, const struct ramet_stat *st)
 {
-	json_append(arg, stat_json(st, false));
+	json_append(arg, stat_json(st));
 }
 
 json_t *op_list(struct session *s, json_t *req)
@@ -61,12 +61,10 @@ json_t *op_stat(struct session *s, json_t *req)
 	struct ramet_stat st;
 	struct ramet_vm *vm;
 	json_t *refusal, *reply;
-	bool counted;
 
 	if (!only_name(req, &name, &refusal))
 		return refusal;
 	vm = session_find(s, name, &refusal);
-	counted = vm;
 	if (!vm && !host_ended(s->host, name, &st))
 		return refusal;
 	json_decref(refusal);
@@ -75,7 +73,7 @@ json_t *op_stat(struct session *s, json_t *req)
 	ramet_vm_put(vm);
 	ramet_family_stat(s->host->family, &fs);
 	reply = ok_json();
-	json_put(&reply, "vm", stat_json(&st, counted));
+	json_put(&reply, "vm", stat_json(&st));
 	json_put(&reply, "family", family_json(&fs));
 	return reply;
 }

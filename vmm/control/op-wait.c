@@ -79,7 +79,7 @@ static json_t *wait_reply(const char *name, const struct ramet_stat *st, int ret
 			: ret == -ECANCELED ? "the family is being stopped"
 					    : strerror(-ret));
 	reply = ok_json();
-	json_put(&reply, "vm", stat_json(st, false));
+	json_put(&reply, "vm", stat_json(st));
 	return reply;
 }
 

@@ -33,7 +33,7 @@ static json_t *op_hello(struct session *s, json_t *req)
 	kept = host_kept(s->host, &st);
 	reply = json_pack("{s:b, s:i, s:s, s:s, s:i}", "ok", 1, "protocol", CONTROL_PROTOCOL,
 		"version", RAMET_VERSION, "family", s->host->name, "pid", (int)getpid());
-	json_put(&reply, "ended", kept ? stat_json(&st, false) : json_null());
+	json_put(&reply, "ended", kept ? stat_json(&st) : json_null());
 	return reply;
 }
 

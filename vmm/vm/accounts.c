@@ -33,46 +33,72 @@ void ramet_vm_stat_quick(struct ramet_vm *vm, struct ramet_stat *st)
 	}
 }
 
-static void count_memory(struct ramet_vm *vm, struct ramet_stat *st)
+static void put_count(struct ramet_stat *st, const struct vm_count *count)
 {
+	st->counted = true;
+	st->private_bytes = count->private_bytes;
+	st->shared_bytes = count->shared_bytes;
+	st->deferred_bytes = count->deferred_bytes;
+	st->table_bytes = count->table_bytes;
+	st->tables_shared = count->tables_shared;
+}
+
+static struct vm_count count_at_birth(const struct ramet_family *f)
+{
+	return (struct vm_count){ .deferred_bytes = f->ram.size, .tables_shared = f->tables };
+}
+
+void ramet_vm_stat_born(struct ramet_vm *vm, struct ramet_stat *st)
+{
+	struct vm_count count = count_at_birth(vm->family);
+
+	ramet_vm_stat_quick(vm, st);
+	put_count(st, &count);
+}
+
+static void count_memory(struct ramet_vm *vm, struct vm_count *count)
+{
+	uint64_t memory = vm->family->ram.size, mapped;
 	struct view_count c = { 0 };
-	uint64_t mapped;
 
 	view_count(vm->shell->view, &c);
 	mapped = (c.private_pages + c.shared_pages) * PAGE_SIZE;
 	/* One that booted runs on its frames, until it is forked. */
 	if (!vm->birth->state) {
-		st->private_bytes = mapped;
+		count->private_bytes = mapped;
 		return;
 	}
-	st->private_bytes = c.private_pages * PAGE_SIZE;
-	st->shared_bytes = c.shared_pages * PAGE_SIZE;
+	count->private_bytes = c.private_pages * PAGE_SIZE;
+	count->shared_bytes = c.shared_pages * PAGE_SIZE;
 	/* It may change while it is being counted. */
-	st->deferred_bytes = mapped < st->memory ? st->memory - mapped : 0;
+	count->deferred_bytes = mapped < memory ? memory - mapped : 0;
 }
 
 /* A table is the VM's own if nobody else can reach it: through another root, or by having been born
  * from the same generation. */
-static void count_tables(struct ramet_vm *vm, struct ramet_stat *st)
+static void count_tables(struct ramet_vm *vm, struct vm_count *count)
 {
 	const struct generation *g = vm->birth;
 
-	memory_root_stat(&vm->family->memory, g->root, &st->table_bytes, &st->tables_shared);
+	memory_root_stat(&vm->family->memory, g->root, &count->table_bytes, &count->tables_shared);
 	if (atomic_load(&g->refs) > 1u + (vm->home == g)) {
-		st->tables_shared += st->table_bytes / PAGE_SIZE;
-		st->table_bytes = 0;
+		count->tables_shared += count->table_bytes / PAGE_SIZE;
+		count->table_bytes = 0;
 	}
 }
 
 void ramet_vm_stat(struct ramet_vm *vm, struct ramet_stat *st)
 {
+	struct vm_count count = { 0 };
+
 	pthread_mutex_lock(&vm->op);
 	ramet_vm_stat_quick(vm, st);
 	if (vm->shell) {
-		count_memory(vm, st);
-		count_tables(vm, st);
+		count_memory(vm, &count);
+		count_tables(vm, &count);
 	}
 	pthread_mutex_unlock(&vm->op);
+	put_count(st, &count);
 }
 
 void ramet_family_stat_quick(struct ramet_family *f, struct ramet_family_stat *st)

@@ -26,6 +26,11 @@
 /* The places of a VM's devices in its set. */
 enum { DEVICE_SERIAL, DEVICE_DOORBELL, DEVICE_LINUX };
 
+/* The memory of a VM, as in struct ramet_stat. */
+struct vm_count {
+	uint64_t private_bytes, shared_bytes, deferred_bytes, table_bytes, tables_shared;
+};
+
 struct ramet_vm {
 	struct port port; /* what its devices know of it */
 	struct ramet_family *family;
@@ -69,6 +74,7 @@ struct ramet_family {
 	struct ramet_config cfg; /* strings are ours */
 	struct ram_layout ram;
 	bool virtio_console; /* its guests' console, for input */
+	uint64_t tables;     /* second-level tables of each VM, shared or not: all RAM is mapped */
 	struct machine machine;
 	struct memory memory;
 
