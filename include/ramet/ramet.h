@@ -142,11 +142,14 @@ int ramet_launch(const struct ramet_config *cfg, struct ramet_family **family, s
 void ramet_family_destroy(struct ramet_family *family);
 /* Recomputes every count. 0, or -EUCLEAN with the first discrepancy in err. VMs keep running. */
 int ramet_family_check(struct ramet_family *family, struct ramet_err *err);
+/* Waits for no operation on a VM, like ramet_family_each(). */
 void ramet_family_stat(struct ramet_family *family, struct ramet_family_stat *st);
 /* The same with duplicate_bytes 0: cheap enough to call in a loop. */
 void ramet_family_stat_quick(struct ramet_family *family, struct ramet_family_stat *st);
 /* Calls fn for every VM, parents before their children, until fn returns non-zero. A stopped VM is
- * included as long as one of its descendants lives. fn must not call functions of the family. */
+ * included as long as one of its descendants lives. fn must not call functions of the family. The
+ * call waits for no operation: while one is under way on a VM, fn gets the last count of its
+ * memory. */
 int ramet_family_each(
 	struct ramet_family *family, int (*fn)(void *arg, const struct ramet_stat *st), void *arg);
 

@@ -4,6 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "vmm/vm/accounts.h"
+#include "vmm/base/futex.h"
 #include "vmm/vm/life.h"
 #include "vmm/vm/lineage.h"
 
@@ -43,14 +46,14 @@ static void put_count(struct ramet_stat *st, const struct vm_count *count)
 	st->tables_shared = count->tables_shared;
 }
 
-static struct vm_count count_at_birth(const struct ramet_family *f)
+struct vm_count vm_count_at_birth(const struct ramet_family *f)
 {
 	return (struct vm_count){ .deferred_bytes = f->ram.size, .tables_shared = f->tables };
 }
 
 void ramet_vm_stat_born(struct ramet_vm *vm, struct ramet_stat *st)
 {
-	struct vm_count count = count_at_birth(vm->family);
+	struct vm_count count = vm_count_at_birth(vm->family);
 
 	ramet_vm_stat_quick(vm, st);
 	put_count(st, &count);
@@ -87,17 +90,72 @@ static void count_tables(struct ramet_vm *vm, struct vm_count *count)
 	}
 }
 
-void ramet_vm_stat(struct ramet_vm *vm, struct ramet_stat *st)
+/* op is held, or nobody else knows the VM. */
+struct vm_count vm_count(struct ramet_vm *vm)
 {
 	struct vm_count count = { 0 };
 
-	pthread_mutex_lock(&vm->op);
-	ramet_vm_stat_quick(vm, st);
 	if (vm->shell) {
 		count_memory(vm, &count);
 		count_tables(vm, &count);
 	}
+	return count;
+}
+
+static void begin_counting(struct ramet_vm *vm)
+{
+	pthread_mutex_lock(&vm->op);
+	atomic_fetch_add(&vm->counting, 1);
+}
+
+/* Like begin_counting(), but does not wait for an operation. False: one is under way. */
+static bool try_counting(struct ramet_vm *vm)
+{
+	while (pthread_mutex_trylock(&vm->op)) {
+		unsigned counting = atomic_load(&vm->counting);
+
+		if (!counting)
+			return false;
+		futex_wait(&vm->counting, counting, 0);
+	}
+	atomic_fetch_add(&vm->counting, 1);
+	return true;
+}
+
+static void end_counting(struct ramet_vm *vm)
+{
 	pthread_mutex_unlock(&vm->op);
+	atomic_fetch_sub(&vm->counting, 1);
+	futex_wake_all(&vm->counting);
+}
+
+void ramet_vm_stat(struct ramet_vm *vm, struct ramet_stat *st)
+{
+	struct vm_count count;
+
+	begin_counting(vm);
+	ramet_vm_stat_quick(vm, st);
+	count = vm_count(vm);
+	end_counting(vm);
+	put_count(st, &count);
+}
+
+/* The same, but during an operation on the VM the memory is what was counted the last time. */
+static void stat_at_once(struct ramet_vm *vm, struct ramet_stat *st)
+{
+	bool counts = try_counting(vm);
+	struct vm_count count;
+
+	ramet_vm_stat_quick(vm, st);
+	if (counts) {
+		count = vm_count(vm);
+		end_counting(vm);
+	}
+	pthread_mutex_lock(&vm->family->lock);
+	if (counts)
+		vm->counted = count;
+	count = vm->counted;
+	pthread_mutex_unlock(&vm->family->lock);
 	put_count(st, &count);
 }
 
@@ -119,6 +177,23 @@ void ramet_family_stat_quick(struct ramet_family *f, struct ramet_family_stat *s
 }
 
 /* Pages that VMs have copied, or taken back, and not written to since. */
+static uint64_t vm_duplicates(struct ramet_vm *vm)
+{
+	bool counts = try_counting(vm);
+	uint64_t pages = 0;
+
+	if (counts && vm->shell && vm->shell->view->source)
+		pages = generation_view_duplicates(vm->shell->view, vm->birth);
+	if (counts)
+		end_counting(vm);
+	pthread_mutex_lock(&vm->family->lock);
+	if (counts)
+		vm->duplicates = pages;
+	pages = vm->duplicates;
+	pthread_mutex_unlock(&vm->family->lock);
+	return pages;
+}
+
 static uint64_t view_duplicates(struct ramet_family *f)
 {
 	unsigned n;
@@ -126,10 +201,7 @@ static uint64_t view_duplicates(struct ramet_family *f)
 	uint64_t pages = 0;
 
 	for (unsigned i = 0; all && i < n; i++) {
-		pthread_mutex_lock(&all[i]->op);
-		if (all[i]->shell && all[i]->shell->view->source)
-			pages += generation_view_duplicates(all[i]->shell->view, all[i]->birth);
-		pthread_mutex_unlock(&all[i]->op);
+		pages += vm_duplicates(all[i]);
 		ramet_vm_put(all[i]);
 	}
 	free(all);
@@ -161,7 +233,7 @@ int ramet_family_each(
 		struct ramet_stat st;
 
 		if (!r) {
-			ramet_vm_stat(all[i], &st);
+			stat_at_once(all[i], &st);
 			r = fn(arg, &st);
 		}
 		ramet_vm_put(all[i]);

@@ -8,6 +8,7 @@
 #include "vmm/base/limits.h"
 #include "vmm/base/priority.h"
 #include "vmm/kvm/kvm-kind.h"
+#include "vmm/vm/accounts.h"
 #include "vmm/vm/config.h"
 #include "vmm/vm/events.h"
 #include "vmm/vm/guard.h"
@@ -185,6 +186,7 @@ int ramet_launch(const struct ramet_config *cfg, struct ramet_family **family,
 	/* Once it is linked the guard may fail it, and once it runs its guest may end it: the
 	 * reaper must not stop it while it is still being started. */
 	vm_lock(vm);
+	vm->counted = vm_count(vm);
 	vm_new_birth(vm, now_ns(), true);
 	vm_link(vm);
 	if (!cfg->paused) {

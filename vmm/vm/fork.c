@@ -17,6 +17,7 @@
 #include "vmm/base/limits.h"
 #include "vmm/base/priority.h"
 #include "vmm/fork/fill.h"
+#include "vmm/vm/accounts.h"
 #include "vmm/vm/events.h"
 #include "vmm/vm/life.h"
 #include "vmm/vm/lineage.h"
@@ -267,6 +268,7 @@ static int start_child(struct fork *k, struct ramet_vm *c, bool run)
 	if (r)
 		return r;
 	fill_first_spans(k, c);
+	c->counted = vm_count_at_birth(c->family);
 	c->ran = run;
 	c->state = run ? RAMET_RUNNING : RAMET_PAUSED;
 	if (run)

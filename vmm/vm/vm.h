@@ -38,6 +38,11 @@ struct ramet_vm {
 	char name[RAMET_NAME_MAX];
 	atomic_uint refs;
 
+	atomic_uint counting; /* a futex: not 0 while op is held only to count memory */
+	/* What was counted the last time; guarded by the family's lock. */
+	struct vm_count counted;
+	uint64_t duplicates;
+
 	/* Lineage; guarded by the family's lock. */
 	bool linked;
 	uint64_t parent_id;

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Who waits for nobody: a list and a keystroke come through while an operation on their VM lasts.
+ * The operation is this test's, which holds the VM's lock; the watchdog ends a test that hangs.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/kvm/common.h"
+#include "vmm/vm/life.h"
+
+#define MEMORY (16 * MIB)
+
+/* ---- accounts ---- */
+
+struct seen {
+	unsigned vms;
+	struct ramet_stat last;
+};
+
+static int look(void *arg, const struct ramet_stat *st)
+{
+	struct seen *seen = arg;
+
+	seen->vms++;
+	seen->last = *st;
+	return 0;
+}
+
+static void assert_same_memory(const struct ramet_stat *a, const struct ramet_stat *b)
+{
+	assert_true(a->counted && b->counted);
+	assert_int_equal(a->private_bytes, b->private_bytes);
+	assert_int_equal(a->shared_bytes, b->shared_bytes);
+	assert_int_equal(a->deferred_bytes, b->deferred_bytes);
+	assert_int_equal(a->table_bytes, b->table_bytes);
+	assert_int_equal(a->tables_shared, b->tables_shared);
+}
+
+static void test_list_waits_for_no_operation(void **state)
+{
+	struct family f = launch("dirty", "dirty=4M rate=1", MEMORY, 1);
+	struct ramet_vm *clone = fork_one(f.root);
+	struct seen before = { 0 }, during = { 0 };
+	struct ramet_family_stat st;
+
+	assert_ok(ramet_pause(clone, NULL), NULL);
+	assert_ok(ramet_family_each(f.family, look, &before), NULL);
+	vm_lock(clone);
+	assert_ok(ramet_family_each(f.family, look, &during), NULL);
+	ramet_family_stat(f.family, &st);
+	vm_unlock(clone);
+	assert_int_equal(before.vms, 2);
+	assert_int_equal(during.vms, 2);
+	assert_string_equal(during.last.name, "dirty.1");
+	assert_same_memory(&before.last, &during.last);
+	ramet_vm_put(clone);
+	finish(&f);
+}
+
+static void test_memory_at_birth(void **state)
+{
+	struct family f = launch("dirty", "dirty=4M rate=1", MEMORY, 1);
+	struct seen seen = { 0 };
+	struct ramet_stat counted, born;
+	struct ramet_vm *clone;
+
+	assert_ok(ramet_pause(f.root, NULL), NULL);
+	clone = fork_one(f.root);
+	ramet_vm_stat_born(clone, &born);
+	/* Nobody has counted yet. */
+	vm_lock(clone);
+	assert_ok(ramet_family_each(f.family, look, &seen), NULL);
+	vm_unlock(clone);
+	assert_same_memory(&born, &seen.last);
+	ramet_vm_stat(clone, &counted);
+	assert_int_equal(born.private_bytes, 0);
+	assert_int_equal(born.deferred_bytes, MEMORY);
+	assert_int_equal(born.table_bytes, counted.table_bytes);
+	assert_int_equal(born.tables_shared, counted.tables_shared);
+	ramet_vm_put(clone);
+	finish(&f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_list_waits_for_no_operation),
+		cmocka_unit_test(test_memory_at_birth),
+	};
+
+	return kvm_run_tests(tests);
+}
