@@ -75,6 +75,19 @@ struct ramet_config {
 	 * block for long. */
 	void (*console)(void *arg, struct ramet_vm *vm, const char *buf, size_t len);
 	void *console_arg;
+	/*
+	 * A VM that was launched or forked has ended: it has stopped or failed, and does not run
+	 * again. Called once for each, on the thread that stopped the VM, with no lock of the
+	 * library held: on a thread of the library when a guest has ended its VM or the VM has
+	 * failed, otherwise on that of the caller of ramet_stop(), ramet_family_stop() or
+	 * ramet_family_destroy(). The call may come before the ramet_fork() that made the VM has
+	 * returned. `alive` is how many VMs of the family run or are paused then: one call, and
+	 * only one, is told 0. ramet_find() finds the VM until the call has returned. The call must
+	 * not block long, and may call every function but ramet_family_stop() and
+	 * ramet_family_destroy().
+	 */
+	void (*ended)(void *arg, struct ramet_vm *vm, uint64_t alive);
+	void *ended_arg;
 };
 
 enum ramet_state { RAMET_RUNNING, RAMET_PAUSED, RAMET_STOPPED, RAMET_FAILED };
@@ -107,6 +120,7 @@ struct ramet_stat {
 
 struct ramet_family_stat {
 	uint64_t vms, shells_ready, generations;
+	uint64_t failed;     /* VMs that have failed, and have not been stopped since */
 	uint64_t pool_bytes; /* frames with references: guest memory held once for all VMs */
 	/* Host memory that the pool uses. Less than pool_bytes for frames that were never touched,
 	 * more for free frames that keep their memory. */
@@ -138,6 +152,8 @@ const char *ramet_guest_help(unsigned i);
 /* Launches a family. *vm is the VM that boots; the caller gets a reference to that VM. */
 int ramet_launch(const struct ramet_config *cfg, struct ramet_family **family, struct ramet_vm **vm,
 	struct ramet_err *err);
+/* Stops every VM, also those that are forked meanwhile. */
+void ramet_family_stop(struct ramet_family *family);
 /* Stops every VM and frees the family. All VM references must have been put before. */
 void ramet_family_destroy(struct ramet_family *family);
 /* Recomputes every count. 0, or -EUCLEAN with the first discrepancy in err. VMs keep running. */

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "tests/kvm/common.h"
+#include "vmm/vm/events.h"
 #include "vmm/vm/life.h"
 
 #define MEMORY (16 * MIB)
@@ -85,9 +86,77 @@ static void test_memory_at_birth(void **state)
 	finish(&f);
 }
 
+/* ---- the end of a VM ---- */
+
+#define VMS 6
+
+static struct {
+	pthread_mutex_t lock;
+	unsigned calls[VMS], zeros, lost;
+	struct ramet_stat last[VMS];
+} ends = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static void note_end(void *arg, struct ramet_vm *vm, uint64_t alive)
+{
+	struct ramet_stat st;
+	struct ramet_vm *found;
+
+	ramet_vm_stat(vm, &st); /* takes the VM's lock */
+	found = ramet_find(ramet_vm_family(vm), st.name);
+	pthread_mutex_lock(&ends.lock);
+	ends.calls[st.id]++;
+	ends.last[st.id] = st;
+	ends.zeros += !alive;
+	ends.lost += found != vm;
+	pthread_mutex_unlock(&ends.lock);
+	ramet_vm_put(found);
+}
+
+static void *stop_main(void *arg)
+{
+	ramet_stop(arg, NULL);
+	return NULL;
+}
+
+/* Each VM's end is told once, however it ended: by its guest, by a failure, by two threads that
+ * stop it at once, with its family. */
+static void test_each_end_is_told_once(void **state)
+{
+	struct ramet_config cfg = {
+		.guest = "count", .memory = MEMORY, .shells = 4, .ended = note_end
+	};
+	struct family f = launch_config(&cfg);
+	struct ramet_vm *vm[VMS - 1];
+	pthread_t thread[2];
+
+	fork_many(f.root, VMS - 1, vm);
+	vm_exit(vm[0], 7);
+	vm_fail(vm[1], "the test ended it");
+	shell_interrupt(vm[1]->shell);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, stop_main, vm[2]), 0);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(thread[i], NULL);
+	assert_ok(ramet_pause(vm[3], NULL), NULL);
+	for (unsigned i = 0; i < 2; i++)
+		assert_ok(ramet_wait(vm[i], RAMET_EV_STOPPED, 0, WAIT_MS), NULL);
+	for (unsigned i = 0; i < VMS - 1; i++)
+		ramet_vm_put(vm[i]);
+	finish(&f);
+	for (unsigned i = 0; i < VMS; i++)
+		assert_int_equal(ends.calls[i], 1);
+	assert_int_equal(ends.zeros, 1);
+	assert_int_equal(ends.lost, 0);
+	assert_int_equal(ends.last[1].exit_status, 7);
+	assert_int_equal(ends.last[2].state, RAMET_FAILED);
+	assert_string_equal(ends.last[2].failure, "the test ended it");
+	assert_int_equal(ends.last[3].state, RAMET_STOPPED);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_each_end_is_told_once),
 		cmocka_unit_test(test_list_waits_for_no_operation),
 		cmocka_unit_test(test_memory_at_birth),
 	};

@@ -162,13 +162,13 @@ static void stat_at_once(struct ramet_vm *vm, struct ramet_stat *st)
 void ramet_family_stat_quick(struct ramet_family *f, struct ramet_family_stat *st)
 {
 	struct ramet_family_stat s = {
-		.vms = family_alive(f),
 		.forks = atomic_load(&f->forks),
 		.resets = atomic_load(&f->resets),
 		.resolved_spans = atomic_load(&f->generations.resolved),
 		.taken_back_spans = atomic_load(&f->generations.taken_back),
 	};
 
+	family_alive(f, &s);
 	s.generations = generations_count(&f->generations);
 	s.shells_ready = shell_pool_ready(&f->shells);
 	memory_stat(&f->memory, &s);

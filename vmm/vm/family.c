@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "vmm/base/clock.h"
+#include "vmm/base/futex.h"
 #include "vmm/base/limits.h"
 #include "vmm/base/priority.h"
 #include "vmm/kvm/kvm-kind.h"
@@ -200,7 +201,7 @@ int ramet_launch(const struct ramet_config *cfg, struct ramet_family **family,
 	return 0;
 }
 
-void ramet_family_destroy(struct ramet_family *f)
+void ramet_family_stop(struct ramet_family *f)
 {
 	struct ramet_vm *vm;
 
@@ -208,7 +209,15 @@ void ramet_family_destroy(struct ramet_family *f)
 		/* Twice: a VM that has failed stays until it is stopped again. */
 		ramet_stop(vm, NULL);
 		ramet_stop(vm, NULL);
+		/* Another thread may have stopped it, and be telling the embedder so. */
+		while (!atomic_load(&vm->told))
+			futex_wait(&vm->told, 0, 0);
 		ramet_vm_put(vm);
 	}
+}
+
+void ramet_family_destroy(struct ramet_family *f)
+{
+	ramet_family_stop(f);
 	stop_family(f);
 }

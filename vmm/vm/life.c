@@ -8,6 +8,7 @@
 #include <sys/random.h>
 
 #include "vmm/vm/life.h"
+#include "vmm/base/futex.h"
 #include "vmm/devices/pc.h"
 #include "vmm/devices/serial.h"
 #include "vmm/vm/events.h"
@@ -177,19 +178,37 @@ int ramet_resume(struct ramet_vm *vm, struct ramet_err *err)
 	return 0;
 }
 
+/* No lock is held: the embedder may take its own, and call back. */
+static void tell_end(struct ramet_vm *vm, uint64_t alive)
+{
+	const struct ramet_config *cfg = &vm->family->cfg;
+
+	if (cfg->ended)
+		cfg->ended(cfg->ended_arg, vm, alive);
+	atomic_store(&vm->told, 1);
+	futex_wake_all(&vm->told);
+}
+
 int ramet_stop(struct ramet_vm *vm, struct ramet_err *err)
 {
+	uint64_t alive = 0;
+	bool ends;
+
 	vm_lock(vm);
 	if (vm->state == RAMET_RUNNING)
 		shell_stop(vm->shell, NULL);
-	if (vm->state == RAMET_RUNNING || vm->state == RAMET_PAUSED) {
+	ends = vm->state == RAMET_RUNNING || vm->state == RAMET_PAUSED;
+	if (ends) {
 		vm_release(vm);
 		vm->state = atomic_load(&vm->exit_status) >= VM_EXIT_FAILED ? RAMET_FAILED
 									    : RAMET_STOPPED;
+		alive = atomic_fetch_sub(&vm->family->living, 1) - 1;
 	} else {
 		vm->state = RAMET_STOPPED; /* a failed one has been seen now */
 	}
 	vm_unlock(vm);
+	if (ends)
+		tell_end(vm, alive);
 	vm_event(vm);
 	vm_unlink(vm);
 	return 0;

@@ -27,6 +27,7 @@ void vm_link(struct ramet_vm *vm)
 
 	pthread_mutex_lock(&f->lock);
 	ramet_vm_get(vm);
+	atomic_fetch_add(&f->living, 1);
 	vm->linked = true;
 	if (vm->parent) {
 		if (vm->parent->last_child)
@@ -47,7 +48,7 @@ void vm_unlink(struct ramet_vm *vm)
 	pthread_mutex_lock(&f->lock);
 	/* It may have been taken out by a child of its own meanwhile. */
 	vm = vm->linked ? vm : NULL;
-	while (vm && vm->state == RAMET_STOPPED && !vm->first_child) {
+	while (vm && vm->state == RAMET_STOPPED && !vm->first_child && atomic_load(&vm->told)) {
 		struct ramet_vm *parent = vm->parent, *before = NULL;
 
 		vm->linked = false;
@@ -121,13 +122,15 @@ struct ramet_vm *family_leaf(struct ramet_family *f)
 	return vm;
 }
 
-unsigned family_alive(struct ramet_family *f)
+void family_alive(struct ramet_family *f, struct ramet_family_stat *st)
 {
-	unsigned n = 0;
-
+	st->vms = st->failed = 0;
 	pthread_mutex_lock(&f->lock);
-	for (struct ramet_vm *vm = f->root; vm; vm = next_vm(vm))
-		n += vm->state == RAMET_RUNNING || vm->state == RAMET_PAUSED;
+	for (struct ramet_vm *vm = f->root; vm; vm = next_vm(vm)) {
+		enum ramet_state state = vm->state;
+
+		st->vms += state == RAMET_RUNNING || state == RAMET_PAUSED;
+		st->failed += state == RAMET_FAILED;
+	}
 	pthread_mutex_unlock(&f->lock);
-	return n;
 }

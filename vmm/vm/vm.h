@@ -72,6 +72,7 @@ struct ramet_vm {
 	/* Waiting for any of it: a futex that changes when somebody waits and something happens. */
 	atomic_uint events, waiters;
 	STAILQ_ENTRY(ramet_vm) next_ended; /* in the reaper's queue */
+	atomic_uint told; /* a futex: 1 when the embedder has been told that it has ended */
 };
 
 struct ramet_family {
@@ -89,6 +90,7 @@ struct ramet_family {
 	pthread_mutex_t lock; /* guards the lineage: root, next_id, and those fields of each VM */
 	struct ramet_vm *root;
 	uint64_t next_id;
+	_Atomic uint64_t living; /* VMs in the tree that run or are paused */
 	_Atomic uint64_t forks, resets;
 
 	struct budget budget; /* set by the guard */
