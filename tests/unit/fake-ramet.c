@@ -39,9 +39,10 @@ static struct ramet_vm *new_vm(struct ramet_family *f, const char *name, uint64_
 	return vm;
 }
 
-struct ramet_vm *fake_boot(struct ramet_family *f, const char *name)
+struct ramet_vm *fake_boot(struct ramet_family *f, const char *name, const struct ramet_config *cfg)
 {
 	memset(f, 0, sizeof(*f));
+	f->cfg = *cfg;
 	pthread_mutex_init(&f->lock, NULL);
 	return new_vm(f, name, 0);
 }
@@ -51,8 +52,38 @@ static void prune(struct ramet_vm *vm)
 {
 	if (vm->family->vm[vm->st.id]) {
 		vm->family->vm[vm->st.id] = NULL;
-		vm->refs--;
+		if (!--vm->refs)
+			free(vm);
 	}
+}
+
+/* With the lock held. */
+static unsigned alive(const struct ramet_family *f)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < f->n; i++)
+		n += f->vm[i] && f->vm[i]->st.state <= RAMET_PAUSED;
+	return n;
+}
+
+static void end(struct ramet_vm *vm, enum ramet_state state)
+{
+	struct ramet_family *f = vm->family;
+	bool ends;
+	unsigned n;
+
+	lock(f);
+	ends = vm->st.state <= RAMET_PAUSED;
+	vm->st.state = state;
+	n = alive(f);
+	unlock(f);
+	if (ends)
+		f->cfg.ended(f->cfg.ended_arg, vm, n);
+	lock(f);
+	if (state == RAMET_STOPPED)
+		prune(vm);
+	unlock(f);
 }
 
 void fake_end(struct ramet_vm *vm, enum ramet_state state, int status, const char *failure)
@@ -61,10 +92,8 @@ void fake_end(struct ramet_vm *vm, enum ramet_state state, int status, const cha
 	vm->st.exit_status = status;
 	if (failure)
 		snprintf(vm->st.failure, sizeof(vm->st.failure), "%s", failure);
-	vm->st.state = state;
-	if (state == RAMET_STOPPED)
-		prune(vm);
 	unlock(vm->family);
+	end(vm, state);
 }
 
 void fake_phase(struct ramet_vm *vm, uint32_t phase)
@@ -95,6 +124,13 @@ void ramet_vm_put(struct ramet_vm *vm)
 	unlock(vm->family);
 	if (last)
 		free(vm);
+}
+
+void ramet_family_stop(struct ramet_family *f)
+{
+	for (unsigned i = 0; i < f->n; i++)
+		if (f->vm[i])
+			end(f->vm[i], RAMET_STOPPED);
 }
 
 void ramet_family_destroy(struct ramet_family *f)
@@ -133,8 +169,9 @@ void ramet_family_stat_quick(struct ramet_family *f, struct ramet_family_stat *s
 {
 	*st = (struct ramet_family_stat){ .headroom_of = "the host" };
 	lock(f);
+	st->vms = alive(f);
 	for (unsigned i = 0; i < f->n; i++)
-		st->vms += f->vm[i] && f->vm[i]->st.state <= RAMET_PAUSED;
+		st->failed += f->vm[i] && f->vm[i]->st.state == RAMET_FAILED;
 	unlock(f);
 }
 
@@ -214,10 +251,7 @@ int ramet_reset(struct ramet_vm *vm, struct ramet_err *err)
 
 int ramet_stop(struct ramet_vm *vm, struct ramet_err *err)
 {
-	lock(vm->family);
-	vm->st.state = RAMET_STOPPED;
-	prune(vm);
-	unlock(vm->family);
+	end(vm, RAMET_STOPPED);
 	return 0;
 }
 

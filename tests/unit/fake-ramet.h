@@ -22,6 +22,7 @@ struct ramet_vm {
 
 struct ramet_family {
 	pthread_mutex_t lock;
+	struct ramet_config cfg;	   /* its hooks */
 	struct ramet_vm *vm[FAKE_VMS_MAX]; /* by id; NULL: pruned */
 	unsigned n, leaked;		   /* VMs; references too many at the end */
 	bool silent_clones;		   /* they never become ready */
@@ -30,8 +31,10 @@ struct ramet_family {
 	void (*in_wait)(struct ramet_family *f); /* called by ramet_wait(), without the lock */
 };
 
-/* A family with a VM that has booted; the reference is the caller's. */
-struct ramet_vm *fake_boot(struct ramet_family *f, const char *name);
+/* A family with a VM that has booted; the reference is the caller's. Of cfg there are only the
+ * hooks. */
+struct ramet_vm *fake_boot(
+	struct ramet_family *f, const char *name, const struct ramet_config *cfg);
 /* As if its guest had done it: `status` of a stopped one, the reason of a failed one. */
 void fake_end(struct ramet_vm *vm, enum ramet_state state, int status, const char *failure);
 void fake_phase(struct ramet_vm *vm, uint32_t phase);

@@ -24,13 +24,15 @@ struct ramet_vm *booted;
 
 int setup(void **state)
 {
+	struct ramet_config cfg = { 0 };
 	struct ramet_err err;
 
 	if (host_init(&host, "web", control_session, &err)) {
 		fprintf(stderr, "%s\n", err.msg);
 		return -1;
 	}
-	booted = fake_boot(&family, "web");
+	host_hooks(&host, &cfg);
+	booted = fake_boot(&family, "web", &cfg);
 	return host_start(&host, &family, booted, &err);
 }
 
@@ -147,23 +149,6 @@ void await_clients(unsigned n)
 
 		pthread_mutex_lock(&host.lock);
 		now = host.n_clients;
-		pthread_mutex_unlock(&host.lock);
-		if (now == n)
-			return;
-		assert_true(now_ns() < until);
-		sleep_ms(5);
-	}
-}
-
-void await_members(size_t n)
-{
-	uint64_t until = now_ns() + SOON_MS * 1000000ull;
-
-	for (;;) {
-		size_t now;
-
-		pthread_mutex_lock(&host.lock);
-		now = host.n_members;
 		pthread_mutex_unlock(&host.lock);
 		if (now == n)
 			return;

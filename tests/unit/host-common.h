@@ -29,7 +29,6 @@ void assert_ok(json_t *reply);
 bool is_over(int ms);
 void sleep_ms(int ms);
 void await_clients(unsigned n);
-void await_members(size_t n);
 void await_room(void);
 
 /* run() with a runtime directory of its own. */

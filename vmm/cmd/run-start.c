@@ -32,13 +32,12 @@ int run_start(struct host *host, struct run_options *o, int caller, int *signals
 	struct ramet_vm *vm;
 	int ret;
 
-	o->cfg.console = host_console;
-	o->cfg.console_arg = host;
 	/* Nobody hears a VM before run_live(). */
 	o->cfg.paused = true;
 	ret = host_init(host, o->cfg.name, control_session, &err);
 	if (ret)
 		return no_name(o->cfg.name, ret, &err);
+	host_hooks(host, &o->cfg);
 	host->keep = caller >= 0; /* a terminal is told what went wrong at once */
 	/* The name is ours and its socket open. No signal kills the process from here on. */
 	*signals = ending_signals();

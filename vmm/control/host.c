@@ -11,7 +11,14 @@
 #include "vmm/base/err.h"
 #include "vmm/control/rundir.h"
 
-#define SWEEP_MS 50 /* how late a VM that stopped by itself may be noticed */
+static void close_events(struct host *host)
+{
+	const int fd[] = { host->done, host->ending, host->leave };
+
+	for (unsigned i = 0; i < sizeof(fd) / sizeof(fd[0]); i++)
+		if (fd[i] >= 0)
+			close(fd[i]);
+}
 
 int host_init(struct host *host, const char *name, session_fn *session, struct ramet_err *err)
 {
@@ -29,16 +36,14 @@ int host_init(struct host *host, const char *name, session_fn *session, struct r
 		return host->rundir;
 	host->done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	host->ending = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	host->leave = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	host->listener =
-		host->done < 0 || host->ending < 0
+		host->done < 0 || host->ending < 0 || host->leave < 0
 			? err_set(err, -errno, "cannot make an eventfd: %s", strerror(errno))
 			: rundir_claim(host->rundir, name, err);
 	if (host->listener < 0) {
 		ret = host->listener;
-		if (host->done >= 0)
-			close(host->done);
-		if (host->ending >= 0)
-			close(host->ending);
+		close_events(host);
 		close(host->rundir);
 		return ret;
 	}
@@ -48,50 +53,15 @@ int host_init(struct host *host, const char *name, session_fn *session, struct r
 	return 0;
 }
 
-void host_console(void *arg, struct ramet_vm *vm, const char *buf, size_t len)
+/* ---- what the library tells ---- */
+
+static void vm_console(void *arg, struct ramet_vm *vm, const char *buf, size_t len)
 {
 	struct host *host = arg;
 	struct ramet_stat st;
 
 	ramet_vm_stat_quick(vm, &st);
 	console_log_write(&host->consoles, st.id, buf, len);
-}
-
-int host_reserve(struct host *host, size_t n)
-{
-	size_t need;
-	int ret = 0;
-
-	pthread_mutex_lock(&host->lock);
-	need = host->n_members + host->reserved + n;
-	if (need > host->cap_members) {
-		struct host_member *p = reallocarray(host->members, 2 * need, sizeof(*p));
-
-		if (p) {
-			host->members = p;
-			host->cap_members = 2 * need;
-		} else {
-			ret = -ENOMEM;
-		}
-	}
-	if (!ret)
-		host->reserved += n;
-	pthread_mutex_unlock(&host->lock);
-	return ret;
-}
-
-void host_add(struct host *host, struct ramet_vm **vms, size_t n, size_t reserved)
-{
-	pthread_mutex_lock(&host->lock);
-	for (size_t i = 0; i < n; i++)
-		host->members[host->n_members++] = (struct host_member){ .vm = vms[i] };
-	host->reserved -= reserved;
-	pthread_mutex_unlock(&host->lock);
-}
-
-static bool alive(const struct ramet_stat *st)
-{
-	return st->state == RAMET_RUNNING || st->state == RAMET_PAUSED;
 }
 
 /* Adds a record, in place of the oldest if there are too many. */
@@ -105,74 +75,81 @@ static void remember(struct host *host, const struct ramet_stat *st)
 	host->ended[host->n_ended++] = *st;
 }
 
-/* What the sweep found. */
-struct found {
-	size_t live;
-	size_t kept; /* VMs that went wrong and have not been stopped since */
-	bool wrong;  /* one of those that have ended since the last sweep */
-};
-
-static void note_end(struct host *host, const struct ramet_stat *st, struct found *found)
+/* Whether the process has stayed for something that nobody has stopped yet. With the lock held. */
+static bool still_kept(struct host *host, uint64_t failed)
 {
-	bool wrong = st->state == RAMET_FAILED || st->exit_status > 0;
+	bool wrong = failed;
 
-	console_log_close(&host->consoles, st->id, wrong);
-	if (st->state == RAMET_STOPPED && st->exit_status >= 0)
-		remember(host, st);
-	if (wrong) {
-		host->last_wrong = *st;
-		found->wrong = true;
-	}
+	for (unsigned i = 0; i < host->n_ended; i++)
+		wrong |= host->ended[i].exit_status > 0;
+	return wrong && atomic_load(&host->kept);
 }
 
-/* Lets go of VMs that have stopped. A failed one stays a member until somebody stops it. */
-static struct found sweep_members(struct host *host)
+/* The process ends with its last VM, or when what it was kept for has been stopped. Called
+ * after each change of that, by the thread that made it. */
+static void review(struct host *host)
 {
-	struct found found = { 0 };
-	size_t left = 0;
+	struct ramet_family_stat st;
+	struct ramet_family *family;
+	bool over;
 
 	pthread_mutex_lock(&host->lock);
-	for (size_t i = 0; i < host->n_members; i++) {
-		struct host_member m = host->members[i];
-		struct ramet_stat st;
-
-		ramet_vm_stat_quick(m.vm, &st);
-		found.live += alive(&st);
-		found.kept += st.state == RAMET_FAILED;
-		if (!alive(&st) && !m.ended)
-			note_end(host, &st, &found);
-		else if (st.state == RAMET_STOPPED)
-			console_log_forget(&host->consoles, st.id);
-		m.ended = !alive(&st);
-		if (st.state == RAMET_STOPPED)
-			ramet_vm_put(m.vm);
-		else
-			host->members[left++] = m;
-	}
-	host->n_members = left;
-	for (unsigned i = 0; i < host->n_ended; i++)
-		found.kept += host->ended[i].exit_status > 0;
+	family = host->all_ended ? host->family : NULL;
 	pthread_mutex_unlock(&host->lock);
-	return found;
-}
-
-/* The process ends with its last VM. Clones that are being made are in the family before they are
- * among the members, and before their parent can stop: it is the family that is asked. */
-static void sweep(struct host *host)
-{
-	struct found found = sweep_members(host);
-	struct ramet_family_stat st;
-
-	if (found.live)
+	if (!family)
 		return;
-	ramet_family_stat_quick(host->family, &st);
-	if (st.vms)
-		return;
-	if (found.wrong && host->keep)
-		atomic_store(&host->kept, true);
-	if (!found.kept || !atomic_load(&host->kept))
+	ramet_family_stat_quick(family, &st);
+	pthread_mutex_lock(&host->lock);
+	over = !still_kept(host, st.failed);
+	pthread_mutex_unlock(&host->lock);
+	if (over)
 		eventfd_write(host->done, 1);
 }
+
+/* On any thread. A failed VM stays in the family until somebody stops it; of one that its guest has
+ * ended there is only what is noted here. */
+static void vm_ended(void *arg, struct ramet_vm *vm, uint64_t alive)
+{
+	struct host *host = arg;
+	struct ramet_stat st;
+	bool wrong;
+
+	ramet_vm_stat_quick(vm, &st);
+	wrong = st.state == RAMET_FAILED || st.exit_status > 0;
+	pthread_mutex_lock(&host->lock);
+	console_log_close(&host->consoles, st.id, wrong);
+	if (st.state == RAMET_STOPPED && st.exit_status >= 0)
+		remember(host, &st);
+	if (wrong)
+		host->last_wrong = st;
+	if (!alive) {
+		host->all_ended = true;
+		if (wrong && host->keep)
+			atomic_store(&host->kept, true);
+	}
+	pthread_mutex_unlock(&host->lock);
+	review(host);
+}
+
+void host_hooks(struct host *host, struct ramet_config *cfg)
+{
+	cfg->console = vm_console;
+	cfg->console_arg = host;
+	cfg->ended = vm_ended;
+	cfg->ended_arg = host;
+}
+
+void host_seen(struct host *host, struct ramet_vm *vm)
+{
+	struct ramet_stat st;
+
+	ramet_vm_stat_quick(vm, &st);
+	console_log_close(&host->consoles, st.id, false);
+	console_log_forget(&host->consoles, st.id);
+	review(host);
+}
+
+/* ---- VMs that have ended ---- */
 
 /* With the lock held. NULL: none of that name. */
 static struct ramet_stat *find_ended(struct host *host, const char *name)
@@ -183,29 +160,16 @@ static struct ramet_stat *find_ended(struct host *host, const char *name)
 	return NULL;
 }
 
-/* One that the next sweep will find. With the lock held. */
-static bool has_just_ended(struct host *host, const char *name, struct ramet_stat *st)
-{
-	for (size_t i = 0; i < host->n_members; i++) {
-		ramet_vm_stat_quick(host->members[i].vm, st);
-		if (!strcmp(st->name, name))
-			return st->state == RAMET_STOPPED && st->exit_status >= 0;
-	}
-	return false;
-}
-
 bool host_ended(struct host *host, const char *name, struct ramet_stat *st)
 {
 	struct ramet_stat *record;
-	bool found;
 
 	pthread_mutex_lock(&host->lock);
 	record = find_ended(host, name);
 	if (record)
 		*st = *record;
-	found = record || has_just_ended(host, name, st);
 	pthread_mutex_unlock(&host->lock);
-	return found;
+	return record;
 }
 
 void host_each_ended(
@@ -231,6 +195,8 @@ bool host_forget(struct host *host, const char *name)
 			(size_t)(host->ended + host->n_ended - found) * sizeof(*found));
 	}
 	pthread_mutex_unlock(&host->lock);
+	if (found)
+		review(host);
 	return found;
 }
 
@@ -242,15 +208,21 @@ bool host_kept(struct host *host, struct ramet_stat *st)
 	return atomic_load(&host->kept);
 }
 
+/* ---- life ---- */
+
 static void *keeper_main(void *arg)
 {
 	struct host *host = arg;
-	struct pollfd p = { .fd = host->listener, .events = POLLIN };
+	struct pollfd fds[] = {
+		{ .fd = host->listener, .events = POLLIN },
+		{ .fd = host->leave, .events = POLLIN },
+	};
 
-	while (!atomic_load(&host->leaving)) {
-		if (poll(&p, 1, SWEEP_MS) > 0)
+	while (!fds[1].revents) {
+		if (poll(fds, 2, -1) < 0)
+			continue;
+		if (fds[0].revents)
 			host_accept(host);
-		sweep(host);
 	}
 	return NULL;
 }
@@ -260,15 +232,11 @@ int host_start(
 {
 	int ret;
 
-	host->family = family;
 	host->booted = vm;
-	ramet_vm_get(vm);
-	ret = host_reserve(host, 1);
-	if (ret) {
-		ramet_vm_put(vm);
-		return err_set(err, ret, "out of memory");
-	}
-	host_add(host, &vm, 1, 1);
+	pthread_mutex_lock(&host->lock);
+	host->family = family;
+	pthread_mutex_unlock(&host->lock);
+	review(host); /* the VM may have failed already */
 	ret = -pthread_create(&host->keeper, NULL, keeper_main, host);
 	if (ret) {
 		host->keeper = 0;
@@ -277,52 +245,24 @@ int host_start(
 	return 0;
 }
 
-/* A reference to a member, while clients may still add some; NULL past the last. */
-static struct ramet_vm *member(struct host *host, size_t i)
-{
-	struct ramet_vm *vm = NULL;
-
-	pthread_mutex_lock(&host->lock);
-	if (i < host->n_members)
-		vm = ramet_vm_get(host->members[i].vm);
-	pthread_mutex_unlock(&host->lock);
-	return vm;
-}
-
-/* Whoever waits for a VM is told that it stopped. */
-static void stop_members(struct host *host)
-{
-	struct ramet_stat st;
-	struct ramet_vm *vm;
-
-	for (size_t i = 0; (vm = member(host, i)); i++) {
-		ramet_stop(vm, NULL);
-		ramet_vm_stat_quick(vm, &st);
-		console_log_close(&host->consoles, st.id, false);
-		ramet_vm_put(vm);
-	}
-}
-
 void host_close(struct host *host)
 {
 	if (host->keeper) {
-		atomic_store(&host->leaving, true);
+		eventfd_write(host->leave, 1);
 		pthread_join(host->keeper, NULL);
 	}
 	rundir_release(host->rundir, host->name);
 	close(host->listener);
-	stop_members(host);
+	/* Clients that wait for a VM are told that it stopped. */
+	if (host->family)
+		ramet_family_stop(host->family);
 	atomic_store(&host->closing, true);
 	host_end_clients(host);
-	for (size_t i = 0; i < host->n_members; i++)
-		ramet_vm_put(host->members[i].vm);
-	free(host->members);
 	ramet_vm_put(host->booted);
 	if (host->family)
 		ramet_family_destroy(host->family);
 	host_clients_free(host);
-	close(host->done);
-	close(host->ending);
+	close_events(host);
 	close(host->rundir);
 	console_logs_free(&host->consoles);
 	pthread_mutex_destroy(&host->lock);

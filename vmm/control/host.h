@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A family's process: the family, references to its VMs, their consoles, and the clients on the
- * control socket. One keeper thread accepts clients and notices VMs that have stopped; each client
+ * A family's process: the family, the consoles of its VMs, what is remembered of those that have
+ * ended, and the clients on the control socket. The VMs that there are, are those that the library
+ * knows; the library tells the host when one ends. One keeper thread accepts clients; each client
  * has a thread of its own.
  */
 #ifndef RAMET_VMM_CONTROL_HOST_H
@@ -21,11 +22,6 @@
 #define HOST_SPARE_FDS	      4
 #define HOST_ENDED_MAX	      64 /* VMs that are remembered after their guests have ended them */
 
-struct host_member {
-	struct ramet_vm *vm;
-	bool ended; /* this has been noticed */
-};
-
 struct host;
 
 /* Serves one client until it leaves. `reserved`: it has a place for those who are brief. */
@@ -38,15 +34,14 @@ struct host {
 	char name[RAMET_NAME_MAX];
 	struct console_logs consoles;
 
-	pthread_mutex_t lock;	     /* the fields below */
-	pthread_cond_t left;	     /* a client has left */
-	struct host_member *members; /* that live, or have failed */
-	size_t n_members, cap_members, reserved;
+	pthread_mutex_t lock; /* `family`, and the fields below */
+	pthread_cond_t left;  /* a client has left */
 	/* VMs that are not in the family any more, since their guests have ended them; the oldest
 	 * first. Those whose status is not 0 are listed until somebody stops them. */
 	struct ramet_stat ended[HOST_ENDED_MAX];
 	unsigned n_ended;
 	struct ramet_stat last_wrong;	 /* the last VM that failed, or ended with another status */
+	bool all_ended;			 /* no VM lives any more, nor will one */
 	int client_fd[HOST_CLIENTS_MAX]; /* -1: free */
 	atomic_uint n_clients;
 	/* Descriptors held back, so that a family that has run out of them can still be told to
@@ -54,16 +49,16 @@ struct host {
 	int spare[HOST_SPARE_FDS];
 
 	int rundir, listener;
+	int leave;	     /* eventfd: accept nobody any more */
 	int done;	     /* eventfd: no VM lives any more, or it was told to end */
 	int ending;	     /* eventfd: it was told to end; what is not said yet may be lost */
 	bool keep;	     /* if the last VM goes wrong, stay until somebody stops it */
 	atomic_bool kept;    /* that has happened */
-	atomic_bool leaving; /* accept nobody any more */
 	atomic_bool closing; /* sessions are to end */
 	pthread_t keeper;
 };
 
-/* Before ramet_launch(): takes the name. host->keep may be set after it. */
+/* Before ramet_launch(): takes the name. host->keep may be set after it, before the launch. */
 int host_init(struct host *host, const char *name, session_fn *session, struct ramet_err *err);
 /* After it: serves until host_close(). Takes over the reference to vm. */
 int host_start(
@@ -71,17 +66,15 @@ int host_start(
 /* Lets clients finish what they are being told, gives the name back, stops and frees all. Also
  * after a failed launch, when the host was never started. */
 void host_close(struct host *host);
-/* For ramet_config.console; arg is the host. */
-void host_console(void *arg, struct ramet_vm *vm, const char *buf, size_t len);
+/* Has the family that is to be launched tell the host of its VMs. */
+void host_hooks(struct host *host, struct ramet_config *cfg);
 /* Serves one more client on a connected socket, which it takes over. 0, or -errno when the client
  * has been sent away: -EAGAIN if there are too many. */
 int host_serve(struct host *host, int fd);
 
-/* Room for VMs that are about to be made, so that they can be added as soon as they live. */
-int host_reserve(struct host *host, size_t n);
-/* Uses up the room for `reserved` of them; takes over references to those n that were made. */
-void host_add(struct host *host, struct ramet_vm **vms, size_t n, size_t reserved);
-
+/* Somebody has stopped this VM, which may have failed before: then nothing keeps its console any
+ * more, nor perhaps the process. */
+void host_seen(struct host *host, struct ramet_vm *vm);
 /* Of a VM that its guest has ended. False: there is none of that name (any more). */
 bool host_ended(struct host *host, const char *name, struct ramet_stat *st);
 /* Those that are listed: fn must not call back. */

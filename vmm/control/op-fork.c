@@ -74,31 +74,17 @@ static json_t *fork_reply(struct session *s, const struct fork_request *r, struc
 	return reply;
 }
 
-/* Forks, and has the host know of the clones before anything else is done: a family of which it
- * knows no living VM ends. clones[] are references for the caller. */
-static int fork_and_add(struct session *s, struct ramet_vm *vm, const struct fork_request *r,
-	struct ramet_vm **clones, struct ramet_fork_times *t, struct ramet_err *err)
-{
-	unsigned n = (unsigned)r->count;
-	int ret = host_reserve(s->host, n);
-
-	if (ret)
-		return ret;
-	ret = ramet_fork(vm, n, r->run ? RAMET_FORK_RUN : 0, clones, t, err);
-	for (unsigned i = 0; !ret && i < n; i++)
-		ramet_vm_get(clones[i]);
-	host_add(s->host, clones, ret ? 0 : n, n);
-	return ret;
-}
-
 static json_t *fork_vm(struct session *s, struct ramet_vm *vm, const struct fork_request *r)
 {
 	struct ramet_vm **clones = calloc((size_t)r->count, sizeof(*clones));
 	json_t *reply, *before = r->memory && clones ? memory_json(s->host->family, vm) : NULL;
 	struct ramet_err err = { "out of memory" };
 	struct ramet_fork_times t;
-	int ret = clones ? fork_and_add(s, vm, r, clones, &t, &err) : -ENOMEM;
+	int ret = -ENOMEM;
 
+	if (clones)
+		ret = ramet_fork(
+			vm, (unsigned)r->count, r->run ? RAMET_FORK_RUN : 0, clones, &t, &err);
 	if (ret) {
 		free(clones);
 		json_decref(before);

@@ -13,9 +13,18 @@ static int append_stat(void *arg, const struct ramet_stat *st)
 	return 0;
 }
 
+/* One that is in the family still, since it has just ended or has descendants, is in the list
+ * already. */
 static void append_ended(void *arg, const struct ramet_stat *st)
 {
-	json_append(arg, stat_json(st));
+	json_t **vms = arg;
+	const json_t *vm;
+	size_t i;
+
+	json_array_foreach (*vms, i, vm)
+		if ((uint64_t)json_integer_value(json_object_get(vm, "id")) == st->id)
+			return;
+	json_append(vms, stat_json(st));
 }
 
 json_t *op_list(struct session *s, json_t *req)
@@ -111,12 +120,20 @@ json_t *op_reset(struct session *s, json_t *req)
 json_t *op_stop(struct session *s, json_t *req)
 {
 	const char *name = NULL;
+	struct ramet_vm *vm;
 	json_t *reply;
 
-	if (only_name(req, &name, &reply) && host_forget(s->host, name))
+	if (!only_name(req, &name, &reply))
+		return reply;
+	if (host_forget(s->host, name))
 		return ok_json();
-	json_decref(reply);
-	return call(s, req, ramet_stop);
+	vm = session_find(s, name, &reply);
+	if (!vm)
+		return reply;
+	ramet_stop(vm, NULL); /* which cannot fail */
+	host_seen(s->host, vm);
+	ramet_vm_put(vm);
+	return ok_json();
 }
 
 static bool all_zero(const char *buf, size_t len)
