@@ -212,4 +212,18 @@ size_t ramet_console_input(struct ramet_vm *vm, const char *buf, size_t len);
 enum ramet_event { RAMET_EV_STOPPED, RAMET_EV_READY, RAMET_EV_PHASE, RAMET_EV_HEARTBEATS };
 int ramet_wait(struct ramet_vm *vm, enum ramet_event ev, uint64_t value, int timeout_ms);
 
+/*
+ * Waiting for a VM and for something else: from ramet_watch() to ramet_unwatch() the library writes
+ * to an eventfd, which the caller polls, whenever a ramet_wait() might end. What happened before is
+ * not told, so the caller calls ramet_wait() with no time-out after ramet_watch() and after each
+ * event. The structure and the eventfd, which must not block, belong to the caller; so does the
+ * reference to the VM.
+ */
+struct ramet_watch {
+	int event;
+	struct ramet_watch *next; /* the library's */
+};
+void ramet_watch(struct ramet_vm *vm, struct ramet_watch *watch);
+void ramet_unwatch(struct ramet_vm *vm, struct ramet_watch *watch);
+
 #endif

@@ -72,6 +72,32 @@ static void test_long_timeouts(void **state)
 	}
 }
 
+static unsigned waits(void)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&family.lock);
+	n = family.waits;
+	pthread_mutex_unlock(&family.lock);
+	return n;
+}
+
+/* While nothing happens nobody looks. */
+static void test_wait_looks_when_something_happens(void **state)
+{
+	int fd = join();
+
+	say(fd, "{\"op\":\"wait\",\"vm\":\"web\",\"event\":\"phase\",\"value\":2}\n");
+	assert_false(readable(fd, 800));
+	assert_in_range(waits(), 0, 2);
+	fake_phase(booted, 1);
+	assert_false(readable(fd, 400));
+	assert_in_range(waits(), 0, 3);
+	fake_phase(booted, 2);
+	assert_ok(parse(hear(fd)));
+	close(fd);
+}
+
 static void test_half_closed_is_alive(void **state)
 {
 	int fd = join(), gone = join();
@@ -224,6 +250,8 @@ static int run(void)
 		cmocka_unit_test_setup_teardown(test_ready_has_one_deadline, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fork_counts_on_request, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_long_timeouts, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_wait_looks_when_something_happens, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_half_closed_is_alive, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nulls, setup, teardown),

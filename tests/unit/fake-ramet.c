@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include "vmm/base/clock.h"
 #include "vmm/boot/boot.h"
@@ -47,6 +48,13 @@ struct ramet_vm *fake_boot(struct ramet_family *f, const char *name, const struc
 	return new_vm(f, name, 0);
 }
 
+/* With the lock held. */
+static void wake_watches(struct ramet_vm *vm)
+{
+	for (struct ramet_watch *w = vm->watches; w; w = w->next)
+		eventfd_write(w->event, 1);
+}
+
 /* With the lock held. Only those without children are pruned in truth; nobody here looks. */
 static void prune(struct ramet_vm *vm)
 {
@@ -81,6 +89,7 @@ static void end(struct ramet_vm *vm, enum ramet_state state)
 	if (ends)
 		f->cfg.ended(f->cfg.ended_arg, vm, n);
 	lock(f);
+	wake_watches(vm);
 	if (state == RAMET_STOPPED)
 		prune(vm);
 	unlock(f);
@@ -100,6 +109,7 @@ void fake_phase(struct ramet_vm *vm, uint32_t phase)
 {
 	lock(vm->family);
 	vm->st.phase = phase;
+	wake_watches(vm);
 	unlock(vm->family);
 }
 
@@ -281,14 +291,15 @@ int ramet_wait(struct ramet_vm *vm, enum ramet_event ev, uint64_t value, int tim
 	struct ramet_family *f = vm->family;
 	uint64_t until = now_ns() + (uint64_t)timeout_ms * 1000000;
 
+	lock(f);
+	f->waits++;
+	unlock(f);
 	if (f->in_wait)
 		f->in_wait(f);
 	for (;;) {
 		int r;
 
 		lock(f);
-		if ((unsigned)timeout_ms > f->max_wait_ms)
-			f->max_wait_ms = (unsigned)timeout_ms;
 		r = happened(vm, ev, value)		? 0
 		    : happened(vm, RAMET_EV_STOPPED, 0) ? -ESRCH
 							: -ETIMEDOUT;
@@ -297,4 +308,23 @@ int ramet_wait(struct ramet_vm *vm, enum ramet_event ev, uint64_t value, int tim
 			return r;
 		poll(NULL, 0, 1);
 	}
+}
+
+void ramet_watch(struct ramet_vm *vm, struct ramet_watch *watch)
+{
+	lock(vm->family);
+	watch->next = vm->watches;
+	vm->watches = watch;
+	unlock(vm->family);
+}
+
+void ramet_unwatch(struct ramet_vm *vm, struct ramet_watch *watch)
+{
+	struct ramet_watch **w;
+
+	lock(vm->family);
+	for (w = &vm->watches; *w != watch; w = &(*w)->next)
+		;
+	*w = watch->next;
+	unlock(vm->family);
 }

@@ -18,16 +18,17 @@ struct ramet_vm {
 	struct ramet_family *family;
 	struct ramet_stat st;
 	unsigned refs;
+	struct ramet_watch *watches;
 };
 
 struct ramet_family {
 	pthread_mutex_t lock;
-	struct ramet_config cfg;	   /* its hooks */
-	struct ramet_vm *vm[FAKE_VMS_MAX]; /* by id; NULL: pruned */
-	unsigned n, leaked;		   /* VMs; references too many at the end */
-	bool silent_clones;		   /* they never become ready */
-	atomic_uint counts;		   /* how often memory was counted */
-	unsigned max_wait_ms;		   /* the longest timeout ramet_wait() was called with */
+	struct ramet_config cfg;		 /* its hooks */
+	struct ramet_vm *vm[FAKE_VMS_MAX];	 /* by id; NULL: pruned */
+	unsigned n, leaked;			 /* VMs; references too many at the end */
+	bool silent_clones;			 /* they never become ready */
+	atomic_uint counts;			 /* how often memory was counted */
+	unsigned waits;				 /* how often ramet_wait() was called */
 	void (*in_wait)(struct ramet_family *f); /* called by ramet_wait(), without the lock */
 };
 

@@ -1,21 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Waiting for a VM on behalf of a client. */
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "vmm/base/clock.h"
 #include "vmm/control/ops.h"
 
-#define SLICE_MS 100 /* how long a wait may overlook that its client has left */
-
-/* A client that has only said its last word still wants the answer. */
-static bool peer_left(struct session *s)
-{
-	struct pollfd p = { .fd = s->wire->fd, .events = 0 };
-
-	return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR));
-}
+/* How long a wait without a descriptor of its own overlooks an event. */
+#define SLICE_MS 100
 
 /* UINT64_MAX: never. */
 static uint64_t deadline(int64_t timeout_ms)
@@ -27,21 +23,51 @@ static uint64_t deadline(int64_t timeout_ms)
 	return now + (uint64_t)timeout_ms * 1000000;
 }
 
+/* Until the eventfd is written to (-1: for a while), the deadline, or the end of the client. False:
+ * that end. A client that has only said its last word still wants the answer. */
+static bool await_event(struct session *s, int event, uint64_t until)
+{
+	struct pollfd fds[] = {
+		{ .fd = event, .events = POLLIN },
+		{ .fd = s->wire->fd, .events = 0 },
+	};
+	uint64_t now = now_ns(), left_ms = now < until ? (until - now + 999999) / 1000000 : 0;
+	int timeout = until == UINT64_MAX ? -1 : left_ms < INT_MAX ? (int)left_ms : INT_MAX;
+	eventfd_t ignored;
+
+	if (event < 0 && (timeout < 0 || timeout > SLICE_MS))
+		timeout = SLICE_MS;
+	if (poll(fds, 2, timeout) > 0 && fds[0].revents)
+		eventfd_read(event, &ignored);
+	return !(fds[1].revents & (POLLHUP | POLLERR));
+}
+
 int session_wait(struct session *s, struct ramet_vm *vm, enum ramet_event ev, uint64_t value,
 	int64_t timeout_ms)
 {
 	uint64_t until = deadline(timeout_ms);
+	struct ramet_watch watch;
+	int ret = ramet_wait(vm, ev, value, 0);
 
+	if (ret != -ETIMEDOUT || !timeout_ms)
+		return ret;
+	watch.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (watch.event >= 0)
+		ramet_watch(vm, &watch);
 	for (;;) {
-		uint64_t now = now_ns(),
-			 left_ms = now < until ? (until - now + 999999) / 1000000 : 0;
-		int ret = ramet_wait(vm, ev, value, left_ms < SLICE_MS ? (int)left_ms : SLICE_MS);
-
+		ret = ramet_wait(vm, ev, value, 0);
 		if (ret != -ETIMEDOUT || now_ns() >= until)
-			return ret;
-		if (atomic_load(&s->host->closing) || peer_left(s))
-			return -ECANCELED;
+			break;
+		if (atomic_load(&s->host->closing) || !await_event(s, watch.event, until)) {
+			ret = -ECANCELED;
+			break;
+		}
 	}
+	if (watch.event >= 0) {
+		ramet_unwatch(vm, &watch);
+		close(watch.event);
+	}
+	return ret;
 }
 
 /* The event of that name; -1: none. */

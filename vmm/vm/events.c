@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/eventfd.h>
 
 #include "vmm/vm/events.h"
 #include "vmm/base/futex.h"
@@ -11,12 +12,42 @@
 
 /* ---- waiting ---- */
 
+static void wake_watches(struct ramet_vm *vm)
+{
+	pthread_mutex_lock(&vm->watch_lock);
+	for (struct ramet_watch *w = vm->watches; w; w = w->next)
+		eventfd_write(w->event, 1);
+	pthread_mutex_unlock(&vm->watch_lock);
+}
+
 void vm_event(struct ramet_vm *vm)
 {
 	if (atomic_load(&vm->waiters)) {
 		atomic_fetch_add(&vm->events, 1);
 		futex_wake_all(&vm->events);
+		wake_watches(vm);
 	}
+}
+
+void ramet_watch(struct ramet_vm *vm, struct ramet_watch *watch)
+{
+	pthread_mutex_lock(&vm->watch_lock);
+	watch->next = vm->watches;
+	vm->watches = watch;
+	pthread_mutex_unlock(&vm->watch_lock);
+	atomic_fetch_add(&vm->waiters, 1);
+}
+
+void ramet_unwatch(struct ramet_vm *vm, struct ramet_watch *watch)
+{
+	struct ramet_watch **w;
+
+	atomic_fetch_sub(&vm->waiters, 1);
+	pthread_mutex_lock(&vm->watch_lock);
+	for (w = &vm->watches; *w != watch; w = &(*w)->next)
+		;
+	*w = watch->next;
+	pthread_mutex_unlock(&vm->watch_lock);
 }
 
 static bool happened(struct ramet_vm *vm, enum ramet_event ev, uint64_t value)

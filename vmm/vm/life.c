@@ -31,6 +31,7 @@ int vm_new(struct ramet_family *f, struct ramet_vm *parent, struct ramet_vm **ou
 	atomic_init(&vm->exit_status, -1);
 	atomic_init(&vm->state, RAMET_PAUSED);
 	pthread_mutex_init(&vm->op, NULL);
+	pthread_mutex_init(&vm->watch_lock, NULL);
 	pthread_mutex_lock(&f->lock);
 	vm->id = f->next_id++;
 	pthread_mutex_unlock(&f->lock);

@@ -16,6 +16,7 @@ void ramet_vm_put(struct ramet_vm *vm)
 {
 	if (vm && atomic_fetch_sub(&vm->refs, 1) == 1) {
 		pthread_mutex_destroy(&vm->op);
+		pthread_mutex_destroy(&vm->watch_lock);
 		free(vm);
 	}
 }

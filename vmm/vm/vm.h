@@ -69,8 +69,11 @@ struct ramet_vm {
 	_Atomic uint64_t report_gpa;
 	atomic_int exit_status;
 
-	/* Waiting for any of it: a futex that changes when somebody waits and something happens. */
+	/* Waiting for any of it: a futex that changes when a thread waits, or watches, and
+	 * something happens. */
 	atomic_uint events, waiters;
+	pthread_mutex_t watch_lock; /* guards `watches`; nothing is taken under it */
+	struct ramet_watch *watches;
 	STAILQ_ENTRY(ramet_vm) next_ended; /* in the reaper's queue */
 	atomic_uint told; /* a futex: 1 when the embedder has been told that it has ended */
 };
