@@ -203,7 +203,9 @@ int ramet_stop(struct ramet_vm *vm, struct ramet_err *err);
 /* Reads guest memory as the guest would see it at this moment. -EFAULT: part of it is not RAM. */
 int ramet_read(struct ramet_vm *vm, uint64_t gpa, void *buf, size_t len);
 /* Passes input to the guest's console: the device of the last console= on a Linux guest's command
- * line, otherwise the serial port. Returns the number of bytes taken (the UART's FIFO has 64). */
+ * line, otherwise the serial port. Returns the number of bytes taken: the UART's FIFO has 64, and a
+ * VM takes none while it does not run, or stands still for a fork or a reset. The call waits for no
+ * operation. */
 size_t ramet_console_input(struct ramet_vm *vm, const char *buf, size_t len);
 
 /* Waits until the VM has stopped / is ready (see ready_ns) / has reached the phase `value` or a

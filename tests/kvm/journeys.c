@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -153,11 +154,85 @@ static void test_each_end_is_told_once(void **state)
 	assert_int_equal(ends.last[3].state, RAMET_STOPPED);
 }
 
+/* ---- a keystroke ---- */
+
+static void *check_main(void *arg)
+{
+	struct ramet_err err = { "" };
+
+	assert_ok(ramet_family_check(arg, &err), &err);
+	return NULL;
+}
+
+/* While an operation on the VM is under way, and a checker waits for the end of all operations. */
+static void test_a_key_waits_for_no_operation(void **state)
+{
+	struct family f = launch("count", NULL, MEMORY, 1);
+	struct ramet_vm *clone = fork_one(f.root);
+	pthread_t checker;
+
+	vm_lock(clone);
+	assert_int_equal(pthread_create(&checker, NULL, check_main, f.family), 0);
+	usleep(100000);
+	assert_int_equal(ramet_console_input(clone, "x", 1), 1);
+	vm_unlock(clone);
+	pthread_join(checker, NULL);
+	/* What does not run takes nothing; what runs again does, after a reset with a new device.
+	 */
+	assert_ok(ramet_pause(clone, NULL), NULL);
+	assert_int_equal(ramet_console_input(clone, "x", 1), 0);
+	assert_ok(ramet_reset(clone, NULL), NULL);
+	assert_int_equal(ramet_console_input(clone, "x", 1), 0);
+	assert_ok(ramet_resume(clone, NULL), NULL);
+	assert_int_equal(ramet_console_input(clone, "x", 1), 1);
+	assert_ok(ramet_reset(clone, NULL), NULL);
+	assert_int_equal(ramet_console_input(clone, "x", 1), 1);
+	stop_and_put(clone);
+	finish(&f);
+}
+
+struct typist {
+	struct ramet_vm *vm;
+	atomic_bool quit;
+	atomic_uint keys;
+};
+
+static void *typist_main(void *arg)
+{
+	struct typist *t = arg;
+
+	while (!atomic_load(&t->quit))
+		atomic_fetch_add(&t->keys, (unsigned)ramet_console_input(t->vm, "k", 1));
+	return NULL;
+}
+
+/* Input comes all the time, while the devices that take it are copied, replaced and freed. */
+static void test_keys_beside_operations(void **state)
+{
+	struct family f = launch("count", NULL, MEMORY, 1);
+	struct typist t = { .vm = fork_one(f.root) };
+	pthread_t typist;
+
+	assert_int_equal(pthread_create(&typist, NULL, typist_main, &t), 0);
+	for (unsigned i = many_or_few(300, 30); i; i--) {
+		stop_and_put(fork_one(t.vm));
+		assert_ok(ramet_reset(t.vm, NULL), NULL);
+	}
+	assert_ok(ramet_stop(t.vm, NULL), NULL);
+	atomic_store(&t.quit, true);
+	pthread_join(typist, NULL);
+	assert_true(atomic_load(&t.keys) > 0);
+	ramet_vm_put(t.vm);
+	finish(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_each_end_is_told_once),
 		cmocka_unit_test(test_list_waits_for_no_operation),
+		cmocka_unit_test(test_a_key_waits_for_no_operation),
+		cmocka_unit_test(test_keys_beside_operations),
 		cmocka_unit_test(test_memory_at_birth),
 	};
 

@@ -3,8 +3,8 @@
  * What a device may ask of its VM: the VM hands down a port, and a device knows nothing else of it.
  * A test hands down a port of its own (tests/unit/recorder.h).
  *
- * Every call comes from a vCPU's thread, or from a thread that holds the VM's `op` lock while no
- * vCPU runs. A call takes no lock of a device.
+ * Every call comes from a vCPU's thread, from a thread that holds the VM's `op` lock while no vCPU
+ * runs, or from one that brings input and holds its `input_lock`. A call takes no lock of a device.
  */
 #ifndef RAMET_VMM_DEVICES_PORT_H
 #define RAMET_VMM_DEVICES_PORT_H

@@ -194,6 +194,7 @@ int ramet_launch(const struct ramet_config *cfg, struct ramet_family **family,
 		vm->ran = true;
 		vm->state = RAMET_RUNNING;
 		shell_start(vm->shell, vm, NULL);
+		vm_admit_input(vm);
 	}
 	vm_unlock(vm);
 	*family = f;

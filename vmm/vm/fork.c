@@ -223,7 +223,7 @@ static int freeze(struct fork *k)
 	int r;
 
 	if (k->running)
-		device_set_quiesce(&vm->devices);
+		vm_quiesce(vm);
 	k->stop_ns = now_ns();
 	if (k->running) {
 		r = shell_stop_then(vm->shell, k->gen->state, hand_over, k);
@@ -236,7 +236,7 @@ static int freeze(struct fork *k)
 	if (r && k->running)
 		vm_run_on(vm);
 	else if (k->running)
-		device_set_unquiesce(&vm->devices);
+		vm_unquiesce(vm);
 	return r;
 }
 
@@ -301,8 +301,11 @@ static int born(struct fork *k, bool run)
 
 		r = r ? r : e;
 	}
-	for (unsigned i = 0; i < k->n && !r; i++)
+	for (unsigned i = 0; i < k->n && !r; i++) {
 		device_set_loaded(&k->child[i]->devices);
+		if (run)
+			vm_admit_input(k->child[i]);
+	}
 	return r;
 }
 

@@ -9,6 +9,7 @@
 
 #include "vmm/vm/life.h"
 #include "vmm/base/futex.h"
+#include "vmm/base/priority.h"
 #include "vmm/devices/pc.h"
 #include "vmm/devices/serial.h"
 #include "vmm/vm/events.h"
@@ -32,6 +33,7 @@ int vm_new(struct ramet_family *f, struct ramet_vm *parent, struct ramet_vm **ou
 	atomic_init(&vm->state, RAMET_PAUSED);
 	pthread_mutex_init(&vm->op, NULL);
 	pthread_mutex_init(&vm->watch_lock, NULL);
+	hurry_mutex_init(&vm->input_lock); /* a fork waits for it */
 	pthread_mutex_lock(&f->lock);
 	vm->id = f->next_id++;
 	pthread_mutex_unlock(&f->lock);
@@ -76,12 +78,36 @@ const char *vm_failure(const struct ramet_vm *vm)
 	return atomic_load(&vm->exit_status) == VM_EXIT_FAILED ? vm->failure : "";
 }
 
+static void set_input(struct ramet_vm *vm, bool input)
+{
+	pthread_mutex_lock(&vm->input_lock);
+	vm->input = input;
+	pthread_mutex_unlock(&vm->input_lock);
+}
+
+void vm_admit_input(struct ramet_vm *vm)
+{
+	set_input(vm, true);
+}
+
+void vm_quiesce(struct ramet_vm *vm)
+{
+	set_input(vm, false);
+	device_set_quiesce(&vm->devices);
+}
+
+void vm_unquiesce(struct ramet_vm *vm)
+{
+	device_set_unquiesce(&vm->devices);
+	vm_admit_input(vm);
+}
+
 /* Lets go of everything a VM holds; its vCPUs are idle and op is held. */
 void vm_release(struct ramet_vm *vm)
 {
 	struct shell *sh = vm->shell;
 
-	device_set_quiesce(&vm->devices);
+	vm_quiesce(vm);
 	vm->shell = NULL;
 	if (sh)
 		shell_pool_give(&vm->family->shells, sh);
@@ -138,7 +164,7 @@ int vm_lock_alive(struct ramet_vm *vm, const char *verb, struct ramet_err *err)
 void vm_run_on(struct ramet_vm *vm)
 {
 	shell_start(vm->shell, vm, NULL);
-	device_set_unquiesce(&vm->devices);
+	vm_unquiesce(vm);
 }
 
 int ramet_pause(struct ramet_vm *vm, struct ramet_err *err)
@@ -148,7 +174,7 @@ int ramet_pause(struct ramet_vm *vm, struct ramet_err *err)
 	if (r)
 		return r;
 	if (vm->state == RAMET_RUNNING) {
-		device_set_quiesce(&vm->devices);
+		vm_quiesce(vm);
 		r = shell_stop(vm->shell, NULL);
 		if (r)
 			vm_run_on(vm);
@@ -174,6 +200,7 @@ int ramet_resume(struct ramet_vm *vm, struct ramet_err *err)
 		vm->ran = true;
 		vm->state = RAMET_RUNNING;
 		shell_start(vm->shell, vm, NULL);
+		vm_admit_input(vm);
 	}
 	vm_unlock(vm);
 	return 0;
@@ -243,16 +270,22 @@ int ramet_read(struct ramet_vm *vm, uint64_t at, void *buf, size_t len)
 	return r;
 }
 
+/* With input_lock held. */
+static size_t take_input(struct ramet_vm *vm, const char *buf, size_t len)
+{
+	if (!vm->input)
+		return 0;
+	if (vm->family->virtio_console)
+		return linux_console_input(&vm->devices.dev[DEVICE_LINUX], buf, len);
+	return serial_input(vm->devices.dev[DEVICE_SERIAL], buf, len);
+}
+
 size_t ramet_console_input(struct ramet_vm *vm, const char *buf, size_t len)
 {
-	size_t n = 0;
+	size_t n;
 
-	if (vm_lock_alive(vm, "write to", NULL))
-		return 0;
-	if (vm->state == RAMET_RUNNING && vm->family->virtio_console)
-		n = linux_console_input(&vm->devices.dev[DEVICE_LINUX], buf, len);
-	else if (vm->state == RAMET_RUNNING)
-		n = serial_input(vm->devices.dev[DEVICE_SERIAL], buf, len);
-	vm_unlock(vm);
+	pthread_mutex_lock(&vm->input_lock);
+	n = take_input(vm, buf, len);
+	pthread_mutex_unlock(&vm->input_lock);
 	return n;
 }

@@ -19,6 +19,12 @@ void vm_recall(struct ramet_vm *vm, const struct generation *g);
 void vm_lock(struct ramet_vm *vm);
 int vm_lock_alive(struct ramet_vm *vm, const char *verb, struct ramet_err *err);
 void vm_unlock(struct ramet_vm *vm);
+/* Nothing comes to its devices from outside any more, nor does a device touch guest memory, until
+ * unquiesce(). op is held. */
+void vm_quiesce(struct ramet_vm *vm);
+void vm_unquiesce(struct ramet_vm *vm);
+/* Input may come from now on: its devices are new, and its vCPUs run. */
+void vm_admit_input(struct ramet_vm *vm);
 /* Its vCPUs have been stopped and its devices quiesced, for something that is not to be: it runs on
  * as it was. op is held. */
 void vm_run_on(struct ramet_vm *vm);

@@ -17,6 +17,7 @@ void ramet_vm_put(struct ramet_vm *vm)
 	if (vm && atomic_fetch_sub(&vm->refs, 1) == 1) {
 		pthread_mutex_destroy(&vm->op);
 		pthread_mutex_destroy(&vm->watch_lock);
+		pthread_mutex_destroy(&vm->input_lock);
 		free(vm);
 	}
 }

@@ -134,7 +134,7 @@ static int prepare(struct reset *k)
 	if (r)
 		return r;
 	if (k->running) {
-		device_set_quiesce(&vm->devices);
+		vm_quiesce(vm);
 		shell_stop(vm->shell, NULL);
 		k->stopped = true;
 	}
@@ -165,9 +165,12 @@ static int be_born(struct reset *k)
 	k->stopped = false;
 	r = k->running ? shell_start(vm->shell, vm, vm->home->state)
 		       : shell_load(vm->shell, vm->home->state);
-	if (!r)
-		device_set_loaded(&vm->devices);
-	return r;
+	if (r)
+		return r;
+	device_set_loaded(&vm->devices);
+	if (k->running)
+		vm_admit_input(vm);
+	return 0;
 }
 
 static int reset_locked(struct reset *k)

@@ -57,6 +57,14 @@ struct ramet_vm {
 	struct generation *home;	 /* what a reset goes back to; NULL: it booted */
 	struct device_set devices;
 
+	/*
+	 * Input from outside goes to the devices under input_lock and without op, while `input` is
+	 * set. Before an operation saves, copies or replaces the devices, or takes the shell away,
+	 * it clears `input`, so no input is under way then.
+	 */
+	pthread_mutex_t input_lock;
+	bool input;
+
 	/* This birth, as the doorbell shows it. */
 	_Atomic uint64_t births;
 	uint8_t genid[16];
