@@ -216,12 +216,15 @@ int ramet_wait(struct ramet_vm *vm, enum ramet_event ev, uint64_t value, int tim
 
 /*
  * Waiting for a VM and for something else: from ramet_watch() to ramet_unwatch() the library writes
- * to an eventfd, which the caller polls, whenever a ramet_wait() might end. What happened before is
- * not told, so the caller calls ramet_wait() with no time-out after ramet_watch() and after each
- * event. The structure and the eventfd, which must not block, belong to the caller; so does the
- * reference to the VM.
+ * to an eventfd, which the caller polls, whenever a ramet_wait() might end; or whenever a
+ * ramet_console_input() might take more, after one that has not taken all. What happened before is
+ * not told, so the caller looks after ramet_watch() and after each event: it calls ramet_wait()
+ * with no time-out, or ramet_console_input() again. The structure and the eventfd, which must not
+ * block, belong to the caller; so does the reference to the VM.
  */
+enum ramet_watch_for { RAMET_WATCH_EVENTS, RAMET_WATCH_INPUT };
 struct ramet_watch {
+	enum ramet_watch_for what;
 	int event;
 	struct ramet_watch *next; /* the library's */
 };

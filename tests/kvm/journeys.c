@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "tests/kvm/common.h"
@@ -191,6 +192,34 @@ static void test_a_key_waits_for_no_operation(void **state)
 	finish(&f);
 }
 
+/* A guest that reads nothing takes one byte. A reset and a resume make room, and say so. */
+static void test_room_is_told(void **state)
+{
+	struct family f = launch("count", NULL, MEMORY, 1);
+	struct ramet_watch watch = { .what = RAMET_WATCH_INPUT };
+	struct ramet_vm *clone = fork_one(f.root);
+	eventfd_t told;
+
+	watch.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	assert_true(watch.event >= 0);
+	ramet_watch(clone, &watch);
+	assert_int_equal(ramet_console_input(clone, "x", 1), 1);
+	assert_int_equal(eventfd_read(watch.event, &told), -1);
+	assert_int_equal(ramet_console_input(clone, "x", 1), 0);
+	assert_ok(ramet_reset(clone, NULL), NULL);
+	assert_int_equal(eventfd_read(watch.event, &told), 0);
+	assert_int_equal(ramet_console_input(clone, "x", 1), 1);
+	assert_ok(ramet_pause(clone, NULL), NULL);
+	assert_int_equal(ramet_console_input(clone, "x", 1), 0);
+	assert_int_equal(eventfd_read(watch.event, &told), -1);
+	assert_ok(ramet_resume(clone, NULL), NULL);
+	assert_int_equal(eventfd_read(watch.event, &told), 0);
+	ramet_unwatch(clone, &watch);
+	close(watch.event);
+	stop_and_put(clone);
+	finish(&f);
+}
+
 struct typist {
 	struct ramet_vm *vm;
 	atomic_bool quit;
@@ -232,6 +261,7 @@ int main(void)
 		cmocka_unit_test(test_each_end_is_told_once),
 		cmocka_unit_test(test_list_waits_for_no_operation),
 		cmocka_unit_test(test_a_key_waits_for_no_operation),
+		cmocka_unit_test(test_room_is_told),
 		cmocka_unit_test(test_keys_beside_operations),
 		cmocka_unit_test(test_memory_at_birth),
 	};

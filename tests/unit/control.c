@@ -98,6 +98,38 @@ static void test_wait_looks_when_something_happens(void **state)
 	close(fd);
 }
 
+static size_t typed(unsigned *inputs)
+{
+	size_t n;
+
+	pthread_mutex_lock(&family.lock);
+	n = family.typed;
+	*inputs = family.inputs;
+	pthread_mutex_unlock(&family.lock);
+	return n;
+}
+
+/* What a guest does not take yet is offered again when it has made room. */
+static void test_input_waits_for_room(void **state)
+{
+	uint64_t until = now_ns() + SOON_MS * 1000000ull;
+	unsigned inputs;
+	int fd = join();
+
+	fake_full(booted, true);
+	assert_ok(ask(fd, "{\"op\":\"console\",\"vm\":\"web\"}"));
+	say(fd, "keys");
+	sleep_ms(500);
+	assert_int_equal(typed(&inputs), 0);
+	assert_in_range(inputs, 1, 5); /* not every 2 ms */
+	fake_full(booted, false);
+	while (typed(&inputs) < 4) {
+		assert_true(now_ns() < until);
+		sleep_ms(5);
+	}
+	close(fd);
+}
+
 static void test_half_closed_is_alive(void **state)
 {
 	int fd = join(), gone = join();
@@ -252,6 +284,7 @@ static int run(void)
 		cmocka_unit_test_setup_teardown(test_long_timeouts, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_wait_looks_when_something_happens, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_input_waits_for_room, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_half_closed_is_alive, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nulls, setup, teardown),

@@ -49,10 +49,11 @@ struct ramet_vm *fake_boot(struct ramet_family *f, const char *name, const struc
 }
 
 /* With the lock held. */
-static void wake_watches(struct ramet_vm *vm)
+static void wake_watches(struct ramet_vm *vm, enum ramet_watch_for what)
 {
 	for (struct ramet_watch *w = vm->watches; w; w = w->next)
-		eventfd_write(w->event, 1);
+		if (w->what == what)
+			eventfd_write(w->event, 1);
 }
 
 /* With the lock held. Only those without children are pruned in truth; nobody here looks. */
@@ -89,7 +90,7 @@ static void end(struct ramet_vm *vm, enum ramet_state state)
 	if (ends)
 		f->cfg.ended(f->cfg.ended_arg, vm, n);
 	lock(f);
-	wake_watches(vm);
+	wake_watches(vm, RAMET_WATCH_EVENTS);
 	if (state == RAMET_STOPPED)
 		prune(vm);
 	unlock(f);
@@ -109,7 +110,7 @@ void fake_phase(struct ramet_vm *vm, uint32_t phase)
 {
 	lock(vm->family);
 	vm->st.phase = phase;
-	wake_watches(vm);
+	wake_watches(vm, RAMET_WATCH_EVENTS);
 	unlock(vm->family);
 }
 
@@ -275,7 +276,23 @@ int ramet_read(struct ramet_vm *vm, uint64_t gpa, void *buf, size_t len)
 
 size_t ramet_console_input(struct ramet_vm *vm, const char *buf, size_t len)
 {
-	return len;
+	size_t n;
+
+	lock(vm->family);
+	vm->family->inputs++;
+	n = vm->family->full ? 0 : len;
+	vm->family->typed += n;
+	unlock(vm->family);
+	return n;
+}
+
+void fake_full(struct ramet_vm *vm, bool full)
+{
+	lock(vm->family);
+	vm->family->full = full;
+	if (!full)
+		wake_watches(vm, RAMET_WATCH_INPUT);
+	unlock(vm->family);
 }
 
 static bool happened(struct ramet_vm *vm, enum ramet_event ev, uint64_t value)

@@ -28,6 +28,9 @@ struct ramet_family {
 	unsigned n, leaked;			 /* VMs; references too many at the end */
 	bool silent_clones;			 /* they never become ready */
 	atomic_uint counts;			 /* how often memory was counted */
+	bool full;				 /* no VM takes input */
+	unsigned inputs;			 /* how often ramet_console_input() was called */
+	size_t typed;				 /* bytes taken */
 	unsigned waits;				 /* how often ramet_wait() was called */
 	void (*in_wait)(struct ramet_family *f); /* called by ramet_wait(), without the lock */
 };
@@ -38,6 +41,7 @@ struct ramet_vm *fake_boot(
 	struct ramet_family *f, const char *name, const struct ramet_config *cfg);
 /* As if its guest had done it: `status` of a stopped one, the reason of a failed one. */
 void fake_end(struct ramet_vm *vm, enum ramet_state state, int status, const char *failure);
+void fake_full(struct ramet_vm *vm, bool full);
 void fake_phase(struct ramet_vm *vm, uint32_t phase);
 
 #endif

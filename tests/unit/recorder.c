@@ -22,6 +22,11 @@ static int record_irq(struct port *port, unsigned gsi, bool level)
 	return 0;
 }
 
+static void record_room(struct port *port)
+{
+	recorder_of(port)->rooms++;
+}
+
 static void record_console(struct port *port, const char *buf, size_t len)
 {
 	struct recorder *r = recorder_of(port);
@@ -68,6 +73,7 @@ static void record_report(struct port *port, uint32_t code, uint64_t gpa)
 const struct port_ops recorder_ops = {
 	.mem = no_mem,
 	.irq = record_irq,
+	.input_room = record_room,
 	.console = record_console,
 	.exit = record_exit,
 	.sleep = record_sleep,

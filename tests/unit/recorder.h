@@ -9,7 +9,7 @@ struct recorder {
 	struct port port; /* .ops = &recorder_ops */
 	struct identity who;
 	bool irq[24];
-	unsigned irq_changes, beats;
+	unsigned irq_changes, beats, rooms;
 	uint32_t counter, phase, report;
 	uint64_t report_gpa;
 	int exit_status;

@@ -56,6 +56,17 @@ static void test_reset_state(void **state)
 	assert_false(vm->irq[4]);
 }
 
+static void test_room_for_input(void **state)
+{
+	assert_int_equal(serial_input(uart, "ab", 2), 1);
+	assert_int_equal(in(LSR), 0x61);
+	assert_int_equal(vm->rooms, 0);
+	assert_int_equal(in(DATA), 'a');
+	assert_int_equal(vm->rooms, 1);
+	out(FCR, 0x01); /* a FIFO instead of one byte */
+	assert_int_equal(vm->rooms, 2);
+}
+
 /* The steps by which Linux's 8250 driver (autoconfig()) decides what it has. */
 static void test_probe(void **state)
 {
@@ -245,6 +256,7 @@ int main(void)
 #define TEST(t) cmocka_unit_test_setup_teardown(t, make, unmake)
 	const struct CMUnitTest tests[] = {
 		TEST(test_reset_state),
+		TEST(test_room_for_input),
 		TEST(test_probe),
 		TEST(test_thre),
 		TEST(test_output),

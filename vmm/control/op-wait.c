@@ -46,7 +46,7 @@ int session_wait(struct session *s, struct ramet_vm *vm, enum ramet_event ev, ui
 	int64_t timeout_ms)
 {
 	uint64_t until = deadline(timeout_ms);
-	struct ramet_watch watch;
+	struct ramet_watch watch = { .what = RAMET_WATCH_EVENTS };
 	int ret = ramet_wait(vm, ev, value, 0);
 
 	if (ret != -ETIMEDOUT || !timeout_ms)

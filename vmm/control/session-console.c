@@ -6,9 +6,10 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
-#define RETRY_MS	  2	/* for a guest that does not take its input yet */
 #define UNREAD_CROWDED_MS 10000 /* that output may lie unread while others find no place */
 
 struct pump {
@@ -16,7 +17,8 @@ struct pump {
 	struct wire out; /* for its send loop only */
 	struct ramet_vm *vm;
 	struct console_reader *reader;
-	char in[256]; /* typed, not taken yet */
+	struct ramet_watch room; /* told when the guest takes more of it */
+	char in[256];		 /* typed, not taken yet */
 	size_t in_len;
 	bool in_closed;
 };
@@ -87,18 +89,35 @@ static void pump_run(struct pump *p)
 		struct pollfd fds[] = {
 			{ .fd = console_reader_fd(p->reader), .events = POLLIN },
 			{ .fd = p->out.fd, .events = 0 },
+			{ .fd = p->room.event, .events = POLLIN },
 		};
+		eventfd_t ignored;
 
 		if (!p->in_closed && p->in_len < sizeof(p->in))
 			fds[1].events = POLLIN;
-		if (poll(fds, 2, p->in_len ? RETRY_MS : -1) < 0 && errno != EINTR)
+		if (poll(fds, 3, -1) < 0 && errno != EINTR)
 			return;
 		if (fds[1].revents & (POLLHUP | POLLERR))
 			return;
 		if (fds[0].revents)
 			going = pump_output(p, false);
+		if (fds[2].revents)
+			eventfd_read(p->room.event, &ignored);
 		pump_input(p, fds[1].revents & POLLIN);
 	}
+}
+
+/* Both ways, until the VM stops or the client leaves. */
+static void pump_both(struct pump *p)
+{
+	p->room.what = RAMET_WATCH_INPUT;
+	p->room.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (p->room.event < 0)
+		return;
+	ramet_watch(p->vm, &p->room);
+	pump_run(p);
+	ramet_unwatch(p->vm, &p->room);
+	close(p->room.event);
 }
 
 static bool pump_open(struct pump *p, struct host *host, int fd, uint64_t id)
@@ -128,7 +147,7 @@ void control_console(struct host *host, int fd, struct ramet_vm *vm)
 	if (stopped(vm))
 		pump_rest(&p, st.id);
 	else
-		pump_run(&p);
+		pump_both(&p);
 	console_reader_close(p.reader);
 }
 

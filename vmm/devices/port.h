@@ -37,6 +37,8 @@ struct port_ops {
 	int (*irq)(struct port *port, unsigned gsi, bool level);
 	/* A message-signalled interrupt. 0 or -errno. */
 	int (*msi)(struct port *port, uint64_t address, uint32_t data);
+	/* After input that was not taken as a whole: the device may take more now. Optional. */
+	void (*input_room)(struct port *port);
 	/* Console output, in the order of the calls. */
 	void (*console)(struct port *port, const char *buf, size_t len);
 	/* The VM ends with that exit status. The calling vCPU does not run again. */
@@ -73,6 +75,12 @@ static inline int port_msi(struct port *port, uint64_t address, uint32_t data)
 static inline void port_console(struct port *port, const char *buf, size_t len)
 {
 	port->ops->console(port, buf, len);
+}
+
+static inline void port_input_room(struct port *port)
+{
+	if (port->ops->input_room)
+		port->ops->input_room(port);
 }
 
 static inline void port_exit(struct port *port, int status)

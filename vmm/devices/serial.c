@@ -228,7 +228,7 @@ static void out_idle(struct serial *s)
 
 static void serial_byte(struct serial *s, unsigned reg, bool write, uint8_t *data)
 {
-	bool leaves = false, idle;
+	bool leaves = false, idle, room;
 
 	pthread_mutex_lock(&s->lock);
 	if (write)
@@ -237,9 +237,12 @@ static void serial_byte(struct serial *s, unsigned reg, bool write, uint8_t *dat
 		*data = uart_read(&s->u, reg);
 	/* The guest waits for input, or its driver has just run out of output. */
 	idle = write ? reg == IER_DLM && !(s->u.ier & IER_THRE) : reg == RBR_THR_DLL;
+	room = reg == (write ? IIR_FCR : RBR_THR_DLL) && rx_space(&s->u);
 	line_update(s);
 	pthread_mutex_unlock(&s->lock);
 
+	if (room)
+		port_input_room(s->dev.port);
 	if (leaves)
 		out_put(s, (char)*data);
 	else if (idle)

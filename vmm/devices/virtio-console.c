@@ -29,8 +29,11 @@ static int64_t console_transmit(struct virtio *v, const struct virtq_chain *chai
 
 static int console_kick(struct virtio *v, unsigned queue)
 {
+	if (queue == QUEUE_TRANSMIT)
+		return virtio_serve(v, queue, console_transmit);
 	/* Buffers to receive into stay in their queue until there is input. */
-	return queue == QUEUE_TRANSMIT ? virtio_serve(v, queue, console_transmit) : 0;
+	port_input_room(v->fn.port);
+	return 0;
 }
 
 /* Fills one waiting buffer. Bytes taken, 0: none waits, -EPROTO. */

@@ -12,11 +12,12 @@
 
 /* ---- waiting ---- */
 
-static void wake_watches(struct ramet_vm *vm)
+static void wake_watches(struct ramet_vm *vm, enum ramet_watch_for what)
 {
 	pthread_mutex_lock(&vm->watch_lock);
 	for (struct ramet_watch *w = vm->watches; w; w = w->next)
-		eventfd_write(w->event, 1);
+		if (w->what == what)
+			eventfd_write(w->event, 1);
 	pthread_mutex_unlock(&vm->watch_lock);
 }
 
@@ -25,8 +26,14 @@ void vm_event(struct ramet_vm *vm)
 	if (atomic_load(&vm->waiters)) {
 		atomic_fetch_add(&vm->events, 1);
 		futex_wake_all(&vm->events);
-		wake_watches(vm);
+		wake_watches(vm, RAMET_WATCH_EVENTS);
 	}
+}
+
+void vm_input_room(struct ramet_vm *vm)
+{
+	if (atomic_load(&vm->input_refused) && atomic_exchange(&vm->input_refused, false))
+		wake_watches(vm, RAMET_WATCH_INPUT);
 }
 
 void ramet_watch(struct ramet_vm *vm, struct ramet_watch *watch)
@@ -35,14 +42,16 @@ void ramet_watch(struct ramet_vm *vm, struct ramet_watch *watch)
 	watch->next = vm->watches;
 	vm->watches = watch;
 	pthread_mutex_unlock(&vm->watch_lock);
-	atomic_fetch_add(&vm->waiters, 1);
+	if (watch->what == RAMET_WATCH_EVENTS)
+		atomic_fetch_add(&vm->waiters, 1);
 }
 
 void ramet_unwatch(struct ramet_vm *vm, struct ramet_watch *watch)
 {
 	struct ramet_watch **w;
 
-	atomic_fetch_sub(&vm->waiters, 1);
+	if (watch->what == RAMET_WATCH_EVENTS)
+		atomic_fetch_sub(&vm->waiters, 1);
 	pthread_mutex_lock(&vm->watch_lock);
 	for (w = &vm->watches; *w != watch; w = &(*w)->next)
 		;

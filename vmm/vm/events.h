@@ -7,6 +7,8 @@
 
 /* Wakes those that wait for the VM: something has happened. Any lock may be held. */
 void vm_event(struct ramet_vm *vm);
+/* Input that was refused may be taken now. */
+void vm_input_room(struct ramet_vm *vm);
 /* What the views of VMs are filled by. */
 extern const struct view_source vm_view_source;
 /* The VM's guest has ended it. The calling vCPU does not run again. */

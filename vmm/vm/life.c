@@ -88,6 +88,7 @@ static void set_input(struct ramet_vm *vm, bool input)
 void vm_admit_input(struct ramet_vm *vm)
 {
 	set_input(vm, true);
+	vm_input_room(vm);
 }
 
 void vm_quiesce(struct ramet_vm *vm)
@@ -286,6 +287,11 @@ size_t ramet_console_input(struct ramet_vm *vm, const char *buf, size_t len)
 
 	pthread_mutex_lock(&vm->input_lock);
 	n = take_input(vm, buf, len);
+	if (n < len) {
+		/* Again: what has made room before this was stored has told nobody. */
+		atomic_store(&vm->input_refused, true);
+		n += take_input(vm, buf + n, len - n);
+	}
 	pthread_mutex_unlock(&vm->input_lock);
 	return n;
 }

@@ -46,6 +46,11 @@ static int vm_msi(struct port *port, uint64_t address, uint32_t data)
 	return ioctl(vm_of(port)->shell->vm_fd, KVM_SIGNAL_MSI, &msi) < 0 ? -errno : 0;
 }
 
+static void vm_room(struct port *port)
+{
+	vm_input_room(vm_of(port));
+}
+
 static void vm_console(struct port *port, const char *buf, size_t len)
 {
 	struct ramet_vm *vm = vm_of(port);
@@ -110,6 +115,7 @@ const struct port_ops vm_port_ops = {
 	.mem = vm_mem,
 	.irq = vm_irq,
 	.msi = vm_msi,
+	.input_room = vm_room,
 	.console = vm_console,
 	.exit = vm_exits,
 	.sleep = vm_sleep,

@@ -64,6 +64,7 @@ struct ramet_vm {
 	 */
 	pthread_mutex_t input_lock;
 	bool input;
+	atomic_bool input_refused; /* not all was taken, and nobody has been told of room since */
 
 	/* This birth, as the doorbell shows it. */
 	_Atomic uint64_t births;
