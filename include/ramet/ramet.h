@@ -88,6 +88,9 @@ struct ramet_config {
 	 */
 	void (*ended)(void *arg, struct ramet_vm *vm, uint64_t alive);
 	void *ended_arg;
+	/* Releases what ramet_vm_set_data() has attached to a VM to which nobody has a reference
+	 * any more. Locks of the library may be held: the call must not call back, nor wait. */
+	void (*data_free)(void *data);
 };
 
 enum ramet_state { RAMET_RUNNING, RAMET_PAUSED, RAMET_STOPPED, RAMET_FAILED };
@@ -174,6 +177,11 @@ struct ramet_vm *ramet_find(struct ramet_family *family, const char *name);
 struct ramet_vm *ramet_vm_get(struct ramet_vm *vm);
 void ramet_vm_put(struct ramet_vm *vm); /* vm may be NULL */
 struct ramet_family *ramet_vm_family(struct ramet_vm *vm);
+/* A pointer of the embedder's, NULL at first, in a clone too. set_data() attaches `data` unless
+ * something is attached already, and returns what is attached then: of several threads that try,
+ * one succeeds, and the others learn of its data. Neither takes a lock. */
+void *ramet_vm_data(struct ramet_vm *vm);
+void *ramet_vm_set_data(struct ramet_vm *vm, void *data);
 void ramet_vm_stat(struct ramet_vm *vm, struct ramet_stat *st);
 /* The same without counting memory: cheap enough to call in a loop. Takes no lock. */
 void ramet_vm_stat_quick(struct ramet_vm *vm, struct ramet_stat *st);

@@ -56,13 +56,20 @@ static void wake_watches(struct ramet_vm *vm, enum ramet_watch_for what)
 			eventfd_write(w->event, 1);
 }
 
+static void release(struct ramet_vm *vm)
+{
+	if (vm->data)
+		vm->family->cfg.data_free(vm->data);
+	free(vm);
+}
+
 /* With the lock held. Only those without children are pruned in truth; nobody here looks. */
 static void prune(struct ramet_vm *vm)
 {
 	if (vm->family->vm[vm->st.id]) {
 		vm->family->vm[vm->st.id] = NULL;
 		if (!--vm->refs)
-			free(vm);
+			release(vm);
 	}
 }
 
@@ -134,7 +141,7 @@ void ramet_vm_put(struct ramet_vm *vm)
 	last = !--vm->refs;
 	unlock(vm->family);
 	if (last)
-		free(vm);
+		release(vm);
 }
 
 void ramet_family_stop(struct ramet_family *f)
@@ -149,7 +156,7 @@ void ramet_family_destroy(struct ramet_family *f)
 	for (unsigned i = 0; i < f->n; i++)
 		if (f->vm[i]) {
 			f->leaked += f->vm[i]->refs - 1;
-			free(f->vm[i]);
+			release(f->vm[i]);
 		}
 	pthread_mutex_destroy(&f->lock);
 }
@@ -344,4 +351,18 @@ void ramet_unwatch(struct ramet_vm *vm, struct ramet_watch *watch)
 		;
 	*w = watch->next;
 	unlock(vm->family);
+}
+
+void *ramet_vm_data(struct ramet_vm *vm)
+{
+	return ramet_vm_set_data(vm, NULL);
+}
+
+void *ramet_vm_set_data(struct ramet_vm *vm, void *data)
+{
+	lock(vm->family);
+	vm->data = vm->data ? vm->data : data;
+	data = vm->data;
+	unlock(vm->family);
+	return data;
 }

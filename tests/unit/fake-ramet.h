@@ -19,6 +19,7 @@ struct ramet_vm {
 	struct ramet_stat st;
 	unsigned refs;
 	struct ramet_watch *watches;
+	void *data;
 };
 
 struct ramet_family {

@@ -80,7 +80,7 @@ static void test_failed_family_stays(void **state)
 	json_t *reply;
 
 	host.keep = true;
-	console_log_write(&host.consoles, 0, "last words\n", 11);
+	console_log_write(host_console_log(booted), "last words\n", 11);
 	fake_end(booted, RAMET_FAILED, -1, "triple fault");
 	assert_false(is_over(400));
 	assert_listed("failure", "triple fault");
@@ -104,7 +104,7 @@ static void test_family_with_a_bad_status_stays(void **state)
 	int fd;
 
 	host.keep = true;
-	console_log_write(&host.consoles, 0, "bad argument\n", 13);
+	console_log_write(host_console_log(booted), "bad argument\n", 13);
 	fake_end(booted, RAMET_STOPPED, 3, NULL);
 	assert_status(stopped_reply("web"), 3); /* at once */
 	assert_false(is_over(400));
@@ -156,7 +156,7 @@ static void test_ended_clones_are_remembered(void **state)
 	assert_listed_count(2); /* the parent and the one that went wrong */
 	assert_status(stopped_reply("web.70"), 7);
 	assert_status(stopped_reply("web.7"), 0);
-	assert_false(host_ended(&host, "web.6", &st));
+	assert_false(host_ended(&host, "web.6", &st, NULL));
 	assert_ok(ask_alone("{\"op\":\"stop\",\"vm\":\"web.70\"}"));
 	assert_listed_count(1);
 	assert_status(stopped_reply("web.69"), 0);

@@ -74,7 +74,8 @@ static void print_console(struct console_reader *reader)
 static int set_going(struct host *host)
 {
 	struct ramet_vm *vm = ramet_vm_get(host->booted);
-	struct console_reader *reader = console_reader_open(&host->consoles, 0);
+	struct console_log *log = host_console_log(vm);
+	struct console_reader *reader = log ? console_reader_open(log) : NULL;
 	struct ramet_err err = { "" };
 	struct ramet_stat st;
 	int status = EXIT_OK;

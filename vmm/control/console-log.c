@@ -1,78 +1,54 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/control/console-log.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 struct console_log {
-	struct console_log *next; /* in its bucket */
-	uint64_t id;
-	uint64_t written; /* bytes ever; the ring holds the last of them */
-	size_t size;	  /* of ring: a power of two, grown on demand */
+	atomic_uint refs;
+	pthread_mutex_t lock; /* all below */
+	uint64_t written;     /* bytes ever; the ring holds the last of them */
+	size_t size;	      /* of ring: a power of two, grown on demand */
 	char *ring;
 	bool closed, kept;
 	struct console_reader *readers;
 };
 
 struct console_reader {
-	struct console_logs *logs;
 	struct console_log *log;
 	struct console_reader *next;
 	uint64_t pos; /* next byte to read, counted like `written` */
 	int event;
 };
 
-void console_logs_init(struct console_logs *logs)
+struct console_log *console_log_new(void)
 {
-	memset(logs, 0, sizeof(*logs));
-	pthread_mutex_init(&logs->lock, NULL);
+	struct console_log *log = calloc(1, sizeof(*log));
+
+	if (!log)
+		return NULL;
+	atomic_init(&log->refs, 1);
+	pthread_mutex_init(&log->lock, NULL);
+	return log;
 }
 
-static void log_free(struct console_logs *logs, struct console_log *log)
+struct console_log *console_log_get(struct console_log *log)
 {
-	struct console_log **p = &logs->bucket[log->id % CONSOLE_BUCKETS];
+	atomic_fetch_add(&log->refs, 1);
+	return log;
+}
 
-	while (*p != log)
-		p = &(*p)->next;
-	*p = log->next;
+void console_log_put(struct console_log *log)
+{
+	if (!log || atomic_fetch_sub(&log->refs, 1) != 1)
+		return;
+	pthread_mutex_destroy(&log->lock);
 	free(log->ring);
 	free(log);
-}
-
-void console_logs_free(struct console_logs *logs)
-{
-	for (unsigned i = 0; i < CONSOLE_BUCKETS; i++)
-		while (logs->bucket[i])
-			log_free(logs, logs->bucket[i]);
-	pthread_mutex_destroy(&logs->lock);
-}
-
-static struct console_log *log_find(struct console_logs *logs, uint64_t id)
-{
-	struct console_log *log = logs->bucket[id % CONSOLE_BUCKETS];
-
-	while (log && log->id != id)
-		log = log->next;
-	return log;
-}
-
-/* Found or made; NULL: out of memory. */
-static struct console_log *log_get(struct console_logs *logs, uint64_t id)
-{
-	struct console_log **head = &logs->bucket[id % CONSOLE_BUCKETS];
-	struct console_log *log = log_find(logs, id);
-
-	if (log)
-		return log;
-	log = calloc(1, sizeof(*log));
-	if (log) {
-		log->id = id;
-		log->next = *head;
-		*head = log;
-	}
-	return log;
 }
 
 /* Room for `len` more bytes without losing any, as far as the limit and memory allow. */
@@ -100,81 +76,63 @@ static void wake_readers(struct console_log *log)
 		eventfd_write(r->event, 1);
 }
 
-void console_log_write(struct console_logs *logs, uint64_t id, const char *buf, size_t len)
+void console_log_write(struct console_log *log, const char *buf, size_t len)
 {
-	struct console_log *log;
-
-	pthread_mutex_lock(&logs->lock);
-	log = log_get(logs, id);
-	if (log) {
-		if (log->written <= log->size)
-			ring_grow(log, len);
-		for (size_t i = 0; i < len && log->size; i++)
-			log->ring[log->written++ & (log->size - 1)] = buf[i];
-		wake_readers(log);
-	}
-	pthread_mutex_unlock(&logs->lock);
+	pthread_mutex_lock(&log->lock);
+	if (log->written <= log->size)
+		ring_grow(log, len);
+	for (size_t i = 0; i < len && log->size; i++)
+		log->ring[log->written++ & (log->size - 1)] = buf[i];
+	wake_readers(log);
+	pthread_mutex_unlock(&log->lock);
 }
 
-static void free_if_done(struct console_logs *logs, struct console_log *log)
+/* With the lock held. */
+static void empty_if_done(struct console_log *log)
 {
-	if (log->closed && !log->kept && !log->readers)
-		log_free(logs, log);
+	if (!log->closed || log->kept || log->readers)
+		return;
+	free(log->ring);
+	log->ring = NULL;
+	log->size = 0;
+	log->written = 0;
 }
 
-void console_log_close(struct console_logs *logs, uint64_t id, bool keep)
+void console_log_close(struct console_log *log, bool keep)
 {
-	struct console_log *log;
-
-	pthread_mutex_lock(&logs->lock);
-	log = log_find(logs, id);
-	if (log) {
-		log->closed = true;
-		log->kept |= keep;
-		wake_readers(log);
-		free_if_done(logs, log);
-	}
-	pthread_mutex_unlock(&logs->lock);
+	pthread_mutex_lock(&log->lock);
+	log->closed = true;
+	log->kept |= keep;
+	wake_readers(log);
+	empty_if_done(log);
+	pthread_mutex_unlock(&log->lock);
 }
 
-void console_log_forget(struct console_logs *logs, uint64_t id)
+void console_log_forget(struct console_log *log)
 {
-	struct console_log *log;
-
-	pthread_mutex_lock(&logs->lock);
-	log = log_find(logs, id);
-	if (log) {
-		log->kept = false;
-		free_if_done(logs, log);
-	}
-	pthread_mutex_unlock(&logs->lock);
+	pthread_mutex_lock(&log->lock);
+	log->kept = false;
+	empty_if_done(log);
+	pthread_mutex_unlock(&log->lock);
 }
 
-struct console_reader *console_reader_open(struct console_logs *logs, uint64_t id)
+struct console_reader *console_reader_open(struct console_log *log)
 {
 	struct console_reader *r = calloc(1, sizeof(*r));
-	struct console_log *log = NULL;
 
 	if (!r)
 		return NULL;
-	r->logs = logs;
 	r->event = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
-	pthread_mutex_lock(&logs->lock);
-	if (r->event >= 0)
-		log = log_get(logs, id);
-	if (log) {
-		r->log = log;
-		r->pos = log->written > log->size ? log->written - log->size : 0;
-		r->next = log->readers;
-		log->readers = r;
-	}
-	pthread_mutex_unlock(&logs->lock);
-	if (!log) {
-		if (r->event >= 0)
-			close(r->event);
+	if (r->event < 0) {
 		free(r);
 		return NULL;
 	}
+	r->log = console_log_get(log);
+	pthread_mutex_lock(&log->lock);
+	r->pos = log->written > log->size ? log->written - log->size : 0;
+	r->next = log->readers;
+	log->readers = r;
+	pthread_mutex_unlock(&log->lock);
 	return r;
 }
 
@@ -184,12 +142,13 @@ void console_reader_close(struct console_reader *r)
 
 	if (!r)
 		return;
-	pthread_mutex_lock(&r->logs->lock);
+	pthread_mutex_lock(&r->log->lock);
 	for (p = &r->log->readers; *p != r; p = &(*p)->next)
 		;
 	*p = r->next;
-	free_if_done(r->logs, r->log);
-	pthread_mutex_unlock(&r->logs->lock);
+	empty_if_done(r->log);
+	pthread_mutex_unlock(&r->log->lock);
+	console_log_put(r->log);
 	close(r->event);
 	free(r);
 }
@@ -206,7 +165,7 @@ size_t console_read(struct console_reader *r, char *buf, size_t len, uint64_t *l
 	uint64_t oldest;
 	size_t n = 0;
 
-	pthread_mutex_lock(&r->logs->lock);
+	pthread_mutex_lock(&log->lock);
 	oldest = log->written > log->size ? log->written - log->size : 0;
 	*lost = r->pos < oldest ? oldest - r->pos : 0;
 	r->pos += *lost;
@@ -215,6 +174,6 @@ size_t console_read(struct console_reader *r, char *buf, size_t len, uint64_t *l
 	*end = log->closed && r->pos == log->written;
 	if (r->pos == log->written && !*end)
 		eventfd_read(r->event, &ignored);
-	pthread_mutex_unlock(&r->logs->lock);
+	pthread_mutex_unlock(&log->lock);
 	return n;
 }

@@ -48,31 +48,56 @@ int host_init(struct host *host, const char *name, session_fn *session, struct r
 		return ret;
 	}
 	pthread_mutex_init(&host->lock, NULL);
-	console_logs_init(&host->consoles);
 	host_clients_init(host);
 	return 0;
 }
 
 /* ---- what the library tells ---- */
 
+struct console_log *host_console_log(struct ramet_vm *vm)
+{
+	struct console_log *log = ramet_vm_data(vm), *fresh;
+
+	if (log)
+		return log;
+	fresh = console_log_new();
+	log = fresh ? ramet_vm_set_data(vm, fresh) : NULL;
+	if (log != fresh) /* another thread was first */
+		console_log_put(fresh);
+	return log;
+}
+
+static void free_log(void *data)
+{
+	console_log_put(data);
+}
+
 static void vm_console(void *arg, struct ramet_vm *vm, const char *buf, size_t len)
 {
-	struct host *host = arg;
-	struct ramet_stat st;
+	struct console_log *log = host_console_log(vm);
 
-	ramet_vm_stat_quick(vm, &st);
-	console_log_write(&host->consoles, st.id, buf, len);
+	if (log)
+		console_log_write(log, buf, len);
+}
+
+/* With the lock held. */
+static void forget(struct host *host, struct host_ended *record)
+{
+	if (record->log)
+		console_log_forget(record->log);
+	console_log_put(record->log);
+	host->n_ended--;
+	memmove(record, record + 1,
+		(size_t)(host->ended + host->n_ended - record) * sizeof(*record));
 }
 
 /* Adds a record, in place of the oldest if there are too many. */
-static void remember(struct host *host, const struct ramet_stat *st)
+static void remember(struct host *host, const struct ramet_stat *st, struct console_log *log)
 {
-	if (host->n_ended == HOST_ENDED_MAX) {
-		console_log_forget(&host->consoles, host->ended[0].id);
-		host->n_ended--;
-		memmove(host->ended, host->ended + 1, host->n_ended * sizeof(*st));
-	}
-	host->ended[host->n_ended++] = *st;
+	if (host->n_ended == HOST_ENDED_MAX)
+		forget(host, host->ended);
+	host->ended[host->n_ended++] =
+		(struct host_ended){ *st, log ? console_log_get(log) : NULL };
 }
 
 /* Whether the process has stayed for something that nobody has stopped yet. With the lock held. */
@@ -81,7 +106,7 @@ static bool still_kept(struct host *host, uint64_t failed)
 	bool wrong = failed;
 
 	for (unsigned i = 0; i < host->n_ended; i++)
-		wrong |= host->ended[i].exit_status > 0;
+		wrong |= host->ended[i].st.exit_status > 0;
 	return wrong && atomic_load(&host->kept);
 }
 
@@ -110,6 +135,7 @@ static void review(struct host *host)
  * ended there is only what is noted here. */
 static void vm_ended(void *arg, struct ramet_vm *vm, uint64_t alive)
 {
+	struct console_log *log = ramet_vm_data(vm);
 	struct host *host = arg;
 	struct ramet_stat st;
 	bool wrong;
@@ -117,9 +143,10 @@ static void vm_ended(void *arg, struct ramet_vm *vm, uint64_t alive)
 	ramet_vm_stat_quick(vm, &st);
 	wrong = st.state == RAMET_FAILED || st.exit_status > 0;
 	pthread_mutex_lock(&host->lock);
-	console_log_close(&host->consoles, st.id, wrong);
+	if (log)
+		console_log_close(log, wrong);
 	if (st.state == RAMET_STOPPED && st.exit_status >= 0)
-		remember(host, &st);
+		remember(host, &st, log);
 	if (wrong)
 		host->last_wrong = st;
 	if (!alive) {
@@ -137,37 +164,40 @@ void host_hooks(struct host *host, struct ramet_config *cfg)
 	cfg->console_arg = host;
 	cfg->ended = vm_ended;
 	cfg->ended_arg = host;
+	cfg->data_free = free_log;
 }
 
 void host_seen(struct host *host, struct ramet_vm *vm)
 {
-	struct ramet_stat st;
+	struct console_log *log = ramet_vm_data(vm);
 
-	ramet_vm_stat_quick(vm, &st);
-	console_log_close(&host->consoles, st.id, false);
-	console_log_forget(&host->consoles, st.id);
+	if (log)
+		console_log_forget(log);
 	review(host);
 }
 
 /* ---- VMs that have ended ---- */
 
 /* With the lock held. NULL: none of that name. */
-static struct ramet_stat *find_ended(struct host *host, const char *name)
+static struct host_ended *find_ended(struct host *host, const char *name)
 {
 	for (unsigned i = host->n_ended; i-- > 0;)
-		if (!strcmp(host->ended[i].name, name))
+		if (!strcmp(host->ended[i].st.name, name))
 			return &host->ended[i];
 	return NULL;
 }
 
-bool host_ended(struct host *host, const char *name, struct ramet_stat *st)
+bool host_ended(
+	struct host *host, const char *name, struct ramet_stat *st, struct console_log **log)
 {
-	struct ramet_stat *record;
+	struct host_ended *record;
 
 	pthread_mutex_lock(&host->lock);
 	record = find_ended(host, name);
 	if (record)
-		*st = *record;
+		*st = record->st;
+	if (record && log)
+		*log = record->log ? console_log_get(record->log) : NULL;
 	pthread_mutex_unlock(&host->lock);
 	return record;
 }
@@ -177,23 +207,19 @@ void host_each_ended(
 {
 	pthread_mutex_lock(&host->lock);
 	for (unsigned i = 0; i < host->n_ended; i++)
-		if (host->ended[i].exit_status > 0)
-			fn(arg, &host->ended[i]);
+		if (host->ended[i].st.exit_status > 0)
+			fn(arg, &host->ended[i].st);
 	pthread_mutex_unlock(&host->lock);
 }
 
 bool host_forget(struct host *host, const char *name)
 {
-	struct ramet_stat *found;
+	struct host_ended *found;
 
 	pthread_mutex_lock(&host->lock);
 	found = find_ended(host, name);
-	if (found) {
-		console_log_forget(&host->consoles, found->id);
-		host->n_ended--;
-		memmove(found, found + 1,
-			(size_t)(host->ended + host->n_ended - found) * sizeof(*found));
-	}
+	if (found)
+		forget(host, found);
 	pthread_mutex_unlock(&host->lock);
 	if (found)
 		review(host);
@@ -264,6 +290,7 @@ void host_close(struct host *host)
 	host_clients_free(host);
 	close_events(host);
 	close(host->rundir);
-	console_logs_free(&host->consoles);
+	while (host->n_ended)
+		console_log_put(host->ended[--host->n_ended].log);
 	pthread_mutex_destroy(&host->lock);
 }

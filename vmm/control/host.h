@@ -22,6 +22,12 @@
 #define HOST_SPARE_FDS	      4
 #define HOST_ENDED_MAX	      64 /* VMs that are remembered after their guests have ended them */
 
+/* A VM that its guest has ended. */
+struct host_ended {
+	struct ramet_stat st;
+	struct console_log *log; /* a reference, or NULL: it had none */
+};
+
 struct host;
 
 /* Serves one client until it leaves. `reserved`: it has a place for those who are brief. */
@@ -32,13 +38,12 @@ struct host {
 	struct ramet_family *family;
 	struct ramet_vm *booted;
 	char name[RAMET_NAME_MAX];
-	struct console_logs consoles;
 
 	pthread_mutex_t lock; /* `family`, and the fields below */
 	pthread_cond_t left;  /* a client has left */
 	/* VMs that are not in the family any more, since their guests have ended them; the oldest
 	 * first. Those whose status is not 0 are listed until somebody stops them. */
-	struct ramet_stat ended[HOST_ENDED_MAX];
+	struct host_ended ended[HOST_ENDED_MAX];
 	unsigned n_ended;
 	struct ramet_stat last_wrong;	 /* the last VM that failed, or ended with another status */
 	bool all_ended;			 /* no VM lives any more, nor will one */
@@ -75,8 +80,12 @@ int host_serve(struct host *host, int fd);
 /* Somebody has stopped this VM, which may have failed before: then nothing keeps its console any
  * more, nor perhaps the process. */
 void host_seen(struct host *host, struct ramet_vm *vm);
-/* Of a VM that its guest has ended. False: there is none of that name (any more). */
-bool host_ended(struct host *host, const char *name, struct ramet_stat *st);
+/* The VM's console log; the VM has a reference to it. NULL: out of memory. */
+struct console_log *host_console_log(struct ramet_vm *vm);
+/* Of a VM that its guest has ended. False: there is none of that name (any more). *log, unless that
+ * is NULL, becomes a reference to its console log, or NULL. */
+bool host_ended(
+	struct host *host, const char *name, struct ramet_stat *st, struct console_log **log);
 /* Those that are listed: fn must not call back. */
 void host_each_ended(
 	struct host *host, void (*fn)(void *arg, const struct ramet_stat *st), void *arg);

@@ -74,7 +74,7 @@ json_t *op_stat(struct session *s, json_t *req)
 	if (!only_name(req, &name, &refusal))
 		return refusal;
 	vm = session_find(s, name, &refusal);
-	if (!vm && !host_ended(s->host, name, &st))
+	if (!vm && !host_ended(s->host, name, &st, NULL))
 		return refusal;
 	json_decref(refusal);
 	if (vm)
@@ -186,6 +186,7 @@ json_t *op_read(struct session *s, json_t *req)
 
 json_t *op_console(struct session *s, json_t *req)
 {
+	struct console_log *log = NULL;
 	const char *name = NULL;
 	struct ramet_stat st;
 	struct ramet_vm *vm;
@@ -195,7 +196,7 @@ json_t *op_console(struct session *s, json_t *req)
 	if (!only_name(req, &name, &refusal))
 		return refusal;
 	vm = session_find(s, name, &refusal);
-	if (!vm && !host_ended(s->host, name, &st))
+	if (!vm && !host_ended(s->host, name, &st, &log))
 		return refusal;
 	json_decref(refusal);
 	err = wire_send(s->wire, ok_json());
@@ -203,8 +204,9 @@ json_t *op_console(struct session *s, json_t *req)
 	s->over = s->answered;
 	if (!err && vm)
 		control_console(s->host, s->wire->fd, vm);
-	else if (!err)
-		control_console_ended(s->host, s->wire->fd, st.id);
+	else if (!err && log)
+		control_console_ended(s->host, s->wire->fd, log);
+	console_log_put(log);
 	ramet_vm_put(vm);
 	return NULL;
 }

@@ -139,7 +139,7 @@ json_t *op_wait(struct session *s, json_t *req)
 		ret = session_wait(s, vm, (enum ramet_event)ev, (uint64_t)value, timeout_ms);
 		ramet_vm_stat_quick(vm, &st);
 		ramet_vm_put(vm);
-	} else if (host_ended(s->host, name, &st)) {
+	} else if (host_ended(s->host, name, &st, NULL)) {
 		json_decref(reply);
 		ret = ended_before((enum ramet_event)ev);
 	} else {

@@ -120,43 +120,42 @@ static void pump_both(struct pump *p)
 	close(p->room.event);
 }
 
-static bool pump_open(struct pump *p, struct host *host, int fd, uint64_t id)
+static bool pump_open(struct pump *p, struct host *host, int fd, struct console_log *log)
 {
 	*p = (struct pump){ .host = host, .out = { .fd = fd, .idle = pump_idle } };
 	p->out.idle_arg = p;
-	p->reader = console_reader_open(&host->consoles, id);
+	p->reader = log ? console_reader_open(log) : NULL;
 	return p->reader;
 }
 
-/* The log may have been closed before it was opened here: it would never end, or stay for ever. */
-static void pump_rest(struct pump *p, uint64_t id)
+/* The VM may have ended before it had a log: then nobody has closed that. */
+static void pump_rest(struct pump *p, struct console_log *log)
 {
-	console_log_close(&p->host->consoles, id, false);
+	console_log_close(log, false);
 	pump_output(p, true);
 }
 
 void control_console(struct host *host, int fd, struct ramet_vm *vm)
 {
-	struct ramet_stat st;
+	struct console_log *log = host_console_log(vm);
 	struct pump p;
 
-	ramet_vm_stat_quick(vm, &st);
-	if (!pump_open(&p, host, fd, st.id))
+	if (!pump_open(&p, host, fd, log))
 		return;
 	p.vm = vm;
 	if (stopped(vm))
-		pump_rest(&p, st.id);
+		pump_rest(&p, log);
 	else
 		pump_both(&p);
 	console_reader_close(p.reader);
 }
 
-void control_console_ended(struct host *host, int fd, uint64_t id)
+void control_console_ended(struct host *host, int fd, struct console_log *log)
 {
 	struct pump p;
 
-	if (!pump_open(&p, host, fd, id))
+	if (!pump_open(&p, host, fd, log))
 		return;
-	pump_rest(&p, id);
+	pump_rest(&p, log);
 	console_reader_close(p.reader);
 }

@@ -8,6 +8,6 @@
  * until the client leaves or the VM has stopped. */
 void control_console(struct host *host, int fd, struct ramet_vm *vm);
 /* The same for a VM of which nothing is left but what it wrote. */
-void control_console_ended(struct host *host, int fd, uint64_t id);
+void control_console_ended(struct host *host, int fd, struct console_log *log);
 
 #endif

@@ -8,7 +8,7 @@ struct ramet_vm *session_find(struct session *s, const char *name, json_t **refu
 	struct ramet_vm *vm = ramet_find(s->host->family, name);
 	struct ramet_stat st;
 
-	if (!vm && host_ended(s->host, name, &st))
+	if (!vm && host_ended(s->host, name, &st, NULL))
 		*refusal = error_json(
 			ESRCH, "VM '%s' has ended, with status %d", name, st.exit_status);
 	else if (!vm)

@@ -51,6 +51,18 @@ struct ramet_family *ramet_vm_family(struct ramet_vm *vm)
 	return vm->family;
 }
 
+void *ramet_vm_data(struct ramet_vm *vm)
+{
+	return atomic_load(&vm->data);
+}
+
+void *ramet_vm_set_data(struct ramet_vm *vm, void *data)
+{
+	void *none = NULL;
+
+	return atomic_compare_exchange_strong(&vm->data, &none, data) ? data : none;
+}
+
 void vm_new_birth(struct ramet_vm *vm, uint64_t born_ns, bool new_identity)
 {
 	if (new_identity &&

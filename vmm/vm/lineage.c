@@ -15,6 +15,8 @@ struct ramet_vm *ramet_vm_get(struct ramet_vm *vm)
 void ramet_vm_put(struct ramet_vm *vm)
 {
 	if (vm && atomic_fetch_sub(&vm->refs, 1) == 1) {
+		if (vm->data && vm->family->cfg.data_free)
+			vm->family->cfg.data_free(vm->data);
 		pthread_mutex_destroy(&vm->op);
 		pthread_mutex_destroy(&vm->watch_lock);
 		pthread_mutex_destroy(&vm->input_lock);

@@ -37,6 +37,7 @@ struct ramet_vm {
 	uint64_t id;
 	char name[RAMET_NAME_MAX];
 	atomic_uint refs;
+	_Atomic(void *) data; /* the embedder's */
 
 	atomic_uint counting; /* a futex: not 0 while op is held only to count memory */
 	/* What was counted the last time; guarded by the family's lock. */
