@@ -105,6 +105,11 @@ void shell_preload(struct shell *sh, struct machine_state *state);
  */
 void shell_start_async(struct shell *sh, void *owner, const struct machine_state *state);
 int shell_await(struct shell *sh);
+/* Whether shell_await() would return at once. */
+static inline bool shell_has_answered(const struct shell *sh)
+{
+	return !atomic_load(&sh->pending);
+}
 int shell_start(struct shell *sh, void *owner, const struct machine_state *state);
 int shell_load(struct shell *sh, const struct machine_state *state);
 int shell_stop(struct shell *sh, struct machine_state *state);

@@ -236,7 +236,7 @@ static int freeze(struct fork *k)
 	if (r && k->running)
 		vm_run_on(vm);
 	else if (k->running)
-		vm_unquiesce(vm);
+		device_set_unquiesce(&vm->devices); /* admit_when_loaded() lets input in */
 	return r;
 }
 
@@ -278,6 +278,14 @@ static int start_child(struct fork *k, struct ramet_vm *c, bool run)
 	return r;
 }
 
+/* The parent runs again, which nobody has waited for yet. Before that an interrupt for its input
+ * would be lost: the state that is still being loaded lacks it. */
+static void admit_when_loaded(const struct fork *k)
+{
+	if (!k->reuse && k->running && shell_has_answered(k->vm->shell))
+		vm_admit_input(k->vm);
+}
+
 static int born(struct fork *k, bool run)
 {
 	unsigned started = 0;
@@ -286,6 +294,7 @@ static int born(struct fork *k, bool run)
 	while (started < k->n && !r) {
 		r = start_child(k, k->child[started], run);
 		started += !r;
+		admit_when_loaded(k);
 	}
 	if (!k->reuse && k->running) {
 		int e = shell_await(k->vm->shell);
@@ -293,6 +302,8 @@ static int born(struct fork *k, bool run)
 		if (e)
 			vm_fail(k->vm, "its state could not be loaded after a fork: %s",
 				strerror(-e));
+		else
+			vm_admit_input(k->vm);
 	}
 	/* All of them, even if they are to be stopped at once: a shell takes one command at a time.
 	 */
