@@ -124,7 +124,7 @@ static int take_span(struct view *view, struct generation *g, span_t span)
 	struct view *overlay = g->overlay->view;
 	int r;
 
-	generation_lock_overlay(overlay);
+	generation_lock_overlay(g);
 	r = view_take(view, overlay, span);
 	pthread_mutex_unlock(&overlay->lock);
 	if (!r)
@@ -147,7 +147,7 @@ static int place_block(struct view *view, struct generation *g, span_t span, uns
 		return 1;
 	/* While a span is BUSY, the overlay stays. */
 	overlay = g->overlay->view;
-	generation_lock_overlay(overlay);
+	generation_lock_overlay(g);
 	present = view_state(overlay, span) == VIEW_PRESENT;
 	pthread_mutex_unlock(&overlay->lock);
 	if (present)
@@ -165,7 +165,7 @@ static bool may_take(const struct view *view, const struct generation *g, span_t
 		atomic_load(&g->heir) != view || !g->overlay)
 		return false;
 	overlay = g->overlay->view;
-	generation_lock_overlay(overlay);
+	generation_lock_overlay(g);
 	can = view_can_take(overlay, span);
 	pthread_mutex_unlock(&overlay->lock);
 	return can; /* this stays true: only the heir takes spans, and the caller holds its lock */

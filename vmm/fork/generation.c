@@ -192,7 +192,7 @@ static int find_added(struct generation *g, struct mmu_root *base, span_t span,
 	int n;
 
 	/* From here on a fault thread can only add copies of the base's pages to the overlay. */
-	generation_lock_overlay(overlay);
+	generation_lock_overlay(g);
 	touched = view_state(overlay, span) != VIEW_ABSENT;
 	*readable = view_state(overlay, span) != VIEW_POISONED;
 	copies = overlay->flags[span.v] & VIEW_COPIES;
@@ -242,9 +242,9 @@ static int resolve_busy(struct generation *g, span_t span, uint8_t *state, struc
 
 /* Not inlined: tests/tsan.supp names this function, to tell the race detector that the order is
  * intended. */
-__attribute__((noinline)) void generation_lock_overlay(struct view *overlay)
+__attribute__((noinline)) void generation_lock_overlay(const struct generation *g)
 {
-	pthread_mutex_lock(&overlay->lock);
+	pthread_mutex_lock(&g->overlay->view->lock);
 }
 
 bool generation_claim(struct generation *g, span_t span)

@@ -130,7 +130,7 @@ void generation_unclaim(struct generation *g, span_t span, uint8_t state);
  * Order: a view's lock, a BUSY span of its source g, the lock of g's overlay, a BUSY span of g's
  * base, and so on: always from the younger generation to the older one.
  */
-void generation_lock_overlay(struct view *overlay);
+void generation_lock_overlay(const struct generation *g);
 /* Makes the root's span what base's span is. The span is BUSY for the caller. */
 int generation_inherit(struct generation *g, span_t span);
 
