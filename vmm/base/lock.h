@@ -24,6 +24,7 @@
 	X(LOCK_HOST, "host.lock")               \
 	X(LOCK_OPERATIONS, "family.operations") \
 	X(LOCK_VM_OP, "vm.op")                  \
+	X(LOCK_VM_INPUT, "vm.input_lock")       \
 	X(LOCK_PCI, "pci_bus.lock")             \
 	X(LOCK_VIRTIO, "virtio.lock")           \
 	X(LOCK_SERIAL, "serial.lock")           \
@@ -40,7 +41,8 @@
 	X(LOCK_VIEW_ARENA, "view_arena.lock")   \
 	X(LOCK_MACHINE, "machine.lock")         \
 	X(LOCK_DISK_BASE, "disk_base.lock")     \
-	X(LOCK_CONSOLE_LOGS, "console_logs.lock")
+	X(LOCK_VM_WATCH, "vm.watch_lock")       \
+	X(LOCK_CONSOLE_LOG, "console_log.lock")
 
 #define LOCK_RANK_OF(rank, name) rank,
 enum lock_rank { LOCK_NONE, LOCK_RANKS(LOCK_RANK_OF) LOCK_RANKS_END, LOCK_LEAVES = LOCK_MEMORY };

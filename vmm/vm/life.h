@@ -17,6 +17,12 @@ void vm_recall(struct ramet_vm *vm, const struct generation *g);
  * it.
  */
 void vm_lock(struct ramet_vm *vm);
+/* The locks of several VMs are taken from the parent to its children, as this says: lock.h. */
+static inline uint64_t vm_op_order(const struct ramet_vm *vm)
+{
+	return UINT64_MAX - 1 - vm->id;
+}
+
 int vm_lock_alive(struct ramet_vm *vm, const char *verb, struct ramet_err *err);
 void vm_unlock(struct ramet_vm *vm);
 /* Nothing comes to its devices from outside any more, nor does a device touch guest memory, until
