@@ -269,9 +269,9 @@ static void test_poisoned_before_it_ran(void **state)
 	assert_ok(ramet_pause(f.root, NULL), NULL);
 	child = fork_one(f.root);
 	view = child->shell->view;
-	pthread_mutex_lock(&view->lock);
+	lock_take(&view->lock);
 	view_poison(view, span_nr(0));
-	pthread_mutex_unlock(&view->lock);
+	lock_release(&view->lock);
 	assert_ok(ramet_resume(child, NULL), NULL);
 	await_failure(child, &st);
 	assert_int_equal(st.heartbeats, 0);

@@ -147,9 +147,9 @@ void await_clients(unsigned n)
 	for (;;) {
 		unsigned now;
 
-		pthread_mutex_lock(&host.lock);
+		lock_take(&host.lock);
 		now = host.n_clients;
-		pthread_mutex_unlock(&host.lock);
+		lock_release(&host.lock);
 		if (now == n)
 			return;
 		assert_true(now_ns() < until);

@@ -112,9 +112,9 @@ static int fill(struct view *view, uint64_t span)
 {
 	int r;
 
-	pthread_mutex_lock(&view->lock);
+	lock_take(&view->lock);
 	r = generation_fill(view, span_nr(span), -1, TOUCH_READ);
-	pthread_mutex_unlock(&view->lock);
+	lock_release(&view->lock);
 	return r;
 }
 
@@ -171,9 +171,9 @@ static void write_spans(struct view *view)
 	*page_at(view, 1, 7) = MAGIC;
 	memset(page_at(view, 1, 100), MAGIC, 8 * PAGE_SIZE);
 	memset(page_at(view, 2, 0), MAGIC, SPAN_SIZE);
-	pthread_mutex_lock(&view->lock);
+	lock_take(&view->lock);
 	view_copy_ahead(view, span_nr(3));
-	pthread_mutex_unlock(&view->lock);
+	lock_release(&view->lock);
 	*page_at(view, 3, 511) = MAGIC;
 }
 

@@ -12,7 +12,6 @@
 #ifndef RAMET_VMM_BASE_PRIORITY_H
 #define RAMET_VMM_BASE_PRIORITY_H
 
-#include <pthread.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -134,17 +133,6 @@ static inline void hurry_end(const struct hurry *h)
 {
 	if (h->raised)
 		hurry_set(0, h->policy, h->param.sched_priority);
-}
-
-/* A lock that somebody who fills a span may wait for. */
-static inline void hurry_mutex_init(pthread_mutex_t *lock)
-{
-	pthread_mutexattr_t attr;
-
-	pthread_mutexattr_init(&attr);
-	pthread_mutexattr_setprotocol(&attr, PTHREAD_PRIO_INHERIT);
-	pthread_mutex_init(lock, &attr);
-	pthread_mutexattr_destroy(&attr);
 }
 
 #endif

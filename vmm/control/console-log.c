@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/control/console-log.h"
+#include "vmm/base/lock.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,9 +10,9 @@
 
 struct console_log {
 	atomic_uint refs;
-	pthread_mutex_t lock; /* all below */
-	uint64_t written;     /* bytes ever; the ring holds the last of them */
-	size_t size;	      /* of ring: a power of two, grown on demand */
+	struct lock lock; /* all below */
+	uint64_t written; /* bytes ever; the ring holds the last of them */
+	size_t size;	  /* of ring: a power of two, grown on demand */
 	char *ring;
 	bool closed, kept;
 	struct console_reader *readers;
@@ -32,7 +32,7 @@ struct console_log *console_log_new(void)
 	if (!log)
 		return NULL;
 	atomic_init(&log->refs, 1);
-	pthread_mutex_init(&log->lock, NULL);
+	lock_init(&log->lock, LOCK_CONSOLE_LOG);
 	return log;
 }
 
@@ -46,7 +46,7 @@ void console_log_put(struct console_log *log)
 {
 	if (!log || atomic_fetch_sub(&log->refs, 1) != 1)
 		return;
-	pthread_mutex_destroy(&log->lock);
+	lock_destroy(&log->lock);
 	free(log->ring);
 	free(log);
 }
@@ -78,13 +78,13 @@ static void wake_readers(struct console_log *log)
 
 void console_log_write(struct console_log *log, const char *buf, size_t len)
 {
-	pthread_mutex_lock(&log->lock);
+	lock_take(&log->lock);
 	if (log->written <= log->size)
 		ring_grow(log, len);
 	for (size_t i = 0; i < len && log->size; i++)
 		log->ring[log->written++ & (log->size - 1)] = buf[i];
 	wake_readers(log);
-	pthread_mutex_unlock(&log->lock);
+	lock_release(&log->lock);
 }
 
 /* With the lock held. */
@@ -100,20 +100,20 @@ static void empty_if_done(struct console_log *log)
 
 void console_log_close(struct console_log *log, bool keep)
 {
-	pthread_mutex_lock(&log->lock);
+	lock_take(&log->lock);
 	log->closed = true;
 	log->kept |= keep;
 	wake_readers(log);
 	empty_if_done(log);
-	pthread_mutex_unlock(&log->lock);
+	lock_release(&log->lock);
 }
 
 void console_log_forget(struct console_log *log)
 {
-	pthread_mutex_lock(&log->lock);
+	lock_take(&log->lock);
 	log->kept = false;
 	empty_if_done(log);
-	pthread_mutex_unlock(&log->lock);
+	lock_release(&log->lock);
 }
 
 struct console_reader *console_reader_open(struct console_log *log)
@@ -128,11 +128,11 @@ struct console_reader *console_reader_open(struct console_log *log)
 		return NULL;
 	}
 	r->log = console_log_get(log);
-	pthread_mutex_lock(&log->lock);
+	lock_take(&log->lock);
 	r->pos = log->written > log->size ? log->written - log->size : 0;
 	r->next = log->readers;
 	log->readers = r;
-	pthread_mutex_unlock(&log->lock);
+	lock_release(&log->lock);
 	return r;
 }
 
@@ -142,12 +142,12 @@ void console_reader_close(struct console_reader *r)
 
 	if (!r)
 		return;
-	pthread_mutex_lock(&r->log->lock);
+	lock_take(&r->log->lock);
 	for (p = &r->log->readers; *p != r; p = &(*p)->next)
 		;
 	*p = r->next;
 	empty_if_done(r->log);
-	pthread_mutex_unlock(&r->log->lock);
+	lock_release(&r->log->lock);
 	console_log_put(r->log);
 	close(r->event);
 	free(r);
@@ -165,7 +165,7 @@ size_t console_read(struct console_reader *r, char *buf, size_t len, uint64_t *l
 	uint64_t oldest;
 	size_t n = 0;
 
-	pthread_mutex_lock(&log->lock);
+	lock_take(&log->lock);
 	oldest = log->written > log->size ? log->written - log->size : 0;
 	*lost = r->pos < oldest ? oldest - r->pos : 0;
 	r->pos += *lost;
@@ -174,6 +174,6 @@ size_t console_read(struct console_reader *r, char *buf, size_t len, uint64_t *l
 	*end = log->closed && r->pos == log->written;
 	if (r->pos == log->written && !*end)
 		eventfd_read(r->event, &ignored);
-	pthread_mutex_unlock(&log->lock);
+	lock_release(&log->lock);
 	return n;
 }

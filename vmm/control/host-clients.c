@@ -29,7 +29,7 @@ static bool spares_use_one(struct host *host)
 {
 	bool found = false;
 
-	pthread_mutex_lock(&host->lock);
+	lock_take(&host->lock);
 	for (unsigned i = 0; i < HOST_SPARE_FDS && !found; i++) {
 		found = host->spare[i] >= 0;
 		if (found) {
@@ -37,7 +37,7 @@ static bool spares_use_one(struct host *host)
 			host->spare[i] = -1;
 		}
 	}
-	pthread_mutex_unlock(&host->lock);
+	lock_release(&host->lock);
 	return found;
 }
 
@@ -77,13 +77,13 @@ static void *client_main(void *arg)
 	struct host *host = c->host;
 
 	host->session(host, &c->wire, c->reserved);
-	pthread_mutex_lock(&host->lock);
+	lock_take(&host->lock);
 	close(c->wire.fd);
 	host->client_fd[c->slot] = -1;
 	atomic_fetch_sub(&host->n_clients, 1);
 	spares_top_up(host);
 	pthread_cond_broadcast(&host->left);
-	pthread_mutex_unlock(&host->lock);
+	lock_release(&host->lock);
 	wire_free(&c->wire);
 	free(c);
 	return NULL;
@@ -134,9 +134,9 @@ int host_serve(struct host *host, int fd)
 	if (c) {
 		c->host = host;
 		wire_init(&c->wire, fd);
-		pthread_mutex_lock(&host->lock);
+		lock_take(&host->lock);
 		err = client_start(host, c);
-		pthread_mutex_unlock(&host->lock);
+		lock_release(&host->lock);
 	}
 	if (err) {
 		turn_away(fd, err);
@@ -177,13 +177,13 @@ static void wait_for_clients(struct host *host, unsigned seconds)
 	struct timespec until = timespec_of(now_ns() + seconds * 1000000000ull);
 
 	while (atomic_load(&host->n_clients) &&
-		pthread_cond_timedwait(&host->left, &host->lock, &until) == 0)
+		cond_wait_until(&host->left, &host->lock, &until) == 0)
 		;
 }
 
 void host_end_clients(struct host *host)
 {
-	pthread_mutex_lock(&host->lock);
+	lock_take(&host->lock);
 	shut_all(host, SHUT_RD);
 	wait_for_clients(host, GRACE_S);
 	shut_all(host, SHUT_RDWR);
@@ -196,5 +196,5 @@ void host_end_clients(struct host *host)
 			atomic_load(&host->n_clients), host->name, CUT_S);
 		_exit(EXIT_FAILURE);
 	}
-	pthread_mutex_unlock(&host->lock);
+	lock_release(&host->lock);
 }

@@ -47,7 +47,7 @@ int host_init(struct host *host, const char *name, session_fn *session, struct r
 		close(host->rundir);
 		return ret;
 	}
-	pthread_mutex_init(&host->lock, NULL);
+	lock_init(&host->lock, LOCK_HOST);
 	host_clients_init(host);
 	return 0;
 }
@@ -118,15 +118,15 @@ static void review(struct host *host)
 	struct ramet_family *family;
 	bool over;
 
-	pthread_mutex_lock(&host->lock);
+	lock_take(&host->lock);
 	family = host->all_ended ? host->family : NULL;
-	pthread_mutex_unlock(&host->lock);
+	lock_release(&host->lock);
 	if (!family)
 		return;
 	ramet_family_stat_quick(family, &st);
-	pthread_mutex_lock(&host->lock);
+	lock_take(&host->lock);
 	over = !still_kept(host, st.failed);
-	pthread_mutex_unlock(&host->lock);
+	lock_release(&host->lock);
 	if (over)
 		eventfd_write(host->done, 1);
 }
@@ -142,7 +142,7 @@ static void vm_ended(void *arg, struct ramet_vm *vm, uint64_t alive)
 
 	ramet_vm_stat_quick(vm, &st);
 	wrong = st.state == RAMET_FAILED || st.exit_status > 0;
-	pthread_mutex_lock(&host->lock);
+	lock_take(&host->lock);
 	if (log)
 		console_log_close(log, wrong);
 	if (st.state == RAMET_STOPPED && st.exit_status >= 0)
@@ -154,7 +154,7 @@ static void vm_ended(void *arg, struct ramet_vm *vm, uint64_t alive)
 		if (wrong && host->keep)
 			atomic_store(&host->kept, true);
 	}
-	pthread_mutex_unlock(&host->lock);
+	lock_release(&host->lock);
 	review(host);
 }
 
@@ -192,35 +192,35 @@ bool host_ended(
 {
 	struct host_ended *record;
 
-	pthread_mutex_lock(&host->lock);
+	lock_take(&host->lock);
 	record = find_ended(host, name);
 	if (record)
 		*st = record->st;
 	if (record && log)
 		*log = record->log ? console_log_get(record->log) : NULL;
-	pthread_mutex_unlock(&host->lock);
+	lock_release(&host->lock);
 	return record;
 }
 
 void host_each_ended(
 	struct host *host, void (*fn)(void *arg, const struct ramet_stat *st), void *arg)
 {
-	pthread_mutex_lock(&host->lock);
+	lock_take(&host->lock);
 	for (unsigned i = 0; i < host->n_ended; i++)
 		if (host->ended[i].st.exit_status > 0)
 			fn(arg, &host->ended[i].st);
-	pthread_mutex_unlock(&host->lock);
+	lock_release(&host->lock);
 }
 
 bool host_forget(struct host *host, const char *name)
 {
 	struct host_ended *found;
 
-	pthread_mutex_lock(&host->lock);
+	lock_take(&host->lock);
 	found = find_ended(host, name);
 	if (found)
 		forget(host, found);
-	pthread_mutex_unlock(&host->lock);
+	lock_release(&host->lock);
 	if (found)
 		review(host);
 	return found;
@@ -228,9 +228,9 @@ bool host_forget(struct host *host, const char *name)
 
 bool host_kept(struct host *host, struct ramet_stat *st)
 {
-	pthread_mutex_lock(&host->lock);
+	lock_take(&host->lock);
 	*st = host->last_wrong;
-	pthread_mutex_unlock(&host->lock);
+	lock_release(&host->lock);
 	return atomic_load(&host->kept);
 }
 
@@ -259,9 +259,9 @@ int host_start(
 	int ret;
 
 	host->booted = vm;
-	pthread_mutex_lock(&host->lock);
+	lock_take(&host->lock);
 	host->family = family;
-	pthread_mutex_unlock(&host->lock);
+	lock_release(&host->lock);
 	review(host); /* the VM may have failed already */
 	ret = -pthread_create(&host->keeper, NULL, keeper_main, host);
 	if (ret) {
@@ -292,5 +292,5 @@ void host_close(struct host *host)
 	close(host->rundir);
 	while (host->n_ended)
 		console_log_put(host->ended[--host->n_ended].log);
-	pthread_mutex_destroy(&host->lock);
+	lock_destroy(&host->lock);
 }

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 
 #include "include/ramet/ramet.h"
+#include "vmm/base/lock.h"
 #include "vmm/control/console-log.h"
 #include "vmm/control/wire.h"
 
@@ -39,8 +40,8 @@ struct host {
 	struct ramet_vm *booted;
 	char name[RAMET_NAME_MAX];
 
-	pthread_mutex_t lock; /* `family`, and the fields below */
-	pthread_cond_t left;  /* a client has left */
+	struct lock lock;    /* `family`, and the fields below */
+	pthread_cond_t left; /* a client has left */
 	/* VMs that are not in the family any more, since their guests have ended them; the oldest
 	 * first. Those whose status is not 0 are listed until somebody stops them. */
 	struct host_ended ended[HOST_ENDED_MAX];

@@ -132,7 +132,7 @@ int map_check(struct disk *const *disks, unsigned n)
 	uint32_t *blocks, used = 0;
 	bool right = b->disks == n;
 
-	pthread_mutex_lock(&b->lock);
+	lock_take(&b->lock);
 	blocks = calloc(b->end, sizeof(*blocks));
 	for (unsigned i = 0; blocks && i < n; i++)
 		count_links(disks[i]->root, LEVELS, blocks);
@@ -143,7 +143,7 @@ int map_check(struct disk *const *disks, unsigned n)
 		used += b->refs[i] > 0;
 	}
 	right &= used + b->n_free == b->end - 1;
-	pthread_mutex_unlock(&b->lock);
+	lock_release(&b->lock);
 	free(blocks);
 	return !blocks ? -ENOMEM : right ? 0 : -EUCLEAN;
 }

@@ -6,9 +6,10 @@
 #ifndef RAMET_VMM_DEVICES_DISK_MAP_H
 #define RAMET_VMM_DEVICES_DISK_MAP_H
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "vmm/base/lock.h"
 
 #define MAP_CLUSTER 4096u /* bytes of a cluster, and of a block */
 
@@ -21,7 +22,7 @@ struct disk_base {
 	uint64_t size;
 	bool readonly;
 	int fd, overlay;
-	pthread_mutex_t lock; /* all below, and the nodes */
+	struct lock lock; /* all below, and the nodes */
 	unsigned disks;
 	uint32_t *refs; /* of blocks; [0] is unused */
 	block_t *free;	/* a stack of blocks below `end` that nobody names */

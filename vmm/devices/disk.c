@@ -116,7 +116,7 @@ static unsigned find_extents(
 {
 	unsigned n = 0;
 
-	pthread_mutex_lock(&disk->base->lock);
+	lock_take(&disk->base->lock);
 	while (len && n < max) {
 		uint64_t some = to_cluster_end(pos, len);
 		struct extent e = extent_of(disk, map_lookup(disk, pos / DISK_CLUSTER), pos, some);
@@ -125,7 +125,7 @@ static unsigned find_extents(
 		pos += some;
 		len -= some;
 	}
-	pthread_mutex_unlock(&disk->base->lock);
+	lock_release(&disk->base->lock);
 	return n;
 }
 
@@ -163,7 +163,7 @@ static int plan(struct disk *disk, uint64_t pos, uint64_t len, struct change lis
 	struct disk_base *b = disk->base;
 	int n = 0, ret = 0;
 
-	pthread_mutex_lock(&b->lock);
+	lock_take(&b->lock);
 	while (len && n < (int)CHANGES) {
 		struct change *c = &list[n];
 
@@ -178,7 +178,7 @@ static int plan(struct disk *disk, uint64_t pos, uint64_t len, struct change lis
 		len -= c->len;
 		n++;
 	}
-	pthread_mutex_unlock(&b->lock);
+	lock_release(&b->lock);
 	return n ? n : ret;
 }
 
@@ -251,7 +251,7 @@ static void publish(struct disk *disk, struct change *list, unsigned n)
 		any |= list[i].new != 0;
 	if (!any)
 		return;
-	pthread_mutex_lock(&b->lock);
+	lock_take(&b->lock);
 	/* From the last one on: blocks that are free are used again in order then. */
 	for (struct change *c = list + n; c-- > list;) {
 		if (!c->new)
@@ -260,7 +260,7 @@ static void publish(struct disk *disk, struct change *list, unsigned n)
 			*c->slot = c->new;
 		block_put(b, c->written ? c->old : c->new);
 	}
-	pthread_mutex_unlock(&b->lock);
+	lock_release(&b->lock);
 }
 
 int disk_writev(struct disk *disk, uint64_t pos, const struct iovec *iov, unsigned n)
@@ -394,7 +394,7 @@ static void base_free(struct disk_base *b)
 		close(b->fd);
 	if (b->overlay >= 0)
 		close(b->overlay);
-	pthread_mutex_destroy(&b->lock);
+	lock_destroy(&b->lock);
 	free(b->refs);
 	free(b->free);
 	free(b);
@@ -414,7 +414,7 @@ int disk_open(const char *path, bool readonly, struct disk **out, struct ramet_e
 	*b = (struct disk_base){
 		.readonly = readonly, .fd = -1, .overlay = -1, .disks = 1, .end = 1
 	};
-	pthread_mutex_init(&b->lock, NULL);
+	lock_init(&b->lock, LOCK_DISK_BASE);
 	ret = base_open(b, path, err);
 	if (ret) {
 		base_free(b);
@@ -433,10 +433,10 @@ int disk_clone(const struct disk *disk, struct disk **out)
 	if (!to)
 		return -ENOMEM;
 	*to = *disk;
-	pthread_mutex_lock(&disk->base->lock);
+	lock_take(&disk->base->lock);
 	disk->base->disks++;
 	map_share(to);
-	pthread_mutex_unlock(&disk->base->lock);
+	lock_release(&disk->base->lock);
 	*out = to;
 	return 0;
 }
@@ -449,10 +449,10 @@ void disk_free(struct disk *disk)
 	if (!disk)
 		return;
 	b = disk->base;
-	pthread_mutex_lock(&b->lock);
+	lock_take(&b->lock);
 	map_drop(disk);
 	last = !--b->disks;
-	pthread_mutex_unlock(&b->lock);
+	lock_release(&b->lock);
 	if (last)
 		base_free(b);
 	free(disk);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/base/lock.h"
 #include "vmm/devices/pci.h"
 #include "vmm/base/board.h"
 
@@ -22,7 +23,7 @@ enum {
 
 struct pci_bus {
 	struct device dev;
-	pthread_mutex_t lock; /* address and the functions' configuration spaces */
+	struct lock lock; /* address and the functions' configuration spaces */
 	uint32_t address;
 	struct pci_function *fn[PCI_FUNCTIONS_MAX];
 };
@@ -137,14 +138,14 @@ static void bus_io(struct device *dev, struct vcpu *vcpu, unsigned win, uint64_t
 	struct pci_function *fn;
 	uint64_t offset;
 
-	pthread_mutex_lock(&bus->lock);
+	lock_take(&bus->lock);
 	if (win == WIN_CONFIG) {
 		config_io(bus, vcpu, (unsigned)addr, write, data, size);
-		pthread_mutex_unlock(&bus->lock);
+		lock_release(&bus->lock);
 		return;
 	}
 	fn = decode(bus, PCI_MMIO_BASE + addr, size, &offset);
-	pthread_mutex_unlock(&bus->lock);
+	lock_release(&bus->lock);
 	if (fn)
 		fn->ops->bar(fn, vcpu, offset, write, data, size);
 	else if (!write)
@@ -169,7 +170,7 @@ static void bus_unquiesce(struct device *dev)
 static void bus_free(struct device *dev)
 {
 	FOR_EACH(bus_of(dev), free);
-	pthread_mutex_destroy(&bus_of(dev)->lock);
+	lock_destroy(&bus_of(dev)->lock);
 	free(dev);
 }
 
@@ -186,7 +187,7 @@ static int bus_alloc(struct port *port, struct pci_bus **out)
 	bus->dev.win[WIN_CONFIG] = (struct device_window){ SPACE_PIO, CONFIG_ADDRESS, CONFIG_LEN };
 	bus->dev.win[WIN_MEMORY] =
 		(struct device_window){ SPACE_MMIO, PCI_MMIO_BASE, PCI_MMIO_LEN };
-	pthread_mutex_init(&bus->lock, NULL);
+	lock_init(&bus->lock, LOCK_PCI);
 	*out = bus;
 	return 0;
 }

@@ -4,10 +4,10 @@
  * Time does not pass here: a transmitted byte is gone at once, the transmitter is always empty.
  */
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/base/lock.h"
 #include "vmm/devices/serial.h"
 #include "vmm/base/board.h"
 
@@ -47,11 +47,11 @@ struct uart {
 
 struct serial {
 	struct device dev;
-	pthread_mutex_t lock;
+	struct lock lock;
 	struct uart u;
 	bool quiet, line;
 
-	pthread_mutex_t out_lock; /* taken without `lock`; held over port_console() to keep order */
+	struct lock out_lock; /* taken without `lock`; held over port_console() to keep order */
 	char out[256];
 	size_t out_len;
 };
@@ -212,25 +212,25 @@ static void out_flush(struct serial *s)
 
 static void out_put(struct serial *s, char c)
 {
-	pthread_mutex_lock(&s->out_lock);
+	lock_take(&s->out_lock);
 	s->out[s->out_len++] = c;
 	if (c == '\n' || s->out_len == sizeof(s->out))
 		out_flush(s);
-	pthread_mutex_unlock(&s->out_lock);
+	lock_release(&s->out_lock);
 }
 
 static void out_idle(struct serial *s)
 {
-	pthread_mutex_lock(&s->out_lock);
+	lock_take(&s->out_lock);
 	out_flush(s);
-	pthread_mutex_unlock(&s->out_lock);
+	lock_release(&s->out_lock);
 }
 
 static void serial_byte(struct serial *s, unsigned reg, bool write, uint8_t *data)
 {
 	bool leaves = false, idle, room;
 
-	pthread_mutex_lock(&s->lock);
+	lock_take(&s->lock);
 	if (write)
 		leaves = uart_write(&s->u, reg, *data);
 	else
@@ -239,7 +239,7 @@ static void serial_byte(struct serial *s, unsigned reg, bool write, uint8_t *dat
 	idle = write ? reg == IER_DLM && !(s->u.ier & IER_THRE) : reg == RBR_THR_DLL;
 	room = reg == (write ? IIR_FCR : RBR_THR_DLL) && rx_space(&s->u);
 	line_update(s);
-	pthread_mutex_unlock(&s->lock);
+	lock_release(&s->lock);
 
 	if (room)
 		port_input_room(s->dev.port);
@@ -262,13 +262,13 @@ size_t serial_input(struct device *dev, const char *buf, size_t len)
 	struct serial *s = serial_of(dev);
 	size_t n = 0;
 
-	pthread_mutex_lock(&s->lock);
+	lock_take(&s->lock);
 	if (!s->quiet) {
 		while (n < len && rx_space(&s->u))
 			rx_push(&s->u, (uint8_t)buf[n++]);
 		line_update(s);
 	}
-	pthread_mutex_unlock(&s->lock);
+	lock_release(&s->lock);
 	return n;
 }
 
@@ -276,9 +276,9 @@ static void serial_quiesce(struct device *dev)
 {
 	struct serial *s = serial_of(dev);
 
-	pthread_mutex_lock(&s->lock);
+	lock_take(&s->lock);
 	s->quiet = true;
-	pthread_mutex_unlock(&s->lock);
+	lock_release(&s->lock);
 	out_idle(s);
 }
 
@@ -290,11 +290,11 @@ static void serial_unquiesce(struct device *dev)
 {
 	struct serial *s = serial_of(dev);
 
-	pthread_mutex_lock(&s->lock);
+	lock_take(&s->lock);
 	s->quiet = false;
 	s->line = interrupt(&s->u) != IIR_NONE;
 	port_irq(s->dev.port, COM1_GSI, s->line);
-	pthread_mutex_unlock(&s->lock);
+	lock_release(&s->lock);
 }
 
 static int serial_clone(const struct device *dev, struct port *port, struct device **out)
@@ -317,8 +317,8 @@ static void serial_free(struct device *dev)
 
 	if (s->dev.port)
 		out_flush(s);
-	pthread_mutex_destroy(&s->lock);
-	pthread_mutex_destroy(&s->out_lock);
+	lock_destroy(&s->lock);
+	lock_destroy(&s->out_lock);
 	free(s);
 }
 
@@ -341,8 +341,8 @@ int serial_new(struct port *port, struct device **out)
 	s->dev.ops = &serial_ops;
 	s->dev.port = port;
 	s->dev.win[0] = (struct device_window){ SPACE_PIO, COM1_BASE, COM1_LEN };
-	pthread_mutex_init(&s->lock, NULL);
-	pthread_mutex_init(&s->out_lock, NULL);
+	lock_init(&s->lock, LOCK_SERIAL);
+	lock_init(&s->out_lock, LOCK_SERIAL_OUT);
 	s->u.msr = MSR_CONNECTED;
 	*out = &s->dev;
 	return 0;

@@ -59,7 +59,7 @@ size_t virtio_console_input(struct pci_function *fn, const char *buf, size_t len
 	size_t done = 0;
 	int64_t n = 1;
 
-	pthread_mutex_lock(&v->lock);
+	lock_take(&v->lock);
 	while (done < len && n > 0 && !v->quiet && virtio_running(v)) {
 		n = receive(v, buf + done, len - done);
 		if (n > 0)
@@ -69,7 +69,7 @@ size_t virtio_console_input(struct pci_function *fn, const char *buf, size_t len
 	}
 	if (done)
 		virtio_interrupt(v, QUEUE_RECEIVE);
-	pthread_mutex_unlock(&v->lock);
+	lock_release(&v->lock);
 	return done;
 }
 

@@ -307,9 +307,9 @@ static void virtio_bar(struct pci_function *fn, struct vcpu *vcpu, uint64_t offs
 
 	if (!write)
 		memset(data, 0, size);
-	pthread_mutex_lock(&v->lock);
+	lock_take(&v->lock);
 	bar_access(v, offset, write, data, size);
-	pthread_mutex_unlock(&v->lock);
+	lock_release(&v->lock);
 }
 
 /* The window through which the configuration space reaches the BAR (4.1.4.9). */
@@ -334,13 +334,13 @@ static void virtio_config(
 	unsigned data = v->cfg_cap + sizeof(struct virtio_pci_cap);
 	unsigned msix = v->cfg_cap + sizeof(struct virtio_pci_cfg_cap);
 
-	pthread_mutex_lock(&v->lock);
+	lock_take(&v->lock);
 	if (offset < data + 4 && offset + size > data)
 		window_access(v, write);
 	if (write && offset < msix + 4 && offset + size > msix)
 		msix_set_control(
 			&v->s.msix, fn->port, (uint16_t)pci_get(fn, msix + PCI_MSIX_FLAGS, 2));
-	pthread_mutex_unlock(&v->lock);
+	lock_release(&v->lock);
 }
 
 /* Life */
@@ -363,9 +363,9 @@ static void set_quiet(struct pci_function *fn, bool quiet)
 {
 	struct virtio *v = virtio_of(fn);
 
-	pthread_mutex_lock(&v->lock);
+	lock_take(&v->lock);
 	v->quiet = quiet;
-	pthread_mutex_unlock(&v->lock);
+	lock_release(&v->lock);
 }
 
 static void virtio_quiesce(struct pci_function *fn)
@@ -442,7 +442,7 @@ void virtio_init(struct virtio *v, const struct virtio_ops *ops, struct port *po
 	v->config_len = len;
 	if (len)
 		memcpy(v->config, config, len);
-	pthread_mutex_init(&v->lock, NULL);
+	lock_init(&v->lock, LOCK_VIRTIO);
 	add_capabilities(v);
 	msix_init(&v->s.msix);
 	reset(v);
@@ -450,5 +450,5 @@ void virtio_init(struct virtio *v, const struct virtio_ops *ops, struct port *po
 
 void virtio_destroy(struct virtio *v)
 {
-	pthread_mutex_destroy(&v->lock);
+	lock_destroy(&v->lock);
 }

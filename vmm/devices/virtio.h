@@ -8,8 +8,7 @@
 #ifndef RAMET_VMM_DEVICES_VIRTIO_H
 #define RAMET_VMM_DEVICES_VIRTIO_H
 
-#include <pthread.h>
-
+#include "vmm/base/lock.h"
 #include "vmm/devices/msix.h"
 #include "vmm/devices/pci.h"
 #include "vmm/devices/virtq.h"
@@ -47,7 +46,7 @@ struct virtio {
 	uint64_t features;		   /* offered */
 	uint8_t config[VIRTIO_CONFIG_MAX]; /* device-specific, read-only */
 	unsigned config_len, cfg_cap;	   /* cfg_cap: offset of the configuration access window */
-	pthread_mutex_t lock;		   /* all below */
+	struct lock lock;		   /* all below */
 	struct virtio_state s;
 	bool quiet; /* nothing may come from outside now */
 };

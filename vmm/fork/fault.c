@@ -28,7 +28,7 @@ static void serve(struct faults *f, uint64_t address, enum touch touch)
 		return;
 	span = span_of(off);
 	page = page_of(off);
-	pthread_mutex_lock(&view->lock);
+	lock_take(&view->lock);
 	if (!view->source) {
 		/* The view is frozen or idle. The touch may come from KVM, which fetches a page
 		 * (async_pf) for a vCPU that is gone by now. The shell's next user waits for this
@@ -45,7 +45,7 @@ static void serve(struct faults *f, uint64_t address, enum touch touch)
 		}
 		view_wake(view, span_off(span), SPAN_SIZE);
 	}
-	pthread_mutex_unlock(&view->lock);
+	lock_release(&view->lock);
 }
 
 static void *fault_thread(void *arg)

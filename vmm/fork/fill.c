@@ -126,7 +126,7 @@ static int take_span(struct view *view, struct generation *g, span_t span)
 
 	generation_lock_overlay(g);
 	r = view_take(view, overlay, span);
-	pthread_mutex_unlock(&overlay->lock);
+	lock_release(&overlay->lock);
 	if (!r)
 		atomic_fetch_add_explicit(&g->set->taken_back, 1, memory_order_relaxed);
 	return r;
@@ -149,7 +149,7 @@ static int place_block(struct view *view, struct generation *g, span_t span, uns
 	overlay = g->overlay->view;
 	generation_lock_overlay(g);
 	present = view_state(overlay, span) == VIEW_PRESENT;
-	pthread_mutex_unlock(&overlay->lock);
+	lock_release(&overlay->lock);
 	if (present)
 		r = view_place(view, span, page, view_at(overlay, span_off(span)));
 	generation_unclaim(g, span, GEN_DEFERRED);
@@ -167,7 +167,7 @@ static bool may_take(const struct view *view, const struct generation *g, span_t
 	overlay = g->overlay->view;
 	generation_lock_overlay(g);
 	can = view_can_take(overlay, span);
-	pthread_mutex_unlock(&overlay->lock);
+	lock_release(&overlay->lock);
 	return can; /* this stays true: only the heir takes spans, and the caller holds its lock */
 }
 
@@ -237,12 +237,12 @@ void generation_take_ahead(struct generation *g, span_t span)
 		return;
 	/* The heir's vCPUs may wait for the lock. If this fails, the settler resolves the span. */
 	hurry = hurry_begin_at(FILL_PRIORITY);
-	pthread_mutex_lock(&heir->lock);
+	lock_take(&heir->lock);
 	if (heir->source == &g->source && may_take(heir, g, span) &&
 		atomic_load(&g->span[span.v]) == GEN_DEFERRED &&
 		atomic_load(&heir->arena->pieces) < PIECES_MAX)
 		generation_fill(heir, span, -1, TOUCH_WRITE);
-	pthread_mutex_unlock(&heir->lock);
+	lock_release(&heir->lock);
 	hurry_end(&hurry);
 }
 
@@ -255,7 +255,7 @@ int generation_touch(struct view *view, span_t span, int page)
 	if (state == VIEW_PRESENT)
 		return 0;
 	hurry = hurry_begin_at(FILL_PRIORITY);
-	pthread_mutex_lock(&view->lock);
+	lock_take(&view->lock);
 	state = view_state(view, span);
 	if (state == VIEW_POISONED || (state != VIEW_PRESENT && !view->source))
 		r = -ENOMEM;
@@ -263,7 +263,7 @@ int generation_touch(struct view *view, span_t span, int page)
 		r = generation_fill(view, span, page, TOUCH_READ);
 	if (!r)
 		view_wake(view, span_off(span), SPAN_SIZE);
-	pthread_mutex_unlock(&view->lock);
+	lock_release(&view->lock);
 	hurry_end(&hurry);
 	return r;
 }

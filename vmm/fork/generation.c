@@ -16,21 +16,21 @@ void generations_init(struct generations *set, struct memory *memory, const stru
 	*set = (struct generations){
 		.memory = memory, .ram = ram, .shells = shells, .source = *source
 	};
-	pthread_mutex_init(&set->lock, NULL);
+	lock_init(&set->lock, LOCK_GENERATIONS);
 }
 
 void generations_destroy(struct generations *set)
 {
-	pthread_mutex_destroy(&set->lock);
+	lock_destroy(&set->lock);
 }
 
 uint64_t generations_count(struct generations *set)
 {
 	uint64_t n;
 
-	pthread_mutex_lock(&set->lock);
+	lock_take(&set->lock);
 	n = set->n;
-	pthread_mutex_unlock(&set->lock);
+	lock_release(&set->lock);
 	return n;
 }
 
@@ -52,11 +52,11 @@ int generation_new(struct generations *set, struct mmu_root *root, struct genera
 	g->root = root;
 	atomic_init(&g->refs, 1);
 	atomic_init(&g->settled, true);
-	pthread_mutex_lock(&set->lock);
+	lock_take(&set->lock);
 	g->all = set->all;
 	set->all = g;
 	set->n++;
-	pthread_mutex_unlock(&set->lock);
+	lock_release(&set->lock);
 	*out = g;
 	return 0;
 }
@@ -77,12 +77,12 @@ static void unlist(struct generation *g)
 {
 	struct generation **p = &g->set->all;
 
-	pthread_mutex_lock(&g->set->lock);
+	lock_take(&g->set->lock);
 	while (*p != g)
 		p = &(*p)->all;
 	*p = g->all;
 	g->set->n--;
-	pthread_mutex_unlock(&g->set->lock);
+	lock_release(&g->set->lock);
 }
 
 void generation_free(struct generation *g)
@@ -196,7 +196,7 @@ static int find_added(struct generation *g, struct mmu_root *base, span_t span,
 	touched = view_state(overlay, span) != VIEW_ABSENT;
 	*readable = view_state(overlay, span) != VIEW_POISONED;
 	copies = overlay->flags[span.v] & VIEW_COPIES;
-	pthread_mutex_unlock(&overlay->lock);
+	lock_release(&overlay->lock);
 	/* In an ABSENT span the VM has written nothing. */
 	if (!touched)
 		return 0;
@@ -244,7 +244,7 @@ static int resolve_busy(struct generation *g, span_t span, uint8_t *state, struc
  * intended. */
 __attribute__((noinline)) void generation_lock_overlay(const struct generation *g)
 {
-	pthread_mutex_lock(&g->overlay->view->lock);
+	lock_take_nested(&g->overlay->view->lock, 2 * g->id, "younger generations come first");
 }
 
 bool generation_claim(struct generation *g, span_t span)
@@ -314,7 +314,7 @@ uint64_t generation_view_duplicates(struct view *view, struct generation *g)
 	for (span_t s = span_nr(0); s.v < spans_in(g->set->ram->size); s.v++) {
 		int n, left;
 
-		pthread_mutex_lock(&view->lock);
+		lock_take(&view->lock);
 		if (view->flags[s.v] & VIEW_COPIES && !generation_resolve(g, s, NULL)) {
 			n = view_private_pages(view, s, bitmap);
 			left = n > 0 ? leave_out_unchanged(g->set->memory, g->root, s, bitmap,
@@ -322,7 +322,7 @@ uint64_t generation_view_duplicates(struct view *view, struct generation *g)
 				     : n;
 			pages += left >= 0 ? (uint64_t)(n - left) : 0;
 		}
-		pthread_mutex_unlock(&view->lock);
+		lock_release(&view->lock);
 	}
 	return pages;
 }

@@ -28,6 +28,7 @@
 
 #include <stdatomic.h>
 
+#include "vmm/base/lock.h"
 #include "vmm/kvm/shell-pool.h"
 #include "vmm/memory/span.h"
 
@@ -45,7 +46,7 @@ struct generations {
 	void *idle_arg;
 	struct view_source source; /* of the views of VMs that are born from any of them */
 
-	pthread_mutex_t lock; /* guards all and n */
+	struct lock lock; /* guards all and n */
 	struct generation *all;
 	uint64_t n;
 	_Atomic uint64_t resolved, taken_back; /* spans since the family began */

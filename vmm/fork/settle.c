@@ -20,11 +20,11 @@ static void let_go(struct generation *g)
 	struct shell *overlay = g->overlay;
 
 	if (heir)
-		pthread_mutex_lock(&heir->lock);
+		lock_take(&heir->lock);
 	atomic_store(&g->heir, NULL);
 	g->overlay = NULL;
 	if (heir)
-		pthread_mutex_unlock(&heir->lock);
+		lock_release(&heir->lock);
 	atomic_store(&g->settled, true);
 	atomic_store(&g->n_kept, 0);
 	generation_put(g->base);
@@ -43,9 +43,9 @@ static bool heir_wants_more(struct generation *g)
 		return false;
 	g->taken_seen = taken;
 	g->looks++;
-	pthread_mutex_lock(&heir->lock);
+	lock_take(&heir->lock);
 	wants = heir->source == &g->source;
-	pthread_mutex_unlock(&heir->lock);
+	lock_release(&heir->lock);
 	return wants;
 }
 

@@ -46,7 +46,7 @@ static void wait_ns(struct settler *w, uint64_t ns)
 {
 	struct timespec until = timespec_of(now_ns() + ns);
 
-	pthread_cond_timedwait(&w->cond, &w->lock, &until);
+	cond_wait_until(&w->cond, &w->lock, &until);
 }
 
 /* Settles the oldest generation, g. The caller holds the lock; it is dropped meanwhile. */
@@ -57,9 +57,9 @@ static void settle_one(struct settler *w, struct generation *g)
 	int r;
 
 	idle = w->others_idle(w->others, &queued_then);
-	pthread_mutex_unlock(&w->lock);
+	lock_release(&w->lock);
 	r = generation_settle(g, hurry);
-	pthread_mutex_lock(&w->lock);
+	lock_take(&w->lock);
 	if (r > 0) {
 		w->stuck = false;
 		g->settle_ns = now_ns() + LOOK_NS;
@@ -89,9 +89,9 @@ static bool step(struct settler *w)
 	if (g) {
 		w->dead = g->next_dead;
 		drop_from_queue(w, g);
-		pthread_mutex_unlock(&w->lock);
+		lock_release(&w->lock);
 		generation_free(g);
-		pthread_mutex_lock(&w->lock);
+		lock_take(&w->lock);
 		w->stuck = false; /* freeing gave memory back */
 		return true;
 	}
@@ -109,7 +109,7 @@ static void *settler_thread(void *arg)
 {
 	struct settler *w = arg;
 
-	pthread_mutex_lock(&w->lock);
+	lock_take(&w->lock);
 	for (;;) {
 		w->busy = true;
 		while (step(w))
@@ -118,9 +118,9 @@ static void *settler_thread(void *arg)
 		pthread_cond_broadcast(&w->idle);
 		if (w->quit)
 			break;
-		pthread_cond_wait(&w->cond, &w->lock);
+		cond_wait(&w->cond, &w->lock);
 	}
-	pthread_mutex_unlock(&w->lock);
+	lock_release(&w->lock);
 	return NULL;
 }
 
@@ -129,17 +129,17 @@ static void settler_free(void *arg, struct generation *g)
 {
 	struct settler *w = arg;
 
-	pthread_mutex_lock(&w->lock);
+	lock_take(&w->lock);
 	g->next_dead = w->dead;
 	w->dead = g;
 	pthread_cond_signal(&w->cond);
-	pthread_mutex_unlock(&w->lock);
+	lock_release(&w->lock);
 }
 
 int settler_start(struct settler *w, struct generations *set,
 	bool (*others_idle)(void *others, unsigned *queued), void *others)
 {
-	pthread_mutex_init(&w->lock, NULL);
+	lock_init(&w->lock, LOCK_SETTLER);
 	cond_init(&w->cond);
 	pthread_cond_init(&w->idle, NULL);
 	w->settle_tail = &w->settle;
@@ -152,19 +152,19 @@ int settler_start(struct settler *w, struct generations *set,
 
 void settler_stop(struct settler *w)
 {
-	pthread_mutex_lock(&w->lock);
+	lock_take(&w->lock);
 	w->quit = true;
 	pthread_cond_signal(&w->cond);
-	pthread_mutex_unlock(&w->lock);
+	lock_release(&w->lock);
 	pthread_join(w->thread, NULL);
-	pthread_mutex_destroy(&w->lock);
+	lock_destroy(&w->lock);
 	pthread_cond_destroy(&w->cond);
 	pthread_cond_destroy(&w->idle);
 }
 
 void settler_settle(struct settler *w, struct generation *g)
 {
-	pthread_mutex_lock(&w->lock);
+	lock_take(&w->lock);
 	g->next = NULL;
 	g->settle_ns = now_ns() + SETTLE_DELAY_NS;
 	*w->settle_tail = g;
@@ -172,32 +172,32 @@ void settler_settle(struct settler *w, struct generation *g)
 	w->n_settle++;
 	w->n_reserved--;
 	pthread_cond_signal(&w->cond);
-	pthread_mutex_unlock(&w->lock);
+	lock_release(&w->lock);
 }
 
 void settler_retry(struct settler *w)
 {
-	pthread_mutex_lock(&w->lock);
+	lock_take(&w->lock);
 	w->stuck = false;
 	pthread_cond_signal(&w->cond);
-	pthread_mutex_unlock(&w->lock);
+	lock_release(&w->lock);
 }
 
 int settler_drain(struct settler *w)
 {
 	int r = 0;
 
-	pthread_mutex_lock(&w->lock);
+	lock_take(&w->lock);
 	w->draining++;
 	w->drains++;
 	w->stuck = false;
 	pthread_cond_signal(&w->cond);
 	while ((w->busy || w->settle || w->dead) && !w->stuck)
-		pthread_cond_wait(&w->idle, &w->lock);
+		cond_wait(&w->idle, &w->lock);
 	if (w->stuck)
 		r = -ENOMEM;
 	w->draining--;
-	pthread_mutex_unlock(&w->lock);
+	lock_release(&w->lock);
 	return r;
 }
 
@@ -205,31 +205,31 @@ bool settler_reserve(struct settler *w)
 {
 	bool room;
 
-	pthread_mutex_lock(&w->lock);
+	lock_take(&w->lock);
 	room = !full(w);
 	w->n_reserved += room;
-	pthread_mutex_unlock(&w->lock);
+	lock_release(&w->lock);
 	return room;
 }
 
 void settler_unreserve(struct settler *w)
 {
-	pthread_mutex_lock(&w->lock);
+	lock_take(&w->lock);
 	w->n_reserved--;
 	pthread_cond_broadcast(&w->idle);
-	pthread_mutex_unlock(&w->lock);
+	lock_release(&w->lock);
 }
 
 int settler_await_room(struct settler *w)
 {
 	int r = 0;
 
-	pthread_mutex_lock(&w->lock);
+	lock_take(&w->lock);
 	/* This wait ends, since each fork uses its reserved place up, or gives it back. */
 	while (full(w) && !(w->stuck && w->n_settle >= UNSETTLED_MAX))
-		pthread_cond_wait(&w->idle, &w->lock);
+		cond_wait(&w->idle, &w->lock);
 	if (full(w))
 		r = -ENOMEM;
-	pthread_mutex_unlock(&w->lock);
+	lock_release(&w->lock);
 	return r;
 }

@@ -3,6 +3,7 @@
 #ifndef RAMET_VMM_FORK_SETTLER_H
 #define RAMET_VMM_FORK_SETTLER_H
 
+#include "vmm/base/lock.h"
 #include "vmm/fork/generation.h"
 
 struct settler {
@@ -12,7 +13,7 @@ struct settler {
 	bool (*others_idle)(void *others, unsigned *queued);
 	void *others;
 
-	pthread_mutex_t lock; /* guards all below */
+	struct lock lock; /* guards all below */
 	pthread_cond_t cond, idle;
 	struct generation *settle, **settle_tail; /* oldest first: the newer ones build on it */
 	unsigned n_settle;			  /* generations in that queue */

@@ -95,11 +95,10 @@ static bool wait_idle(struct shell_pool *p, uint64_t ns)
 
 	/* What is wanted stays: no need to look again. */
 	if (p->n_ready <= p->want) {
-		pthread_cond_wait(&p->cond, &p->lock);
+		cond_wait(&p->cond, &p->lock);
 		return false;
 	}
-	return pthread_cond_timedwait(&p->cond, &p->lock, &until) == ETIMEDOUT &&
-	       p->n_taken == taken;
+	return cond_wait_until(&p->cond, &p->lock, &until) == ETIMEDOUT && p->n_taken == taken;
 }
 
 /* The lock is held on entry and exit. */
@@ -108,9 +107,9 @@ static void free_one(struct shell_pool *p)
 	struct shell *sh = pop(&p->ready);
 
 	p->n_ready -= sh != NULL;
-	pthread_mutex_unlock(&p->lock);
+	lock_release(&p->lock);
 	shell_free(sh);
-	pthread_mutex_lock(&p->lock);
+	lock_take(&p->lock);
 }
 
 static void *maker(void *arg)
@@ -118,7 +117,7 @@ static void *maker(void *arg)
 	struct shell_pool *p = arg;
 	bool idle = false;
 
-	pthread_mutex_lock(&p->lock);
+	lock_take(&p->lock);
 	while (!p->quit) {
 		struct machine_state *pattern = NULL;
 		struct shell *used, *made;
@@ -135,9 +134,9 @@ static void *maker(void *arg)
 		drop = used && too_many(p);
 		if (p->pattern)
 			pattern = machine_state_get(p->pattern);
-		pthread_mutex_unlock(&p->lock);
+		lock_release(&p->lock);
 		made = refill(p, used, drop, pattern);
-		pthread_mutex_lock(&p->lock);
+		lock_take(&p->lock);
 		if (made) {
 			made->next = p->ready;
 			p->ready = made;
@@ -145,10 +144,10 @@ static void *maker(void *arg)
 		} else if (!used && !p->quit) {
 			/* Out of something: whoever needs a shell makes one itself and learns what.
 			 * The family may have ended while the lock was away, and signalled then. */
-			pthread_cond_wait(&p->cond, &p->lock);
+			cond_wait(&p->cond, &p->lock);
 		}
 	}
-	pthread_mutex_unlock(&p->lock);
+	lock_release(&p->lock);
 	return NULL;
 }
 
@@ -159,7 +158,7 @@ int shell_pool_start(
 	p->budget = budget;
 	p->want = want;
 	p->cold = !want;
-	pthread_mutex_init(&p->lock, NULL);
+	lock_init(&p->lock, LOCK_SHELL_POOL);
 	cond_init(&p->cond);
 	return -pthread_create(&p->maker, NULL, maker, p);
 }
@@ -168,10 +167,10 @@ void shell_pool_stop(struct shell_pool *p)
 {
 	struct shell *sh;
 
-	pthread_mutex_lock(&p->lock);
+	lock_take(&p->lock);
 	p->quit = true;
 	pthread_cond_signal(&p->cond);
-	pthread_mutex_unlock(&p->lock);
+	lock_release(&p->lock);
 	pthread_join(p->maker, NULL);
 	while ((sh = pop(&p->ready)))
 		shell_free(sh);
@@ -179,17 +178,17 @@ void shell_pool_stop(struct shell_pool *p)
 		shell_free(sh);
 	machine_state_put(p->pattern);
 	pthread_cond_destroy(&p->cond);
-	pthread_mutex_destroy(&p->lock);
+	lock_destroy(&p->lock);
 }
 
 void shell_pool_pattern(struct shell_pool *p, struct machine_state *state)
 {
 	struct machine_state *old;
 
-	pthread_mutex_lock(&p->lock);
+	lock_take(&p->lock);
 	old = p->pattern;
 	p->pattern = machine_state_get(state);
-	pthread_mutex_unlock(&p->lock);
+	lock_release(&p->lock);
 	machine_state_put(old);
 }
 
@@ -213,7 +212,7 @@ int shell_pool_take(struct shell_pool *p, struct shell **out)
 
 	if (budget_tight(p->budget))
 		return -ENOMEM;
-	pthread_mutex_lock(&p->lock);
+	lock_take(&p->lock);
 	p->n_taken++; /* the maker sees it when it wakes up: it must not make shells now */
 	if (!p->cold) {
 		sh = pop(&p->ready);
@@ -224,7 +223,7 @@ int shell_pool_take(struct shell_pool *p, struct shell **out)
 		if (!sh && p->n_used > SHELLS_BEHIND)
 			used = pop_used(p);
 	}
-	pthread_mutex_unlock(&p->lock);
+	lock_release(&p->lock);
 	if (!sh)
 		return make_now(p, used, out);
 	*out = sh;
@@ -233,9 +232,9 @@ int shell_pool_take(struct shell_pool *p, struct shell **out)
 
 void shell_pool_make(struct shell_pool *p)
 {
-	pthread_mutex_lock(&p->lock);
+	lock_take(&p->lock);
 	pthread_cond_signal(&p->cond);
-	pthread_mutex_unlock(&p->lock);
+	lock_release(&p->lock);
 }
 
 void shell_pool_give(struct shell_pool *p, struct shell *sh)
@@ -245,20 +244,20 @@ void shell_pool_give(struct shell_pool *p, struct shell *sh)
 	/* The caller lets go of the generation now; the maker closes the view some time. */
 	view_set_source(sh->view, NULL);
 	sh->used = true;
-	pthread_mutex_lock(&p->lock);
+	lock_take(&p->lock);
 	sh->next = p->used;
 	p->used = sh;
 	p->n_used++;
 	pthread_cond_signal(&p->cond);
-	pthread_mutex_unlock(&p->lock);
+	lock_release(&p->lock);
 }
 
 unsigned shell_pool_ready(struct shell_pool *p)
 {
 	unsigned n;
 
-	pthread_mutex_lock(&p->lock);
+	lock_take(&p->lock);
 	n = p->n_ready;
-	pthread_mutex_unlock(&p->lock);
+	lock_release(&p->lock);
 	return n;
 }

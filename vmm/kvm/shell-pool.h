@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 
+#include "vmm/base/lock.h"
 #include "vmm/kvm/shell.h"
 #include "vmm/memory/budget.h"
 
@@ -13,7 +14,7 @@ struct shell_pool {
 	const struct budget *budget;
 	bool cold; /* none is kept ready: each is made when it is taken */
 
-	pthread_mutex_t lock;	       /* guards all below */
+	struct lock lock;	       /* guards all below */
 	pthread_cond_t cond;	       /* the maker has something to do */
 	struct shell *ready, *used;    /* used: to be blanked, by the maker */
 	struct machine_state *pattern; /* what they are preloaded with, or NULL */

@@ -445,12 +445,12 @@ static int make_vcpu(struct shell *sh, unsigned index)
 	r = kvm_setup_vcpu(&m->host, vcpu->fd, index, m->cpus);
 	if (r)
 		return r;
-	pthread_mutex_lock(&m->lock);
+	lock_take(&m->lock);
 	if (!m->msrs_probed) {
 		r = kvm_probe_msrs(&m->host, vcpu->fd);
 		m->msrs_probed = !r;
 	}
-	pthread_mutex_unlock(&m->lock);
+	lock_release(&m->lock);
 	if (r)
 		return r;
 	pthread_attr_init(&attr);

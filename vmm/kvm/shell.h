@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 
 #include "include/ramet/gpa.h"
+#include "vmm/base/lock.h"
 #include "vmm/kvm/state.h"
 #include "vmm/memory/view.h"
 
@@ -81,7 +82,7 @@ struct machine {
 		uint64_t len;
 	} slot[2];
 	bool msrs_probed;
-	pthread_mutex_t lock; /* guards msrs_probed and host.msr while it is being probed */
+	struct lock lock; /* guards msrs_probed and host.msr while it is being probed */
 };
 
 int shell_new(struct machine *machine, struct shell **out);

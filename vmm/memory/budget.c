@@ -7,20 +7,20 @@
 void budget_init(struct budget *b, const struct headroom_left *left)
 {
 	atomic_init(&b->tight, false);
-	pthread_mutex_init(&b->lock, NULL);
+	lock_init(&b->lock, LOCK_BUDGET);
 	b->left = *left;
 }
 
 void budget_destroy(struct budget *b)
 {
-	pthread_mutex_destroy(&b->lock);
+	lock_destroy(&b->lock);
 }
 
 void budget_set(struct budget *b, const struct headroom_left *left, bool tight)
 {
-	pthread_mutex_lock(&b->lock);
+	lock_take(&b->lock);
 	b->left = *left;
-	pthread_mutex_unlock(&b->lock);
+	lock_release(&b->lock);
 	atomic_store(&b->tight, tight);
 }
 
@@ -28,9 +28,9 @@ static struct headroom_left left_now(struct budget *b)
 {
 	struct headroom_left left;
 
-	pthread_mutex_lock(&b->lock);
+	lock_take(&b->lock);
 	left = b->left;
-	pthread_mutex_unlock(&b->lock);
+	lock_release(&b->lock);
 	return left;
 }
 

@@ -6,16 +6,16 @@
 #ifndef RAMET_VMM_MEMORY_BUDGET_H
 #define RAMET_VMM_MEMORY_BUDGET_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
 #include "include/ramet/ramet.h"
 #include "vmm/base/headroom.h"
+#include "vmm/base/lock.h"
 
 struct budget {
 	atomic_bool tight;
-	pthread_mutex_t lock; /* guards left */
+	struct lock lock; /* guards left */
 	struct headroom_left left;
 };
 

@@ -110,12 +110,12 @@ static const struct pool_ops pool_ops = { frames_idle };
 
 static void lock(struct memory *m)
 {
-	pthread_mutex_lock(&m->lock);
+	lock_take(&m->lock);
 }
 
 static void unlock(struct memory *m)
 {
-	pthread_mutex_unlock(&m->lock);
+	lock_release(&m->lock);
 }
 
 /* Frees idle runs and unlocks. To give a block's memory back to the host takes long (0.1 ms), so
@@ -127,13 +127,13 @@ static void unlock_and_trim(struct memory *m)
 		uint64_t n = m->idle[m->n_idle].n;
 
 		if (!keeps_memory(m, n)) {
-			pthread_mutex_unlock(&m->lock);
+			lock_release(&m->lock);
 			punch(m, first, n);
-			pthread_mutex_lock(&m->lock);
+			lock_take(&m->lock);
 		}
 		pool_free(&m->pool, first.v, n);
 	}
-	pthread_mutex_unlock(&m->lock);
+	lock_release(&m->lock);
 }
 
 /* ---- set-up ---- */
@@ -176,7 +176,7 @@ int memory_init(struct memory *m, const struct ram_layout *ram, uint64_t max_byt
 	m->descriptor = sparse(TABLES_MAX * sizeof(*m->descriptor));
 	m->free_table = sparse(TABLES_MAX * sizeof(*m->free_table));
 	m->fd = memfd_create("ramet-frames", MFD_CLOEXEC);
-	hurry_mutex_init(&m->lock);
+	lock_init_inherit(&m->lock, LOCK_MEMORY);
 	if (!m->table || !m->descriptor || !m->free_table || m->fd < 0 ||
 		ftruncate(m->fd, (off_t)(blocks << SPAN_SHIFT)) < 0) {
 		int e = errno;
@@ -200,7 +200,7 @@ void memory_destroy(struct memory *m)
 		munmap(m->free_table, TABLES_MAX * sizeof(*m->free_table));
 	if (m->fd >= 0)
 		close(m->fd);
-	pthread_mutex_destroy(&m->lock);
+	lock_destroy(&m->lock);
 }
 
 /* ---- address spaces ---- */

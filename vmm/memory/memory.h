@@ -8,13 +8,13 @@
 #ifndef RAMET_VMM_MEMORY_MEMORY_H
 #define RAMET_VMM_MEMORY_MEMORY_H
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "include/ramet/mmu.h"
 #include "include/ramet/pool.h"
 #include "vmm/base/err.h"
+#include "vmm/base/lock.h"
 #include "vmm/base/ram.h"
 #include "vmm/memory/view.h"
 
@@ -22,8 +22,8 @@
 
 struct memory {
 	const struct ram_layout *ram;
-	int fd;		      /* the pool's file: frame n is bytes [4096 n, 4096 (n + 1)) */
-	pthread_mutex_t lock; /* guards all below: tables are changed by one thread at a time */
+	int fd;		  /* the pool's file: frame n is bytes [4096 n, 4096 (n + 1)) */
+	struct lock lock; /* guards all below: tables are changed by one thread at a time */
 	struct pool pool;
 	void *pool_counts;
 	/* Runs of frames without references, which memory.c:unlock_and_trim() frees. */

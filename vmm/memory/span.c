@@ -11,12 +11,12 @@
 
 static void lock(struct memory *m)
 {
-	pthread_mutex_lock(&m->lock);
+	lock_take(&m->lock);
 }
 
 static void unlock(struct memory *m)
 {
-	pthread_mutex_unlock(&m->lock);
+	lock_release(&m->lock);
 }
 
 /* ---- runs ---- */

@@ -105,7 +105,7 @@ int view_arena_init(struct view_arena *arena, uint64_t len, int pool_fd)
 		return r;
 	}
 	*arena = a;
-	hurry_mutex_init(&arena->lock);
+	lock_init_inherit(&arena->lock, LOCK_VIEW_ARENA);
 	return 0;
 }
 
@@ -113,14 +113,14 @@ void view_arena_destroy(struct view_arena *arena)
 {
 	for (unsigned i = 0; i < arena->slots; i++)
 		if (arena->used[i]) {
-			pthread_mutex_destroy(&arena->used[i]->lock);
+			lock_destroy(&arena->used[i]->lock);
 			free(arena->used[i]);
 		}
 	munmap(arena->base, arena->slots * arena->stride);
 	close(arena->uffd);
 	close(arena->pagemap_fd);
 	free(arena->used);
-	pthread_mutex_destroy(&arena->lock);
+	lock_destroy(&arena->lock);
 }
 
 /* A struct view lives as long as the arena: the fault threads find it by address and hold no
@@ -129,7 +129,7 @@ static struct view *slot_claim(struct view_arena *arena)
 {
 	struct view *v = NULL;
 
-	pthread_mutex_lock(&arena->lock);
+	lock_take(&arena->lock);
 	for (unsigned i = 0; i < arena->slots && !v; i++) {
 		if (!arena->used[i]) {
 			v = calloc(1, sizeof(*v) + 2 * view_spans(arena));
@@ -140,7 +140,7 @@ static struct view *slot_claim(struct view_arena *arena)
 			v->base = arena->base + i * arena->stride;
 			v->span = (_Atomic uint8_t *)(v + 1);
 			v->flags = (uint8_t *)(v + 1) + view_spans(arena);
-			hurry_mutex_init(&v->lock);
+			lock_init_inherit(&v->lock, LOCK_VIEW);
 			arena->used[i] = v;
 			v->in_use = v->closed = true;
 		} else if (!arena->used[i]->in_use) {
@@ -148,15 +148,15 @@ static struct view *slot_claim(struct view_arena *arena)
 			v->in_use = true;
 		}
 	}
-	pthread_mutex_unlock(&arena->lock);
+	lock_release(&arena->lock);
 	return v;
 }
 
 static void slot_release(struct view *view)
 {
-	pthread_mutex_lock(&view->arena->lock);
+	lock_take(&view->arena->lock);
 	view->in_use = false;
-	pthread_mutex_unlock(&view->arena->lock);
+	lock_release(&view->arena->lock);
 }
 
 int view_new(struct view_arena *arena, struct view **out)
@@ -190,9 +190,9 @@ struct view *view_find(struct view_arena *arena, uint64_t addr, ram_off_t *off)
 
 	if (addr < (uintptr_t)arena->base || at / arena->stride >= arena->slots)
 		return NULL;
-	pthread_mutex_lock(&arena->lock);
+	lock_take(&arena->lock);
 	v = arena->used[at / arena->stride];
-	pthread_mutex_unlock(&arena->lock);
+	lock_release(&arena->lock);
 	*off = ram_off(at % arena->stride);
 	return off->v < arena->len ? v : NULL;
 }

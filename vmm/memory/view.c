@@ -214,13 +214,13 @@ int view_close(struct view *view)
 {
 	int r;
 
-	pthread_mutex_lock(&view->lock);
+	lock_take(&view->lock);
 	view->source = NULL;
-	pthread_mutex_unlock(&view->lock);
+	lock_release(&view->lock);
 	empty(view);
-	pthread_mutex_lock(&view->lock);
+	lock_take(&view->lock);
 	r = remap_anonymous(view);
-	pthread_mutex_unlock(&view->lock);
+	lock_release(&view->lock);
 	/* Threads that waited for a page of the old mapping try again, and get EFAULT. */
 	view_wake(view, ram_off(0), view->arena->len);
 	return r;
@@ -234,7 +234,7 @@ int view_blank(struct view *view)
 	};
 	int r = 0;
 
-	pthread_mutex_lock(&view->lock);
+	lock_take(&view->lock);
 	/* Nobody may touch the range before it is registered: KVM may still fetch a page for the
 	 * shell's former VM. The kernel would put a zero page there, and the next VM would find
 	 * this page instead of its own. */
@@ -247,7 +247,7 @@ int view_blank(struct view *view)
 	if (!r && (ioctl(view->arena->uffd, UFFDIO_REGISTER, &reg) < 0 ||
 			  mprotect(view->base, view->arena->len, PROT_READ | PROT_WRITE) < 0))
 		r = -errno;
-	pthread_mutex_unlock(&view->lock);
+	lock_release(&view->lock);
 	return r;
 }
 
@@ -255,11 +255,11 @@ void view_set_source(struct view *view, struct view_source *source)
 {
 	bool again;
 
-	pthread_mutex_lock(&view->lock);
+	lock_take(&view->lock);
 	again = view->unserved && source;
 	view->source = source;
 	view->unserved &= !again;
-	pthread_mutex_unlock(&view->lock);
+	lock_release(&view->lock);
 	if (again)
 		view_wake(view, ram_off(0), view->arena->len);
 }

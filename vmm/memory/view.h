@@ -16,11 +16,11 @@
 #ifndef RAMET_VMM_MEMORY_VIEW_H
 #define RAMET_VMM_MEMORY_VIEW_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "vmm/base/lock.h"
 #include "vmm/base/units.h"
 
 struct view_arena {
@@ -28,10 +28,10 @@ struct view_arena {
 	uint64_t stride, len; /* of one view; len is the RAM in it, whole spans */
 	unsigned slots;
 	int uffd, pool_fd, pagemap_fd;
-	bool moves_pieces;    /* mremap moves several mappings at once: Linux 6.17 */
-	atomic_uint pieces;   /* upper bound of the mappings in all views: neighbours may merge */
-	pthread_mutex_t lock; /* guards used[] and view.in_use */
-	struct view **used;   /* [slots]; NULL: never used */
+	bool moves_pieces;  /* mremap moves several mappings at once: Linux 6.17 */
+	atomic_uint pieces; /* upper bound of the mappings in all views: neighbours may merge */
+	struct lock lock;   /* guards used[] and view.in_use */
+	struct view **used; /* [slots]; NULL: never used */
 };
 
 enum view_span { VIEW_ABSENT, VIEW_PARTIAL, VIEW_PRESENT, VIEW_POISONED };
@@ -70,7 +70,7 @@ struct view {
 	bool in_use;   /* guarded by the arena's lock */
 	uint8_t *base; /* RAM offset 0 */
 	/* Guards all below, and every change of the mapping. */
-	pthread_mutex_t lock;
+	struct lock lock;
 	struct view_source *source; /* fills absent spans; NULL: a touch of these waits */
 	atomic_bool poisoned;	    /* some span is POISONED; also read without the lock */
 	bool closed;		    /* nothing is mapped, a touch fails */

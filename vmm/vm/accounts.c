@@ -104,14 +104,14 @@ struct vm_count vm_count(struct ramet_vm *vm)
 
 static void begin_counting(struct ramet_vm *vm)
 {
-	pthread_mutex_lock(&vm->op);
+	lock_take(&vm->op);
 	atomic_fetch_add(&vm->counting, 1);
 }
 
 /* Like begin_counting(), but does not wait for an operation. False: one is under way. */
 static bool try_counting(struct ramet_vm *vm)
 {
-	while (pthread_mutex_trylock(&vm->op)) {
+	while (!lock_try(&vm->op)) {
 		unsigned counting = atomic_load(&vm->counting);
 
 		if (!counting)
@@ -124,7 +124,7 @@ static bool try_counting(struct ramet_vm *vm)
 
 static void end_counting(struct ramet_vm *vm)
 {
-	pthread_mutex_unlock(&vm->op);
+	lock_release(&vm->op);
 	atomic_fetch_sub(&vm->counting, 1);
 	futex_wake_all(&vm->counting);
 }
@@ -151,11 +151,11 @@ static void stat_at_once(struct ramet_vm *vm, struct ramet_stat *st)
 		count = vm_count(vm);
 		end_counting(vm);
 	}
-	pthread_mutex_lock(&vm->family->lock);
+	lock_take(&vm->family->lock);
 	if (counts)
 		vm->counted = count;
 	count = vm->counted;
-	pthread_mutex_unlock(&vm->family->lock);
+	lock_release(&vm->family->lock);
 	put_count(st, &count);
 }
 
@@ -186,11 +186,11 @@ static uint64_t vm_duplicates(struct ramet_vm *vm)
 		pages = generation_view_duplicates(vm->shell->view, vm->birth);
 	if (counts)
 		end_counting(vm);
-	pthread_mutex_lock(&vm->family->lock);
+	lock_take(&vm->family->lock);
 	if (counts)
 		vm->duplicates = pages;
 	pages = vm->duplicates;
-	pthread_mutex_unlock(&vm->family->lock);
+	lock_release(&vm->family->lock);
 	return pages;
 }
 
@@ -214,10 +214,10 @@ void ramet_family_stat(struct ramet_family *f, struct ramet_family_stat *st)
 	uint64_t pages = view_duplicates(f);
 
 	ramet_family_stat_quick(f, &s);
-	pthread_mutex_lock(&f->generations.lock);
+	lock_take(&f->generations.lock);
 	for (struct generation *g = f->generations.all; g; g = g->all)
 		pages += generation_duplicates(g);
-	pthread_mutex_unlock(&f->generations.lock);
+	lock_release(&f->generations.lock);
 	s.duplicate_bytes = pages * PAGE_SIZE;
 	*st = s;
 }

@@ -64,7 +64,7 @@ static int check_locked(
 		r = check_vm(vm[i], err);
 	if (r)
 		return r;
-	pthread_mutex_lock(&f->generations.lock);
+	lock_take(&f->generations.lock);
 	r = check_generations(f, vm, n, err);
 	root = calloc(f->generations.n + 1, sizeof(struct mmu_root *));
 	for (g = f->generations.all; g && root; g = g->all)
@@ -72,7 +72,7 @@ static int check_locked(
 	if (!r)
 		r = root ? memory_check(&f->memory, root, n_roots, err)
 			 : err_set(err, -ENOMEM, "out of memory");
-	pthread_mutex_unlock(&f->generations.lock);
+	lock_release(&f->generations.lock);
 	free(root);
 	return r;
 }
@@ -103,8 +103,8 @@ int ramet_family_check(struct ramet_family *f, struct ramet_err *err)
 {
 	int r;
 
-	pthread_rwlock_wrlock(&f->operations);
+	rwlock_write(&f->operations);
 	r = check_quiet(f, err);
-	pthread_rwlock_unlock(&f->operations);
+	rwlock_release(&f->operations);
 	return r;
 }

@@ -14,11 +14,11 @@
 
 static void wake_watches(struct ramet_vm *vm, enum ramet_watch_for what)
 {
-	pthread_mutex_lock(&vm->watch_lock);
+	lock_take(&vm->watch_lock);
 	for (struct ramet_watch *w = vm->watches; w; w = w->next)
 		if (w->what == what)
 			eventfd_write(w->event, 1);
-	pthread_mutex_unlock(&vm->watch_lock);
+	lock_release(&vm->watch_lock);
 }
 
 void vm_event(struct ramet_vm *vm)
@@ -38,10 +38,10 @@ void vm_input_room(struct ramet_vm *vm)
 
 void ramet_watch(struct ramet_vm *vm, struct ramet_watch *watch)
 {
-	pthread_mutex_lock(&vm->watch_lock);
+	lock_take(&vm->watch_lock);
 	watch->next = vm->watches;
 	vm->watches = watch;
-	pthread_mutex_unlock(&vm->watch_lock);
+	lock_release(&vm->watch_lock);
 	if (watch->what == RAMET_WATCH_EVENTS)
 		atomic_fetch_add(&vm->waiters, 1);
 }
@@ -52,11 +52,11 @@ void ramet_unwatch(struct ramet_vm *vm, struct ramet_watch *watch)
 
 	if (watch->what == RAMET_WATCH_EVENTS)
 		atomic_fetch_sub(&vm->waiters, 1);
-	pthread_mutex_lock(&vm->watch_lock);
+	lock_take(&vm->watch_lock);
 	for (w = &vm->watches; *w != watch; w = &(*w)->next)
 		;
 	*w = watch->next;
-	pthread_mutex_unlock(&vm->watch_lock);
+	lock_release(&vm->watch_lock);
 }
 
 static bool happened(struct ramet_vm *vm, enum ramet_event ev, uint64_t value)

@@ -29,7 +29,7 @@ static void init_slots(struct ramet_family *f)
 	m->vcpu_ops = &vm_vcpu_ops;
 	m->cpus = f->cfg.cpus;
 	m->pit = f->cfg.pit; /* Linux does without, as ACPI tells it to (vmm/boot/acpi.c) */
-	pthread_mutex_init(&m->lock, NULL);
+	lock_init(&m->lock, LOCK_MACHINE);
 	for (unsigned i = 0; i < f->ram.n; i++) {
 		m->slot[i].gpa = f->ram.r[i].gpa;
 		m->slot[i].len = f->ram.r[i].len;
@@ -113,24 +113,12 @@ static void stop_family(struct ramet_family *f)
 		memory_destroy(&f->memory);
 	if (f->stage >= KVM)
 		kvm_host_close(&f->machine.host);
-	pthread_mutex_destroy(&f->machine.lock);
-	pthread_mutex_destroy(&f->lock);
-	pthread_rwlock_destroy(&f->operations);
+	lock_destroy(&f->machine.lock);
+	lock_destroy(&f->lock);
+	rwlock_destroy(&f->operations);
 	generations_destroy(&f->generations);
 	config_free(&f->cfg);
 	free(f);
-}
-
-/* One that waits to write comes first: otherwise many threads that operate on VMs would keep the
- * checker waiting for ever. */
-static void operations_init(pthread_rwlock_t *lock)
-{
-	pthread_rwlockattr_t attr;
-
-	pthread_rwlockattr_init(&attr);
-	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-	pthread_rwlock_init(lock, &attr);
-	pthread_rwlockattr_destroy(&attr);
 }
 
 static int new_family(
@@ -147,8 +135,8 @@ static int new_family(
 		return r;
 	}
 	ram_layout_init(&f->ram, f->cfg.memory);
-	hurry_mutex_init(&f->lock); /* the guard takes it */
-	operations_init(&f->operations);
+	lock_init_inherit(&f->lock, LOCK_FAMILY); /* the guard takes it */
+	rwlock_init(&f->operations, LOCK_OPERATIONS);
 	generations_init(&f->generations, &f->memory, &f->ram, &f->shells, &vm_view_source);
 	init_slots(f);
 	*out = f;

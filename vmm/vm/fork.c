@@ -82,7 +82,7 @@ static int prepare_child(struct fork *k, struct ramet_vm **out)
 		return r;
 	/* Until the fork is done: a child may end at once, and the reaper would stop it while it is
 	 * still being started. */
-	pthread_mutex_lock(&c->op);
+	lock_take_nested(&c->op, vm_op_order(c), "nobody else knows the child");
 	*out = c;
 	r = shell_pool_take(&c->family->shells, &sh);
 	if (r)
@@ -97,7 +97,7 @@ static void discard_children(struct fork *k)
 	 * prepare(). */
 	for (unsigned i = 0; i < k->n; i++)
 		if (k->child[i])
-			pthread_mutex_unlock(&k->child[i]->op);
+			lock_release(&k->child[i]->op);
 	for (unsigned i = 0; i < k->n; i++)
 		if (k->child[i])
 			vm_discard(k->child[i]);
@@ -398,7 +398,7 @@ static void release_children(struct fork *k, struct ramet_vm **children)
 	for (unsigned i = 0; i < k->n; i++) {
 		vm_link(k->child[i]);
 		children[i] = k->child[i];
-		pthread_mutex_unlock(&k->child[i]->op);
+		lock_release(&k->child[i]->op);
 	}
 	atomic_fetch_add(&k->vm->family->forks, 1);
 }

@@ -79,15 +79,15 @@ static struct ramet_vm *lock_heaviest(struct ramet_vm **vm, unsigned n, uint64_t
 	for (unsigned i = 0; i < n; i++) {
 		uint64_t b;
 
-		if (pthread_mutex_trylock(&vm[i]->op))
+		if (!lock_try(&vm[i]->op))
 			continue;
 		b = weight(vm[i]);
 		if (b <= *bytes) {
-			pthread_mutex_unlock(&vm[i]->op);
+			lock_release(&vm[i]->op);
 			continue;
 		}
 		if (heaviest)
-			pthread_mutex_unlock(&heaviest->op);
+			lock_release(&heaviest->op);
 		heaviest = vm[i];
 		*bytes = b;
 	}
@@ -108,7 +108,7 @@ static bool fail_heaviest(struct ramet_family *f, const struct headroom_left *no
 			now->where, (unsigned long long)now->left >> 20,
 			(unsigned long long)now->limit >> 20, (unsigned long long)bytes >> 20);
 		shell_interrupt(vm->shell);
-		pthread_mutex_unlock(&vm->op);
+		lock_release(&vm->op);
 	}
 	for (unsigned i = 0; all && i < n; i++)
 		ramet_vm_put(all[i]);

@@ -31,12 +31,12 @@ int vm_new(struct ramet_family *f, struct ramet_vm *parent, struct ramet_vm **ou
 	atomic_init(&vm->refs, 1);
 	atomic_init(&vm->exit_status, -1);
 	atomic_init(&vm->state, RAMET_PAUSED);
-	pthread_mutex_init(&vm->op, NULL);
-	pthread_mutex_init(&vm->watch_lock, NULL);
-	hurry_mutex_init(&vm->input_lock); /* a fork waits for it */
-	pthread_mutex_lock(&f->lock);
+	lock_init(&vm->op, LOCK_VM_OP);
+	lock_init(&vm->watch_lock, LOCK_VM_WATCH);
+	lock_init_inherit(&vm->input_lock, LOCK_VM_INPUT); /* a fork waits for it */
+	lock_take(&f->lock);
 	vm->id = f->next_id++;
-	pthread_mutex_unlock(&f->lock);
+	lock_release(&f->lock);
 	if (vm->id)
 		snprintf(vm->name, sizeof(vm->name), "%.*s.%llu", RAMET_NAME_MAX - 22, f->cfg.name,
 			(unsigned long long)vm->id);
@@ -92,9 +92,9 @@ const char *vm_failure(const struct ramet_vm *vm)
 
 static void set_input(struct ramet_vm *vm, bool input)
 {
-	pthread_mutex_lock(&vm->input_lock);
+	lock_take(&vm->input_lock);
 	vm->input = input;
-	pthread_mutex_unlock(&vm->input_lock);
+	lock_release(&vm->input_lock);
 }
 
 void vm_admit_input(struct ramet_vm *vm)
@@ -132,12 +132,12 @@ void vm_release(struct ramet_vm *vm)
 
 void vm_discard(struct ramet_vm *vm)
 {
-	pthread_mutex_lock(&vm->op);
+	lock_take_nested(&vm->op, vm_op_order(vm), "nobody else knows the child");
 	if (vm->state == RAMET_RUNNING && vm->shell)
 		shell_stop(vm->shell, NULL);
 	vm_release(vm);
 	vm->state = RAMET_STOPPED;
-	pthread_mutex_unlock(&vm->op);
+	lock_release(&vm->op);
 	ramet_vm_put(vm);
 }
 
@@ -153,14 +153,14 @@ static int not_alive(struct ramet_vm *vm, struct ramet_err *err, const char *ver
 
 void vm_lock(struct ramet_vm *vm)
 {
-	pthread_rwlock_rdlock(&vm->family->operations);
-	pthread_mutex_lock(&vm->op);
+	rwlock_read(&vm->family->operations);
+	lock_take(&vm->op);
 }
 
 void vm_unlock(struct ramet_vm *vm)
 {
-	pthread_mutex_unlock(&vm->op);
-	pthread_rwlock_unlock(&vm->family->operations);
+	lock_release(&vm->op);
+	rwlock_release(&vm->family->operations);
 }
 
 int vm_lock_alive(struct ramet_vm *vm, const char *verb, struct ramet_err *err)
@@ -297,13 +297,13 @@ size_t ramet_console_input(struct ramet_vm *vm, const char *buf, size_t len)
 {
 	size_t n;
 
-	pthread_mutex_lock(&vm->input_lock);
+	lock_take(&vm->input_lock);
 	n = take_input(vm, buf, len);
 	if (n < len) {
 		/* Again: what has made room before this was stored has told nobody. */
 		atomic_store(&vm->input_refused, true);
 		n += take_input(vm, buf + n, len - n);
 	}
-	pthread_mutex_unlock(&vm->input_lock);
+	lock_release(&vm->input_lock);
 	return n;
 }

@@ -17,9 +17,9 @@ void ramet_vm_put(struct ramet_vm *vm)
 	if (vm && atomic_fetch_sub(&vm->refs, 1) == 1) {
 		if (vm->data && vm->family->cfg.data_free)
 			vm->family->cfg.data_free(vm->data);
-		pthread_mutex_destroy(&vm->op);
-		pthread_mutex_destroy(&vm->watch_lock);
-		pthread_mutex_destroy(&vm->input_lock);
+		lock_destroy(&vm->op);
+		lock_destroy(&vm->watch_lock);
+		lock_destroy(&vm->input_lock);
 		free(vm);
 	}
 }
@@ -29,7 +29,7 @@ void vm_link(struct ramet_vm *vm)
 {
 	struct ramet_family *f = vm->family;
 
-	pthread_mutex_lock(&f->lock);
+	lock_take(&f->lock);
 	ramet_vm_get(vm);
 	atomic_fetch_add(&f->living, 1);
 	vm->linked = true;
@@ -42,14 +42,14 @@ void vm_link(struct ramet_vm *vm)
 	} else {
 		f->root = vm;
 	}
-	pthread_mutex_unlock(&f->lock);
+	lock_release(&f->lock);
 }
 
 void vm_unlink(struct ramet_vm *vm)
 {
 	struct ramet_family *f = vm->family;
 
-	pthread_mutex_lock(&f->lock);
+	lock_take(&f->lock);
 	/* It may have been taken out by a child of its own meanwhile. */
 	vm = vm->linked ? vm : NULL;
 	while (vm && vm->state == RAMET_STOPPED && !vm->first_child && atomic_load(&vm->told)) {
@@ -70,7 +70,7 @@ void vm_unlink(struct ramet_vm *vm)
 		ramet_vm_put(vm);
 		vm = parent;
 	}
-	pthread_mutex_unlock(&f->lock);
+	lock_release(&f->lock);
 }
 
 /* The next VM after vm, parents first. The family's lock is held. */
@@ -88,14 +88,14 @@ struct ramet_vm **family_snapshot(struct ramet_family *f, unsigned *n)
 	struct ramet_vm **all;
 	unsigned i = 0;
 
-	pthread_mutex_lock(&f->lock);
+	lock_take(&f->lock);
 	for (struct ramet_vm *vm = f->root; vm; vm = next_vm(vm))
 		i++;
 	all = calloc(i + 1, sizeof(*all));
 	*n = 0;
 	for (struct ramet_vm *vm = f->root; all && vm; vm = next_vm(vm))
 		all[(*n)++] = ramet_vm_get(vm);
-	pthread_mutex_unlock(&f->lock);
+	lock_release(&f->lock);
 	return all;
 }
 
@@ -103,12 +103,12 @@ struct ramet_vm *ramet_find(struct ramet_family *f, const char *name)
 {
 	struct ramet_vm *vm;
 
-	pthread_mutex_lock(&f->lock);
+	lock_take(&f->lock);
 	for (vm = f->root; vm && strcmp(vm->name, name) != 0; vm = next_vm(vm))
 		;
 	if (vm)
 		ramet_vm_get(vm);
-	pthread_mutex_unlock(&f->lock);
+	lock_release(&f->lock);
 	return vm;
 }
 
@@ -117,24 +117,24 @@ struct ramet_vm *family_leaf(struct ramet_family *f)
 {
 	struct ramet_vm *vm;
 
-	pthread_mutex_lock(&f->lock);
+	lock_take(&f->lock);
 	for (vm = f->root; vm && vm->first_child; vm = vm->first_child)
 		;
 	if (vm)
 		ramet_vm_get(vm);
-	pthread_mutex_unlock(&f->lock);
+	lock_release(&f->lock);
 	return vm;
 }
 
 void family_alive(struct ramet_family *f, struct ramet_family_stat *st)
 {
 	st->vms = st->failed = 0;
-	pthread_mutex_lock(&f->lock);
+	lock_take(&f->lock);
 	for (struct ramet_vm *vm = f->root; vm; vm = next_vm(vm)) {
 		enum ramet_state state = vm->state;
 
 		st->vms += state == RAMET_RUNNING || state == RAMET_PAUSED;
 		st->failed += state == RAMET_FAILED;
 	}
-	pthread_mutex_unlock(&f->lock);
+	lock_release(&f->lock);
 }

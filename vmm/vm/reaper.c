@@ -9,12 +9,13 @@
 #include <stdlib.h>
 #include <sys/queue.h>
 
+#include "vmm/base/lock.h"
 #include "vmm/vm/reaper.h"
 #include "vmm/base/priority.h"
 
 struct reaper {
 	pthread_t thread;
-	pthread_mutex_t lock;
+	struct lock lock;
 	pthread_cond_t cond;
 	STAILQ_HEAD(ended_vms, ramet_vm) ended;
 	atomic_uint queued, done; /* VMs ever */
@@ -39,22 +40,22 @@ static void *reaper_thread(void *arg)
 {
 	struct reaper *r = arg;
 
-	pthread_mutex_lock(&r->lock);
+	lock_take(&r->lock);
 	for (;;) {
 		struct ramet_vm *vm = STAILQ_FIRST(&r->ended);
 
 		if (vm) {
 			STAILQ_REMOVE_HEAD(&r->ended, next_ended);
-			pthread_mutex_unlock(&r->lock);
+			lock_release(&r->lock);
 			reap(vm);
-			pthread_mutex_lock(&r->lock);
+			lock_take(&r->lock);
 		} else if (r->quit) {
 			break;
 		} else {
-			pthread_cond_wait(&r->cond, &r->lock);
+			cond_wait(&r->cond, &r->lock);
 		}
 	}
-	pthread_mutex_unlock(&r->lock);
+	lock_release(&r->lock);
 	return NULL;
 }
 
@@ -65,7 +66,7 @@ int reaper_start(struct ramet_family *f, void (*stop)(struct ramet_vm *vm))
 
 	if (!r)
 		return -ENOMEM;
-	pthread_mutex_init(&r->lock, NULL);
+	lock_init(&r->lock, LOCK_REAPER);
 	pthread_cond_init(&r->cond, NULL);
 	STAILQ_INIT(&r->ended);
 	r->stop = stop;
@@ -82,10 +83,10 @@ void reaper_stop(struct ramet_family *f)
 {
 	struct reaper *r = f->reaper;
 
-	pthread_mutex_lock(&r->lock);
+	lock_take(&r->lock);
 	r->quit = true;
 	pthread_cond_signal(&r->cond);
-	pthread_mutex_unlock(&r->lock);
+	lock_release(&r->lock);
 	pthread_join(r->thread, NULL);
 }
 
@@ -93,7 +94,7 @@ void reaper_free(struct ramet_family *f)
 {
 	struct reaper *r = f->reaper;
 
-	pthread_mutex_destroy(&r->lock);
+	lock_destroy(&r->lock);
 	pthread_cond_destroy(&r->cond);
 	free(r);
 	f->reaper = NULL;
@@ -103,11 +104,11 @@ void reaper_ended(struct ramet_vm *vm)
 {
 	struct reaper *r = vm->family->reaper;
 
-	pthread_mutex_lock(&r->lock);
+	lock_take(&r->lock);
 	STAILQ_INSERT_TAIL(&r->ended, vm, next_ended);
 	atomic_fetch_add(&r->queued, 1);
 	pthread_cond_signal(&r->cond);
-	pthread_mutex_unlock(&r->lock);
+	lock_release(&r->lock);
 }
 
 bool reaper_idle(void *family, unsigned *queued)

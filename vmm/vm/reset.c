@@ -83,9 +83,9 @@ static int reset_in_place(struct reset *k)
 	struct view *view = k->vm->shell->view;
 	int r;
 
-	pthread_mutex_lock(&view->lock);
+	lock_take(&view->lock);
 	r = restore_view(k, view);
-	pthread_mutex_unlock(&view->lock);
+	lock_release(&view->lock);
 	return r;
 }
 

@@ -3,12 +3,12 @@
 #ifndef RAMET_VMM_VM_VM_H
 #define RAMET_VMM_VM_VM_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <sys/queue.h>
 
 #include "include/ramet/abi.h"
 #include "include/ramet/ramet.h"
+#include "vmm/base/lock.h"
 #include "vmm/boot/boot.h"
 #include "vmm/devices/device.h"
 #include "vmm/devices/doorbell.h"
@@ -49,7 +49,7 @@ struct ramet_vm {
 	uint64_t parent_id;
 	struct ramet_vm *parent, *first_child, *last_child, *sibling;
 
-	pthread_mutex_t op; /* one operation (fork, pause, resume, reset, stop) at a time */
+	struct lock op; /* one operation (fork, pause, resume, reset, stop) at a time */
 	_Atomic enum ramet_state state;
 	char failure[RAMET_FAILURE_MAX]; /* to be read when exit_status is VM_EXIT_FAILED */
 	bool ran;			 /* it may differ from its birth generation */
@@ -63,7 +63,7 @@ struct ramet_vm {
 	 * set. Before an operation saves, copies or replaces the devices, or takes the shell away,
 	 * it clears `input`, so no input is under way then.
 	 */
-	pthread_mutex_t input_lock;
+	struct lock input_lock;
 	bool input;
 	atomic_bool input_refused; /* not all was taken, and nobody has been told of room since */
 
@@ -82,7 +82,7 @@ struct ramet_vm {
 	/* Waiting for any of it: a futex that changes when a thread waits, or watches, and
 	 * something happens. */
 	atomic_uint events, waiters;
-	pthread_mutex_t watch_lock; /* guards `watches`; nothing is taken under it */
+	struct lock watch_lock; /* guards `watches`; nothing is taken under it */
 	struct ramet_watch *watches;
 	STAILQ_ENTRY(ramet_vm) next_ended; /* in the reaper's queue */
 	atomic_uint told; /* a futex: 1 when the embedder has been told that it has ended */
@@ -99,8 +99,8 @@ struct ramet_family {
 
 	/* Held for reading by each operation on a VM, taken before its op; for writing by the
 	 * checker, which so sees none half done. */
-	pthread_rwlock_t operations;
-	pthread_mutex_t lock; /* guards the lineage: root, next_id, and those fields of each VM */
+	struct rwlock operations;
+	struct lock lock; /* guards the lineage: root, next_id, and those fields of each VM */
 	struct ramet_vm *root;
 	uint64_t next_id;
 	_Atomic uint64_t living; /* VMs in the tree that run or are paused */
