@@ -21,6 +21,7 @@
 
 static struct lock host, op, child_op, view, overlay, memory, settler, reaper;
 static struct rwlock operations;
+static const char younger_first[] = "younger generations come first";
 
 static int set_up(void **state)
 {
@@ -96,20 +97,20 @@ static void same_rank(void)
 
 static void older_first(void)
 {
-	lock_take_nested(&overlay, 2, "younger generations come first");
-	lock_take_nested(&view, 3, "younger generations come first");
+	lock_take_nested(&overlay, 2, younger_first);
+	lock_take_nested(&view, 3, younger_first);
 }
 
 static void span_after_overlay(void)
 {
-	lock_take_nested(&overlay, 2, "younger generations come first");
-	lock_may_enter(LOCK_SPAN, &host, 3);
+	lock_take_nested(&overlay, 2, younger_first);
+	lock_may_enter(LOCK_SPAN, &host, 3, younger_first);
 }
 
 static void span_after_memory(void)
 {
 	lock_take(&memory);
-	lock_may_enter(LOCK_SPAN, &host, 3);
+	lock_may_enter(LOCK_SPAN, &host, 3, younger_first);
 }
 
 static void twice(void)
@@ -199,8 +200,11 @@ static void test_wrong(void **state)
 	dies(up_after_try, "taking family.operations");
 	dies(under_leaf, "under the leaf settler.lock");
 	dies(same_rank, "without lock_take_nested() while it has another view.lock");
-	dies(older_first, "in the wrong order with another view.lock");
-	dies(span_after_overlay, "in the wrong order with another view.lock");
+	dies(older_first, "in the wrong order: nested, since younger generations come first; the "
+			  "thread holds view.lock");
+	dies(span_after_overlay,
+		"in the wrong order: nested, since younger generations come first; the "
+		"thread holds view.lock");
 	dies(span_after_memory, "under the leaf memory.lock");
 	dies(twice, "which the thread has;");
 	dies(read_twice, "taking family.operations");
@@ -233,9 +237,9 @@ static void test_right(void **state)
 	lock_may_wait_for(WAIT_VCPUS);
 	lock_take_nested(&child_op, 1, "nobody else knows the child");
 	lock_take(&view);
-	lock_may_enter(LOCK_SPAN, &soon, 5);
+	lock_may_enter(LOCK_SPAN, &soon, 5, younger_first);
 	lock_entered(LOCK_SPAN, &soon, 5);
-	lock_take_nested(&overlay, 4, "younger generations come first");
+	lock_take_nested(&overlay, 4, younger_first);
 	lock_take(&memory);
 	/* In whatever order they are given up. */
 	lock_left(&soon);

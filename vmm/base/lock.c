@@ -114,8 +114,7 @@ void lock_check_order(
 				" without lock_take_nested() while it has another ",
 				rank_name[h->rank]);
 		if (h->order <= order)
-			wrong("taking", name, where, " in the wrong order with another ",
-				rank_name[h->rank]);
+			wrong("taking", name, where, " in the wrong order: nested, since ", why);
 	}
 }
 

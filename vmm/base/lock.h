@@ -183,10 +183,11 @@ void rwlock_init(struct rwlock *l, enum lock_rank rank);
 #define rwlock_release(l) rwlock_release_at(l, LOCK_HERE)
 
 /* For a state that is held like a lock (a BUSY span): may_enter() before the caller waits for it,
- * entered() once the caller has it, left() before the caller gives it up. `order` as above. */
-#define lock_may_enter(rank, what, order) lock_check_order(rank, what, order, "", LOCK_HERE)
-#define lock_entered(rank, what, order)	  lock_check_entered(rank, what, order, LOCK_HERE)
-#define lock_left(what)			  lock_check_left(what, LOCK_HERE)
+ * entered() once the caller has it, left() before the caller gives it up. `order` and `why` as
+ * above. */
+#define lock_may_enter(rank, what, order, why) lock_check_order(rank, what, order, why, LOCK_HERE)
+#define lock_entered(rank, what, order)	       lock_check_entered(rank, what, order, LOCK_HERE)
+#define lock_left(what)			       lock_check_left(what, LOCK_HERE)
 
 /* The caller is about to wait for another thread, and holds no lock that this thread may need. */
 #define lock_may_wait_for(wait) lock_check_wait(wait, LOCK_HERE)

@@ -137,6 +137,14 @@ int generation_branch(struct generation *base, struct generation **out)
 
 /* ---- resolving ---- */
 
+/* The order of views and BUSY spans: that of generation_lock_overlay(). Ids go up with time. */
+static const char younger_first[] = "younger generations come first";
+
+static uint64_t span_order(const struct generation *g)
+{
+	return 2 * g->id + 1; /* before g's overlay, after the overlay of what is born from g */
+}
+
 /* Resolves the base's span, if there is a base. *root is then the root to share it with, or NULL.
  */
 static int resolve_base(struct generation *g, span_t span, struct mmu_root **root)
@@ -244,17 +252,20 @@ static int resolve_busy(struct generation *g, span_t span, uint8_t *state, struc
  * intended. */
 __attribute__((noinline)) void generation_lock_overlay(const struct generation *g)
 {
-	lock_take_nested(&g->overlay->view->lock, 2 * g->id, "younger generations come first");
+	lock_take_nested(&g->overlay->view->lock, 2 * g->id, younger_first);
 }
 
 bool generation_claim(struct generation *g, span_t span)
 {
+	lock_may_enter(LOCK_SPAN, &g->span[span.v], span_order(g), younger_first);
 	for (;;) {
 		unsigned event = atomic_load(&g->event);
 		uint8_t s = GEN_DEFERRED;
 
-		if (atomic_compare_exchange_strong(&g->span[span.v], &s, GEN_BUSY))
+		if (atomic_compare_exchange_strong(&g->span[span.v], &s, GEN_BUSY)) {
+			lock_entered(LOCK_SPAN, &g->span[span.v], span_order(g));
 			return true;
+		}
 		if (s != GEN_BUSY)
 			return false;
 		atomic_fetch_add(&g->n_waiting, 1);
@@ -266,8 +277,10 @@ bool generation_claim(struct generation *g, span_t span)
 
 void generation_unclaim(struct generation *g, span_t span, uint8_t state)
 {
-	uint8_t was = atomic_exchange(&g->span[span.v], state);
+	uint8_t was;
 
+	lock_left(&g->span[span.v]);
+	was = atomic_exchange(&g->span[span.v], state);
 	assert(was == GEN_BUSY && state != GEN_BUSY);
 	(void)was;
 	atomic_fetch_add(&g->event, 1);
