@@ -292,10 +292,13 @@ static const char *const names[] = { LOCK_RANKS(RANK_NAME) };
 /* The first column of each table of docs/locking.md that is a list of locks: `1` and so on. */
 static void test_document(void **state)
 {
-	FILE *f = fopen(getenv("RAMET_LOCKING_MD"), "r");
+	const char *path = getenv("RAMET_LOCKING_MD"); /* set by meson */
+	FILE *f = path ? fopen(path, "r") : NULL;
 	size_t n = sizeof(names) / sizeof(names[0]), found = 0;
 	char line[4096], begin[100];
 
+	if (!path)
+		skip();
 	assert_non_null(f);
 	while (fgets(line, sizeof(line), f)) {
 		unsigned number;

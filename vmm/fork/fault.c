@@ -97,6 +97,7 @@ int faults_start(struct faults *f, struct view_arena *arena)
 
 void faults_stop(struct faults *f)
 {
+	lock_may_wait_for(WAIT_END);
 	eventfd_write(f->quit, 1);
 	for (unsigned i = 0; i < f->n; i++)
 		pthread_join(f->thread[i], NULL);

@@ -156,6 +156,7 @@ void settler_stop(struct settler *w)
 	w->quit = true;
 	pthread_cond_signal(&w->cond);
 	lock_release(&w->lock);
+	lock_may_wait_for(WAIT_END);
 	pthread_join(w->thread, NULL);
 	lock_destroy(&w->lock);
 	pthread_cond_destroy(&w->cond);
@@ -187,6 +188,7 @@ int settler_drain(struct settler *w)
 {
 	int r = 0;
 
+	lock_may_wait_for(WAIT_SETTLED);
 	lock_take(&w->lock);
 	w->draining++;
 	w->drains++;
@@ -224,6 +226,7 @@ int settler_await_room(struct settler *w)
 {
 	int r = 0;
 
+	lock_may_wait_for(WAIT_ROOM);
 	lock_take(&w->lock);
 	/* This wait ends, since each fork uses its reserved place up, or gives it back. */
 	while (full(w) && !(w->stuck && w->n_settle >= UNSETTLED_MAX))

@@ -171,6 +171,7 @@ void shell_pool_stop(struct shell_pool *p)
 	p->quit = true;
 	pthread_cond_signal(&p->cond);
 	lock_release(&p->lock);
+	lock_may_wait_for(WAIT_END);
 	pthread_join(p->maker, NULL);
 	while ((sh = pop(&p->ready)))
 		shell_free(sh);

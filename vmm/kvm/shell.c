@@ -265,6 +265,7 @@ int shell_await(struct shell *sh)
 	uint64_t asleep = now_ns() + AWAKE_NS;
 	unsigned left;
 
+	lock_may_wait_for(WAIT_VCPUS);
 	while (atomic_load(&sh->pending) && now_ns() < asleep)
 		sched_yield();
 	while ((left = atomic_load(&sh->pending)))
@@ -504,6 +505,7 @@ void shell_free(struct shell *sh)
 {
 	if (!sh)
 		return;
+	lock_may_wait_for(WAIT_VCPUS);
 	for (unsigned i = 0; i < sh->machine->cpus; i++) {
 		struct vcpu *vcpu = &sh->vcpu[i];
 

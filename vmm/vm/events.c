@@ -79,6 +79,7 @@ int ramet_wait(struct ramet_vm *vm, enum ramet_event ev, uint64_t value, int tim
 	uint64_t until = timeout_ms < 0 ? UINT64_MAX : now_ns() + (uint64_t)timeout_ms * 1000000u;
 	int r;
 
+	lock_may_wait_for(WAIT_EVENT);
 	atomic_fetch_add(&vm->waiters, 1);
 	for (;;) {
 		unsigned seen = atomic_load(&vm->events);

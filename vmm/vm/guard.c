@@ -187,6 +187,7 @@ void guard_stop(struct ramet_family *f)
 	struct guard *g = f->guard;
 
 	eventfd_write(g->quit, 1);
+	lock_may_wait_for(WAIT_END);
 	if (g->thread)
 		pthread_join(g->thread, NULL);
 	headroom_close(&g->headroom);

@@ -87,6 +87,7 @@ void reaper_stop(struct ramet_family *f)
 	r->quit = true;
 	pthread_cond_signal(&r->cond);
 	lock_release(&r->lock);
+	lock_may_wait_for(WAIT_END);
 	pthread_join(r->thread, NULL);
 }
 
