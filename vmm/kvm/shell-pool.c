@@ -3,6 +3,7 @@
  * The family's pool of shells. The maker thread keeps as many ready as are wanted, rather by
  * blanking used ones (the cost of what their last VM touched) than by making new ones.
  */
+#include <assert.h>
 #include <errno.h>
 
 #include "vmm/kvm/shell-pool.h"
@@ -242,6 +243,7 @@ void shell_pool_give(struct shell_pool *p, struct shell *sh)
 {
 	if (!sh)
 		return;
+	assert(sh->state == SHELL_IDLE);
 	/* The caller lets go of the generation now; the maker closes the view some time. */
 	view_set_source(sh->view, NULL);
 	sh->used = true;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/kvm/shell.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -39,11 +40,14 @@ static void note_error(struct shell *sh, int error)
 static void acknowledge(struct shell *sh, int error)
 {
 	uint64_t now = now_ns(), last = atomic_load(&sh->done_ns);
+	unsigned left;
 
 	note_error(sh, error);
 	while (last < now && !atomic_compare_exchange_weak(&sh->done_ns, &last, now))
 		;
-	if (atomic_fetch_sub(&sh->pending, 1) == 1)
+	left = atomic_fetch_sub(&sh->pending, 1);
+	assert(left); /* each vCPU once for each command */
+	if (left == 1)
 		futex_wake_all(&sh->pending);
 }
 
@@ -242,6 +246,33 @@ static void *vcpu_thread(void *arg)
 
 /* ---- commands ---- */
 
+/* The states that lead to `to`: the table in shell.h. */
+static bool leads(enum shell_state from, enum shell_state to)
+{
+	switch (to) {
+	case SHELL_IDLE:
+		return from == SHELL_STOPPING || from == SHELL_COMMANDED;
+	case SHELL_STARTING:
+	case SHELL_COMMANDED:
+		return from == SHELL_IDLE;
+	case SHELL_RUNNING:
+		return from == SHELL_STARTING;
+	case SHELL_STOPPING:
+		return from == SHELL_RUNNING;
+	}
+	return false;
+}
+
+/* Every move of a shell but its making. In IDLE and RUNNING all vCPUs have acknowledged. */
+static void move(struct shell *sh, enum shell_state to)
+{
+	bool legal = leads(sh->state, to) && !atomic_load(&sh->pending);
+
+	assert(legal);
+	(void)legal;
+	sh->state = to;
+}
+
 /* Its vCPUs have been given something else meanwhile. They are idle. */
 static void forget_preload(struct shell *sh)
 {
@@ -270,6 +301,7 @@ int shell_await(struct shell *sh)
 		sched_yield();
 	while ((left = atomic_load(&sh->pending)))
 		futex_wait(&sh->pending, left, 0);
+	move(sh, sh->state == SHELL_STARTING ? SHELL_RUNNING : SHELL_IDLE);
 	return atomic_load(&sh->error);
 }
 
@@ -277,6 +309,7 @@ void shell_start_async(struct shell *sh, void *owner, const struct machine_state
 {
 	int r = 0;
 
+	move(sh, SHELL_STARTING);
 	sh->owner = owner;
 	sh->load = state;
 	sh->save = NULL;
@@ -299,8 +332,10 @@ int shell_start(struct shell *sh, void *owner, const struct machine_state *state
 
 int shell_load(struct shell *sh, const struct machine_state *state)
 {
-	int r = machine_load(&sh->machine->host, sh->vm_fd, state), e;
+	int r, e;
 
+	move(sh, SHELL_COMMANDED);
+	r = machine_load(&sh->machine->host, sh->vm_fd, state);
 	sh->load = state;
 	command(sh, VCPU_LOAD, 0);
 	e = shell_await(sh);
@@ -314,6 +349,7 @@ int shell_load(struct shell *sh, const struct machine_state *state)
 int shell_stop_then(
 	struct shell *sh, struct machine_state *state, void (*then)(void *arg), void *arg)
 {
+	move(sh, SHELL_STOPPING);
 	forget_preload(sh);
 	sh->save = state;
 	sh->then = then;
@@ -356,6 +392,7 @@ int shell_save(struct shell *sh, struct machine_state *state)
 {
 	int r;
 
+	move(sh, SHELL_COMMANDED);
 	sh->save = state;
 	command(sh, VCPU_SAVE, 0);
 	r = shell_await(sh);
@@ -366,6 +403,7 @@ void shell_rehearse(struct shell *sh, struct machine_state *scratch)
 {
 	const struct kvm_host *host = &sh->machine->host;
 
+	assert(sh->state == SHELL_IDLE);
 	/* One vCPU: what they have in common is most of it. */
 	pthread_kill(pthread_self(), KICK_SIGNAL);
 	hurry_thread(atomic_load(&sh->vcpu[0].tid), true); /* which it is */
@@ -464,6 +502,7 @@ static int make_vcpu(struct shell *sh, unsigned index)
 
 void shell_preload(struct shell *sh, struct machine_state *state)
 {
+	assert(sh->state == SHELL_IDLE);
 	forget_preload(sh);
 	/* From here: only KVM_RUN wants to be called by one thread. */
 	for (unsigned i = 0; i < sh->machine->cpus; i++)
@@ -505,6 +544,7 @@ void shell_free(struct shell *sh)
 {
 	if (!sh)
 		return;
+	assert(sh->state == SHELL_IDLE);
 	lock_may_wait_for(WAIT_VCPUS);
 	for (unsigned i = 0; i < sh->machine->cpus; i++) {
 		struct vcpu *vcpu = &sh->vcpu[i];

@@ -6,6 +6,32 @@
  *
  * A vCPU's thread belongs to its shell, since KVM wants one thread per vCPU (moving costs an RCU
  * grace period on older kernels). It waits for a command, loads, runs and saves as told.
+ *
+ * One thread at a time commands a shell, and it alone moves `state`: the one that holds `op` of the
+ * VM whose shell it is, or that has taken the shell from the pool, or, in the pause of a fork, the
+ * vCPU thread that runs `then` for the holder of `op`, who waits for it meanwhile.
+ *
+ *   state       moved by                          what the vCPUs do, and what may be called
+ *   IDLE        shell_new(), shell_await()        wait for `cmd`: start, load, save, rehearse,
+ *                                                 preload, give back, free
+ *   STARTING    IDLE: shell_start_async()         load, if told to: await
+ *   RUNNING     STARTING: shell_await()           run the guest, or wait for `stop` if their state
+ *                                                 could not be loaded: stop
+ *   STOPPING    RUNNING: shell_stop_then()        leave the guest, save, run `then`: await, which
+ *                                                 leads to IDLE
+ *   COMMANDED   IDLE: shell_load(), shell_save()  load or save: await, which leads to IDLE
+ *
+ *   word        set by the commander              changed by the vCPUs' threads
+ *   cmd         bits, with each command but stop  0: before the vCPU obeys
+ *   pending     number of vCPUs: each command     one less: the vCPU has obeyed; at 0 await returns
+ *   error       0, or what the commander met      the first -errno
+ *   stop        0: start; 1: stop                 only read
+ *   loaded      0: start                          one more: loaded; none enters the guest before
+ * all stopped     0: start                          one more: has left; none is saved before all
+ *   saved       0: start                          one more: saved; the last one saves the machine,
+ *                                                 and calls `then` if there was no error
+ *
+ * shell_interrupt() may be called by any thread, and moves nothing.
  */
 #ifndef RAMET_VMM_KVM_SHELL_H
 #define RAMET_VMM_KVM_SHELL_H
@@ -46,8 +72,11 @@ struct vcpu {
 	atomic_uint cmd; /* futex: VCPU_* bits to do; 0: idle */
 };
 
+enum shell_state { SHELL_IDLE, SHELL_STARTING, SHELL_RUNNING, SHELL_STOPPING, SHELL_COMMANDED };
+
 struct shell {
 	const struct machine *machine;
+	enum shell_state state; /* see above */
 	int vm_fd;
 	struct view *view;
 	void *_Atomic owner;		  /* whose vCPUs these are: a VM; NULL: nobody's yet */
