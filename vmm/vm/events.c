@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What happens to a VM while it runs, and waiting for that. */
+#include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -120,6 +121,7 @@ void vm_fail(struct ramet_vm *vm, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(vm->failure, sizeof(vm->failure), fmt, ap);
 	va_end(ap);
+	assert(atomic_load(&vm->exit_status) == VM_EXIT_FAILING);
 	atomic_store(&vm->exit_status, VM_EXIT_FAILED);
 	reaper_ended(ramet_vm_get(vm));
 }

@@ -180,7 +180,7 @@ int ramet_launch(const struct ramet_config *cfg, struct ramet_family **family,
 	vm_link(vm);
 	if (!cfg->paused) {
 		vm->ran = true;
-		vm->state = RAMET_RUNNING;
+		vm_move(vm, RAMET_RUNNING);
 		shell_start(vm->shell, vm, NULL);
 		vm_admit_input(vm);
 	}

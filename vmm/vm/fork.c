@@ -270,12 +270,11 @@ static int start_child(struct fork *k, struct ramet_vm *c, bool run)
 	fill_first_spans(k, c);
 	c->counted = vm_count_at_birth(c->family);
 	c->ran = run;
-	c->state = run ? RAMET_RUNNING : RAMET_PAUSED;
-	if (run)
-		shell_start_async(c->shell, c, k->gen->state);
-	else
-		r = shell_load(c->shell, k->gen->state);
-	return r;
+	if (!run)
+		return shell_load(c->shell, k->gen->state);
+	vm_move(c, RAMET_RUNNING);
+	shell_start_async(c->shell, c, k->gen->state);
+	return 0;
 }
 
 /* The parent runs again, which nobody has waited for yet. Before that an interrupt for its input

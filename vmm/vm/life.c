@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The life of one VM: born, paused, resumed, looked at, stopped. Forking is in fork.c. */
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -130,13 +131,39 @@ void vm_release(struct ramet_vm *vm)
 	vm->birth = vm->home = NULL;
 }
 
+/* The states that lead to `to`: the table in life.h. */
+static bool leads(enum ramet_state from, enum ramet_state to)
+{
+	switch (to) {
+	case RAMET_RUNNING:
+		return from == RAMET_PAUSED;
+	case RAMET_PAUSED:
+		return from == RAMET_RUNNING;
+	case RAMET_STOPPED:
+		return true;
+	case RAMET_FAILED:
+		return from == RAMET_RUNNING || from == RAMET_PAUSED;
+	}
+	return false;
+}
+
+void vm_move(struct ramet_vm *vm, enum ramet_state to)
+{
+	bool legal = leads(vm->state, to);
+
+	assert(legal);
+	(void)legal;
+	lock_assert_held(&vm->op);
+	vm->state = to;
+}
+
 void vm_discard(struct ramet_vm *vm)
 {
 	lock_take_nested(&vm->op, vm_op_order(vm), "nobody else knows the child");
 	if (vm->state == RAMET_RUNNING && vm->shell)
 		shell_stop(vm->shell, NULL);
 	vm_release(vm);
-	vm->state = RAMET_STOPPED;
+	vm_move(vm, RAMET_STOPPED);
 	lock_release(&vm->op);
 	ramet_vm_put(vm);
 }
@@ -192,7 +219,7 @@ int ramet_pause(struct ramet_vm *vm, struct ramet_err *err)
 		if (r)
 			vm_run_on(vm);
 		else
-			vm->state = RAMET_PAUSED;
+			vm_move(vm, RAMET_PAUSED);
 	}
 	vm_unlock(vm);
 	return r ? err_set(err, r,
@@ -211,7 +238,7 @@ int ramet_resume(struct ramet_vm *vm, struct ramet_err *err)
 		device_set_unquiesce(&vm->devices);
 		doorbell_reseed_start(vm->devices.dev[DEVICE_DOORBELL]);
 		vm->ran = true;
-		vm->state = RAMET_RUNNING;
+		vm_move(vm, RAMET_RUNNING);
 		shell_start(vm->shell, vm, NULL);
 		vm_admit_input(vm);
 	}
@@ -241,11 +268,11 @@ int ramet_stop(struct ramet_vm *vm, struct ramet_err *err)
 	ends = vm->state == RAMET_RUNNING || vm->state == RAMET_PAUSED;
 	if (ends) {
 		vm_release(vm);
-		vm->state = atomic_load(&vm->exit_status) >= VM_EXIT_FAILED ? RAMET_FAILED
-									    : RAMET_STOPPED;
+		vm_move(vm, atomic_load(&vm->exit_status) >= VM_EXIT_FAILED ? RAMET_FAILED
+									    : RAMET_STOPPED);
 		alive = atomic_fetch_sub(&vm->family->living, 1) - 1;
 	} else {
-		vm->state = RAMET_STOPPED; /* a failed one has been seen now */
+		vm_move(vm, RAMET_STOPPED); /* a failed one has been seen now */
 	}
 	vm_unlock(vm);
 	if (ends)

@@ -184,7 +184,7 @@ static int reset_locked(struct reset *k)
 		lost = r;
 	}
 	if (lost && k->stopped)
-		vm->state = RAMET_PAUSED; /* no vCPU runs: the reaper has none to stop */
+		vm_move(vm, RAMET_PAUSED); /* no vCPU runs: the reaper has none to stop */
 	if (lost)
 		vm_fail(vm, "it could not be reset: %s", strerror(-r));
 	device_set_free(&k->devices);
