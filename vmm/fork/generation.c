@@ -281,7 +281,7 @@ void generation_unclaim(struct generation *g, span_t span, uint8_t state)
 
 	lock_left(&g->span[span.v]);
 	was = atomic_exchange(&g->span[span.v], state);
-	assert(was == GEN_BUSY && state != GEN_BUSY);
+	assert(was == GEN_BUSY && state != GEN_BUSY); /* the table in generation.h */
 	(void)was;
 	atomic_fetch_add(&g->event, 1);
 	if (atomic_load(&g->n_waiting))
