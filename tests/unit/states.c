@@ -196,6 +196,58 @@ static void test_span(void **state)
 	assert_int_equal(run(resolves), 0);
 }
 
+#ifdef RAMET_LOCK_CHECK
+/* ---- the order of overlays and spans: from younger generations to older ones ---- */
+
+static struct generation base = { .id = 3, .span = span + 2 };
+static struct view overlay_view;
+
+static void freeze(struct generation *g)
+{
+	lock_init(&overlay_view.lock, LOCK_VIEW);
+	shell.view = &overlay_view;
+	g->overlay = &shell;
+}
+
+static void overlay_before_span(void)
+{
+	freeze(&generation);
+	generation_lock_overlay(&generation);
+	generation_claim(&generation, span_nr(0));
+}
+
+static void older_span_first(void)
+{
+	if (generation_claim(&base, span_nr(0)))
+		generation_claim(&generation, span_nr(0));
+}
+
+static void older_overlay_first(void)
+{
+	freeze(&base);
+	generation_lock_overlay(&base);
+	generation_claim(&generation, span_nr(0));
+}
+
+static void younger_first(void)
+{
+	freeze(&generation);
+	if (!generation_claim(&generation, span_nr(0)))
+		abort();
+	generation_lock_overlay(&generation);
+	if (!generation_claim(&base, span_nr(0)))
+		abort();
+}
+
+static void test_order(void **state)
+{
+	assert_int_equal(run(overlay_before_span), SIGABRT);
+	assert_int_equal(run(older_span_first), SIGABRT);
+	assert_int_equal(run(older_overlay_first), SIGABRT);
+	assert_int_equal(run(younger_first), 0);
+}
+#endif
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -203,6 +255,7 @@ int main(void)
 		cmocka_unit_test(test_vm),
 #ifdef RAMET_LOCK_CHECK
 		cmocka_unit_test(test_vm_without_op),
+		cmocka_unit_test(test_order),
 #endif
 		cmocka_unit_test(test_span),
 	};
