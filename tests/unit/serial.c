@@ -58,6 +58,8 @@ static void test_reset_state(void **state)
 
 static void test_room_for_input(void **state)
 {
+	const char fifo[100] = "";
+
 	assert_int_equal(serial_input(uart, "ab", 2), 1);
 	assert_int_equal(in(LSR), 0x61);
 	assert_int_equal(vm->rooms, 0);
@@ -65,6 +67,12 @@ static void test_room_for_input(void **state)
 	assert_int_equal(vm->rooms, 1);
 	out(FCR, 0x01); /* a FIFO instead of one byte */
 	assert_int_equal(vm->rooms, 2);
+	assert_int_equal(serial_input(uart, fifo, sizeof(fifo)), 64);
+	for (unsigned i = 0; i < 31; i++)
+		in(DATA);
+	assert_int_equal(vm->rooms, 2);
+	in(DATA); /* half of it has been read */
+	assert_int_equal(vm->rooms, 3);
 }
 
 /* The steps by which Linux's 8250 driver (autoconfig()) decides what it has. */

@@ -61,9 +61,14 @@ static struct serial *serial_of(struct device *dev)
 	return (struct serial *)dev;
 }
 
+static unsigned rx_depth(const struct uart *u)
+{
+	return u->fcr & FCR_ENABLE ? sizeof(u->rx) : 1;
+}
+
 static unsigned rx_space(const struct uart *u)
 {
-	unsigned depth = u->fcr & FCR_ENABLE ? sizeof(u->rx) : 1;
+	unsigned depth = rx_depth(u);
 
 	return u->rx_count < depth ? depth - u->rx_count : 0;
 }
@@ -237,7 +242,8 @@ static void serial_byte(struct serial *s, unsigned reg, bool write, uint8_t *dat
 		*data = uart_read(&s->u, reg);
 	/* The guest waits for input, or its driver has just run out of output. */
 	idle = write ? reg == IER_DLM && !(s->u.ier & IER_THRE) : reg == RBR_THR_DLL;
-	room = reg == (write ? IIR_FCR : RBR_THR_DLL) && rx_space(&s->u);
+	/* Half of a FIFO at a time: the sender is not to be woken for each byte. */
+	room = reg == (write ? IIR_FCR : RBR_THR_DLL) && s->u.rx_count <= rx_depth(&s->u) / 2;
 	line_update(s);
 	lock_release(&s->lock);
 
