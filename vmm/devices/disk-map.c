@@ -63,7 +63,7 @@ static void node_put(struct disk_base *b, struct node *node, unsigned level)
 {
 	if (!node || --node->refs)
 		return;
-	/* From the last one on: blocks that are free are used again in order then. */
+	/* From the last one on: block_get() hands free blocks out in ascending order then. */
 	for (unsigned i = SLOTS; i--;) {
 		if (level > 1)
 			node_put(b, node->child[i], level - 1);

@@ -18,7 +18,7 @@ _Static_assert(MAP_CLUSTER == DISK_CLUSTER, "one is for disk-map.c, the other fo
 #define CHANGES 256u /* clusters whose blocks are found at once */
 #define PIECES	128u /* of memory, for one system call */
 
-/* What is left of the memory of a request. */
+/* The memory of a request that has not been dealt with yet. */
 struct rest {
 	const struct iovec *iov;
 	size_t skip; /* bytes of *iov that have been dealt with */
@@ -34,7 +34,8 @@ static struct rest rest_of(const struct iovec *iov, unsigned n)
 	return rest;
 }
 
-/* Takes up to len bytes, in at most PIECES pieces, off the front. Returns how many pieces. */
+/* Takes *len bytes off the front, or fewer if they come in more than PIECES pieces. Returns the
+ * number of pieces, and their bytes in *len. */
 static unsigned take(struct rest *rest, uint64_t *len, struct iovec piece[PIECES])
 {
 	uint64_t left = *len;
@@ -57,7 +58,7 @@ static unsigned take(struct rest *rest, uint64_t *len, struct iovec piece[PIECES
 	return n;
 }
 
-/* Bytes in a row in one file. */
+/* A row of bytes in one file. */
 struct extent {
 	int fd;
 	uint64_t pos, len;
@@ -80,7 +81,7 @@ static int transfer(const struct extent *e, struct rest *rest,
 	return ret;
 }
 
-/* Where len bytes at pos are which do not go beyond a cluster that has this block. */
+/* Where [pos, pos + len) of the disk is: within one cluster, which has this block. */
 static struct extent extent_of(const struct disk *disk, block_t block, uint64_t pos, uint64_t len)
 {
 	const struct disk_base *b = disk->base;
@@ -97,7 +98,8 @@ static uint64_t to_cluster_end(uint64_t pos, uint64_t len)
 	return n < len ? n : len;
 }
 
-/* Adds e to the end of the last of n extents, or as one more. Returns their number then. */
+/* Makes the last of n extents longer by e, or adds e as one more. Returns the number of extents
+ * then. */
 static unsigned add_extent(struct extent *list, unsigned n, const struct extent *e)
 {
 	struct extent *last = n ? &list[n - 1] : NULL;
@@ -110,7 +112,7 @@ static unsigned add_extent(struct extent *list, unsigned n, const struct extent 
 	return n + 1;
 }
 
-/* Extents of what is at pos, at most max - 1 or as far as len goes. Returns how many. */
+/* Finds the extents of [pos, pos + len), at most max of them. Returns their number. */
 static unsigned find_extents(
 	struct disk *disk, uint64_t pos, uint64_t len, struct extent *list, unsigned max)
 {
@@ -138,7 +140,8 @@ int disk_readv(struct disk *disk, uint64_t pos, const struct iovec *iov, unsigne
 	while (rest.len && !ret) {
 		unsigned n_extents = find_extents(disk, pos, rest.len, list, EXTENTS);
 
-		/* Our own slots keep their blocks; nobody else writes into these. */
+		/* The blocks stay as they are without the lock: this disk's map names them, and
+		 * only the caller may change the map. */
 		for (unsigned i = 0; i < n_extents && !ret; i++) {
 			pos += list[i].len;
 			ret = transfer(&list[i], &rest, io_preadv);
@@ -150,14 +153,14 @@ int disk_readv(struct disk *disk, uint64_t pos, const struct iovec *iov, unsigne
 /* A cluster, or a part of one, that is to be written. */
 struct change {
 	block_t *slot;
-	block_t old; /* the block that it has */
-	block_t new; /* a block of its own, to replace old; 0: old is written in place */
+	block_t old; /* the block that the cluster has */
+	block_t new; /* the block that replaces old; 0: old is written in place */
 	uint64_t pos, len;
 	bool written;
 };
 
-/* Finds blocks for [pos, pos + len) of a disk, for at most CHANGES clusters. Returns for how many,
- * or, if there is none even for the first one, -errno. */
+/* Finds blocks for [pos, pos + len) of a disk, for at most CHANGES clusters. Returns the number of
+ * clusters; or -errno if there is no block for the first one. */
 static int plan(struct disk *disk, uint64_t pos, uint64_t len, struct change list[CHANGES])
 {
 	struct disk_base *b = disk->base;
@@ -182,7 +185,7 @@ static int plan(struct disk *disk, uint64_t pos, uint64_t len, struct change lis
 	return n ? n : ret;
 }
 
-/* A new block has all of the old one, but for what is written. */
+/* Writes a part of a cluster to a new block, together with the rest of the old block. */
 static int write_part(struct disk *disk, const struct change *c, struct rest *rest)
 {
 	uint64_t start = c->pos - c->pos % DISK_CLUSTER, have = disk->base->size - start;
@@ -213,8 +216,8 @@ static bool is_part(const struct change *c)
 	return c->new && c->len < DISK_CLUSTER;
 }
 
-/* Writes the first of n changes, and those after it that lie behind it in the file. Returns how
- * many, or -errno. */
+/* Writes the first of n changes, and those that follow it in the file, too. Returns how many it has
+ * written, or -errno. */
 static int write_some(struct disk *disk, struct change *c, unsigned n, struct rest *rest)
 {
 	struct extent all;
@@ -241,7 +244,7 @@ static int write_some(struct disk *disk, struct change *c, unsigned n, struct re
 	return ret ? ret : (int)some;
 }
 
-/* What has been written is what the disk has now. */
+/* Puts the new blocks that have been written into the map, and gives up all others. */
 static void publish(struct disk *disk, struct change *list, unsigned n)
 {
 	struct disk_base *b = disk->base;
@@ -252,7 +255,7 @@ static void publish(struct disk *disk, struct change *list, unsigned n)
 	if (!any)
 		return;
 	lock_take(&b->lock);
-	/* From the last one on: blocks that are free are used again in order then. */
+	/* From the last one on: block_get() hands free blocks out in ascending order then. */
 	for (struct change *c = list + n; c-- > list;) {
 		if (!c->new)
 			continue;
@@ -294,8 +297,8 @@ bool disk_readonly(const struct disk *disk)
 	return disk->base->readonly;
 }
 
-/* A file without a name in dir: made so, or made with one that is taken away at once, where the
- * file system cannot do better. */
+/* Makes a file without a name in dir. Where the file system cannot do that, makes one with a name
+ * and removes the name at once. */
 static int nameless(const char *dir)
 {
 	int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
@@ -314,7 +317,8 @@ static int nameless(const char *dir)
 	return -EPERM;
 }
 
-/* Never in memory unless the user's TMPDIR is: what a guest writes may be as large as its disk. */
+/* The overlay file must not be in memory, unless the user says so with TMPDIR: a guest may write as
+ * much as its disk has. */
 static int overlay_open(struct disk_base *b, const char *path, struct ramet_err *err)
 {
 	const char *dir = getenv("TMPDIR");
@@ -330,7 +334,7 @@ static int overlay_open(struct disk_base *b, const char *path, struct ramet_err 
 		path, dir, strerror(-b->overlay));
 }
 
-/* What an image starts with that is no raw one. */
+/* The name of the format, if an image is not a raw one. */
 static const char *image_format(int fd, uint64_t size)
 {
 	static const struct {
@@ -355,7 +359,7 @@ static const char *image_format(int fd, uint64_t size)
 		if (!io_pread(fd, formats[i].at, buf, formats[i].len) &&
 			!memcmp(buf, formats[i].magic, formats[i].len))
 			return formats[i].name;
-	/* One of fixed size has its mark at the end only. */
+	/* A VHD of fixed size has its mark at the end only. */
 	if (size >= DISK_SECTOR && !io_pread(fd, size - DISK_SECTOR, buf, 8) &&
 		!memcmp(buf, "conectix", 8))
 		return "VHD";

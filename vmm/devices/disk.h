@@ -8,8 +8,8 @@
  *     disk -> node (512 spans) -> node -> node (512 clusters) -> block of the overlay file
  *
  * Counts: node.refs counts links from nodes and disks, a block's count the leaf slots that name
- * it. The overlay file has no name and lies in $TMPDIR (or /var/tmp); blocks no one names are
- * punched out of it.
+ * it. The overlay file has no name and lies in $TMPDIR (or /var/tmp). Blocks that no slot names are
+ * punched out of the file.
  *
  * Concurrency: calls on one disk are serialized by its owner; different disks of one base may be
  * used at once.
@@ -29,8 +29,8 @@ struct disk;
 #define DISK_SECTOR  512u
 #define DISK_MAX     ((uint64_t)DISK_CLUSTER << 27) /* 512 GiB: three levels of 512 */
 
-/* Opens a base, a raw image: whole sectors, and not what starts like an image of another format. 0
- * or -errno. */
+/* Opens a base: a raw image of whole sectors. A file that starts like an image of another format is
+ * refused. 0 or -errno. */
 int disk_open(const char *path, bool readonly, struct disk **out, struct ramet_err *err);
 /* Another disk with the same content. 0 or -ENOMEM. */
 int disk_clone(const struct disk *disk, struct disk **out);
@@ -38,9 +38,9 @@ void disk_free(struct disk *disk); /* NULL is fine */
 
 uint64_t disk_size(const struct disk *disk);
 bool disk_readonly(const struct disk *disk);
-/* All bytes from pos on, as many as the n pieces of memory have; they must be on the disk. One lock
- * and one system call for as many clusters as lie in a row in one file. 0; -EROFS; -EIO, -ENOSPC,
- * -ENOMEM: some of it may have been written. */
+/* Reads or writes as many bytes from pos on as the n pieces of memory have. All of them must be on
+ * the disk. Clusters in a row that lie in a row in one file cost one lock and one system call. 0;
+ * -EROFS; -EIO, -ENOSPC, -ENOMEM: some bytes may have been written. */
 int disk_readv(struct disk *disk, uint64_t pos, const struct iovec *iov, unsigned n);
 int disk_writev(struct disk *disk, uint64_t pos, const struct iovec *iov, unsigned n);
 

@@ -24,8 +24,8 @@ static struct virtio_blk *blk_of(struct virtio *v)
 	return (struct virtio_blk *)v;
 }
 
-/* Reads or writes len bytes of the disk from `pos` on, between it and the chain's data, which are
- * at offset `at` of their stream. */
+/* Reads or writes len bytes of the disk from `pos` on. The data of the chain begin at offset `at`
+ * of its readable or writable stream. */
 static int transfer(struct virtio_blk *blk, const struct virtq_chain *chain, bool read, uint64_t at,
 	uint64_t pos, uint64_t len)
 {
@@ -45,15 +45,15 @@ static int transfer(struct virtio_blk *blk, const struct virtq_chain *chain, boo
 	return read ? disk_readv(blk->disk, pos, piece, n) : disk_writev(blk->disk, pos, piece, n);
 }
 
-/* The guest sees an I/O error, as of any disk; that it is the host that is full, or has cut a file,
- * is for its owner, who looks at its console. */
+/* The guest sees an I/O error, as of any disk. This line on the console tells the VM's owner the
+ * cause: the host's disk is full, or a file has been cut. */
 static void tell(struct virtio_blk *blk, bool read, int error)
 {
 	char line[256];
 	int n;
 
 	if (blk->told || error == -EFAULT || error == -EROFS)
-		return; /* the guest's own faults */
+		return; /* errors that the guest has made */
 	blk->told = true;
 	n = snprintf(line, sizeof(line),
 		"\r\nramet: the host cannot %s this VM's disk: %s%s; its guest gets I/O errors\r\n",

@@ -41,12 +41,12 @@ bool virtq_wants_interrupt(struct port *port, const struct virtq *q);
 /* A place in the readable or the writable stream of a chain. */
 struct virtq_cursor {
 	const struct virtq_chain *chain;
-	unsigned seg, end; /* of the stream's segments: the current one, and where they end */
-	uint64_t at;	   /* bytes of the current one that lie behind */
+	unsigned seg, end; /* the current segment; the one after the stream's last */
+	uint64_t at;	   /* a byte of the current segment */
 };
 struct virtq_cursor virtq_at(const struct virtq_chain *chain, bool writable, uint64_t offset);
-/* A pointer to what is there, and the number of bytes that follow it in one piece, at most *len;
- * the cursor moves behind them. NULL: at the end of the stream, or not RAM. */
+/* Returns a pointer to the bytes at the cursor, and in *len how many follow in one piece, at most
+ * what *len was. Moves the cursor behind them. NULL: the stream ends here, or this is not RAM. */
 void *virtq_next(struct port *port, struct virtq_cursor *cursor, uint64_t *len);
 /* Copies all of len bytes. 0 or -EFAULT. */
 int virtq_read(struct port *port, const struct virtq_chain *chain, uint64_t offset, void *buf,
