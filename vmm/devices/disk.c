@@ -277,7 +277,7 @@ int disk_writev(struct disk *disk, uint64_t pos, const struct iovec *iov, unsign
 	while (rest.len && ret >= 0) {
 		int n_changes = plan(disk, pos, rest.len, list);
 
-		if (n_changes < 0)
+		if (n_changes <= 0)
 			return n_changes;
 		for (int i = 0; i < n_changes && ret >= 0; i += ret)
 			ret = write_some(disk, &list[i], (unsigned)(n_changes - i), &rest);
