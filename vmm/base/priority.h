@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Being real-time for a moment: who stops, saves, loads or fills for a VM gets a CPU at once,
- * however many guests spin on them (a wake-up would otherwise wait for the end of a time slice:
- * milliseconds). What is done meanwhile is bounded. Without the right to (CAP_SYS_NICE or an rtprio
- * limit) one waits for one's turn like everybody.
+ * Being real-time for a moment. A thread that stops, saves, loads or fills a VM gets a CPU at once,
+ * even if guests keep all CPUs busy; otherwise a wake-up would wait for the end of a time slice,
+ * some milliseconds. The work of such a thread is bounded. If the process may not use real-time
+ * priorities (CAP_SYS_NICE or an rtprio limit), its threads wait for their turn.
  *
- * A guest that has just been born is not real-time, since nothing bounds what it does, but asks for
- * short slices: of threads of equal merit the kernel (Linux 6.12 or later) prefers the one with the
- * nearer end of its slice.
+ * A guest that has just been born is not real-time, since nothing bounds its work, but asks for
+ * short slices: of two equal threads, the kernel (Linux 6.12 or later) prefers the one whose slice
+ * ends earlier.
  */
 #ifndef RAMET_VMM_BASE_PRIORITY_H
 #define RAMET_VMM_BASE_PRIORITY_H
@@ -23,11 +23,11 @@
 #define NEWBORN_SLICE_NS 200000u
 
 /*
- * Who fills spans is above those that wait for it, since they may not sleep: a vCPU that has been
- * sent a signal to stop, and then touches an absent span from inside the kernel, faults again and
- * again until it is filled (handle_userfault() does not sleep with a signal pending, and such
- * faults are only given up for a fatal one). The locks on the way inherit priorities. Above
- * them is who sees that they use all memory up.
+ * Fault threads outrank vCPUs, because a vCPU with a pending signal busy-waits for its page: when
+ * it touches an absent span from inside the kernel, it faults again and again until the span is
+ * filled (handle_userfault() does not sleep with a signal pending, and only a fatal signal ends
+ * such faults). The locks on the way inherit priorities. The memory guard outranks both, because
+ * they may use up all memory.
  */
 enum { HURRY_PRIORITY = 1, FILL_PRIORITY = 2, GUARD_PRIORITY = 3 };
 
@@ -47,7 +47,7 @@ enum { HURRY_PRIORITY = 1, FILL_PRIORITY = 2, GUARD_PRIORITY = 3 };
 struct hurry {
 	int policy;
 	struct sched_param param;
-	bool raised; /* or lowered: end() has something to do */
+	bool raised; /* or lowered: hurry_end() must restore it */
 };
 
 /* The priority that the calling thread is known to have: 0 unless it has called hurry_for_good().
@@ -63,13 +63,13 @@ static inline void hurry_set(pid_t tid, int policy, int priority)
 		sched_setscheduler(tid, policy, &p);
 }
 
-/* A thread of ours (0: the caller), which is else of the ordinary policy. */
+/* Makes a thread of ours (0: the caller) real-time, or ordinary again. */
 static inline void hurry_thread(pid_t tid, bool on)
 {
 	hurry_set(tid, on ? SCHED_FIFO : SCHED_OTHER, on ? HURRY_PRIORITY : 0);
 }
 
-/* Makes the caller ordinary, as nice as it was, with slices of that length (0: the kernel's
+/* Makes the calling thread ordinary, as nice as it was, with slices of this length (0: the kernel's
  * default). */
 static inline void hurry_slice(uint64_t ns)
 {
@@ -117,7 +117,7 @@ static inline struct hurry hurry_begin(void)
 	return hurry_begin_at(HURRY_PRIORITY);
 }
 
-/* The opposite: the caller is ordinary until end(), for what may take long. */
+/* The opposite: the calling thread is ordinary until hurry_end(), for work that may take long. */
 static inline struct hurry hurry_pause(void)
 {
 	struct hurry h = { .policy = sched_getscheduler(0) };
