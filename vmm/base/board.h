@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is soldered on: addresses and interrupt lines that a device and a table which describes it
- * must agree on. */
+/* The fixed addresses and interrupt lines of the machine. A device and the tables that describe it
+ * use the same constants. */
 #ifndef RAMET_VMM_BASE_BOARD_H
 #define RAMET_VMM_BASE_BOARD_H
 
@@ -19,11 +19,11 @@
 #define ACPI_RESET_VALUE 0x0fu
 #define ACPI_GED_GSI	 9u
 
-/* The keyboard controller of a PC, of which only the reset line is there. */
+/* The keyboard controller of a PC. Only its reset line exists. */
 #define KBD_PORT	0x64u
 #define KBD_PULSE_RESET 0xfeu
 
-/* The aperture the base address registers of PCI functions lie in. */
+/* The range for the base address registers of PCI functions. */
 #define PCI_MMIO_BASE 0xc0000000u
 #define PCI_MMIO_LEN  0x01000000u
 

@@ -23,7 +23,7 @@ static inline struct timespec timespec_of(uint64_t ns)
 	};
 }
 
-/* A condition whose timed waits are on that clock. */
+/* Initializes a condition whose timed waits use CLOCK_MONOTONIC. */
 static inline void cond_init(pthread_cond_t *cond)
 {
 	pthread_condattr_t attr;

@@ -4,7 +4,7 @@
 
 #include "include/ramet/ramet.h"
 
-/* Fills err (if any) like printf; returns code. */
+/* Formats a message into err (if not NULL) like printf. Returns code. */
 int err_set(struct ramet_err *err, int code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* futex(2) in three calls, for waits that cost a vCPU's pause. */
+/* Wrappers of futex(2), for waits whose time is part of a vCPU's pause. */
 #ifndef RAMET_VMM_BASE_FUTEX_H
 #define RAMET_VMM_BASE_FUTEX_H
 
@@ -13,7 +13,7 @@
 
 #include "vmm/base/clock.h"
 
-/* Waits while *word == value, at most timeout_ns (0: for ever). Spurious returns happen. */
+/* Waits while *word == value, at most timeout_ns (0: for ever). May return early. */
 static inline void futex_wait(atomic_uint *word, unsigned value, uint64_t timeout_ns)
 {
 	struct timespec t = timespec_of(timeout_ns);

@@ -9,11 +9,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#define UNLIMITED (1ull << 62) /* limits from here on are none: version 1 says 2^63 - 4096 */
+#define UNLIMITED (1ull << 62) /* this much or more means "no limit": version 1 has 2^63 - 4096 */
 
 /* ---- finding the groups ---- */
 
-/* Where the control groups with the memory controller are mounted. */
+/* Finds the mount point of the control groups that have the memory controller. */
 static bool find_mount(const char *root, bool v1, char dir[PATH_MAX])
 {
 	char path[PATH_MAX], line[PATH_MAX];
@@ -44,8 +44,8 @@ static bool names_memory(const char *controllers)
 	return false;
 }
 
-/* cgroups(7), /proc/pid/cgroup: "hierarchy:controllers:path"; of version 2, "0::path". The memory
- * controller is in one of them. */
+/* cgroups(7), /proc/pid/cgroup: lines "hierarchy:controllers:path"; in version 2 "0::path". One of
+ * the lines is for the memory controller. */
 static bool find_group(const char *root, bool *v1, char group[PATH_MAX])
 {
 	char path[PATH_MAX], line[PATH_MAX + 256];
@@ -103,8 +103,8 @@ void headroom_open(struct headroom *h, const char *root)
 	h->meminfo = open(path, O_RDONLY | O_CLOEXEC);
 	if (!find_group(root, &h->v1, group) || !find_mount(root, h->v1, mount))
 		return;
-	/* From the innermost out. In a container the mount may begin at our own group, whose full
-	 * name is not found below it. */
+	/* From the innermost group outward. In a container the mount may begin at our own group;
+	 * then the full name of the group does not exist below the mount. */
 	for (char *slash; strcmp(group, "/") != 0 && (slash = strrchr(group, '/')); *slash = 0)
 		add_group(h, mount, group);
 	add_group(h, mount, "");
@@ -139,7 +139,7 @@ static bool read_file(int dir, const char *name, char *buf, size_t size)
 	return ok;
 }
 
-/* The number after a key at the start of a line, or 0. */
+/* Returns the number after `key` at the start of a line, or 0. */
 static uint64_t value_of(const char *text, const char *key)
 {
 	size_t len = strlen(key);
@@ -152,13 +152,13 @@ static uint64_t value_of(const char *text, const char *key)
 	return 0;
 }
 
-/* What is left below one limit; UINT64_MAX: there is none. */
+/* Returns how much is left below one limit; UINT64_MAX: there is no limit. */
 static uint64_t left_of(int dir, const char *limit, const char *usage, uint64_t *max)
 {
 	char text[32];
 	uint64_t used;
 
-	/* "max" is no number. */
+	/* The file has "max" if there is no limit. */
 	if (!read_file(dir, limit, text, sizeof(text)) || text[0] < '0' || text[0] > '9')
 		return UINT64_MAX;
 	*max = strtoull(text, NULL, 10);
@@ -183,7 +183,8 @@ static uint64_t least(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* Version 1 limits memory, and memory with swap; version 2, memory and swap. */
+/* Version 1 has limits for memory and for the sum of memory and swap; version 2 for memory and for
+ * swap. */
 static uint64_t group_left(const struct headroom *h, int dir, uint64_t swap, uint64_t *limit)
 {
 	uint64_t left, other, other_limit;

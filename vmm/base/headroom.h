@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Headroom: how much more memory this process may have before the kernel kills somebody for it. It
- * is the least of what is left to its memory control group (version 1 or 2), to each group around
- * that one, and to the host. What the kernel gives up without harm counts as left: files it caches,
- * and what may still be swapped out.
+ * Headroom: how much more memory this process can get before the kernel kills a process. It is the
+ * smallest of what is left to its memory control group (version 1 or 2), to each enclosing group,
+ * and to the host. Memory that the kernel can reclaim without harm counts as left: cached files,
+ * and pages that can still be swapped out.
  */
 #ifndef RAMET_VMM_BASE_HEADROOM_H
 #define RAMET_VMM_BASE_HEADROOM_H
@@ -17,7 +17,7 @@
 
 struct headroom_group {
 	int dir;
-	char name[48]; /* the end of it, when it is long */
+	char name[48]; /* of a long name only the end */
 };
 
 struct headroom {
@@ -27,17 +27,18 @@ struct headroom {
 	struct headroom_group group[HEADROOM_GROUPS_MAX];
 };
 
-/* Bytes; where: "the host" or "the control group '...'". left is UINT64_MAX if nothing is known. */
+/* In bytes. where: "the host" or "the control group '...'". left: UINT64_MAX if it is unknown. */
 struct headroom_left {
 	uint64_t left, limit;
 	char where[RAMET_HEADROOM_OF_MAX];
 };
 
-/* root stands for "/" ("" is the real one). What is not there, or cannot be read, sets no limit. */
+/* root: a directory to use instead of "/" ("" for the real one). A limit that is missing or cannot
+ * be read is ignored. */
 void headroom_open(struct headroom *h, const char *root);
 void headroom_close(struct headroom *h);
 
-/* Reads the limits anew: they may be changed while we run. Any thread. */
+/* Reads the limits again, since they may change at any time. Any thread may call it. */
 void headroom_look(const struct headroom *h, struct headroom_left *out);
 
 #endif

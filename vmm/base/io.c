@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* What one call came to: the one place that decides what EINTR and "nothing" mean. */
+/* Handles the result of one call. Only this function decides what EINTR and a result of 0 mean. */
 static int progress(ssize_t n, size_t *done)
 {
 	if (n > 0)
@@ -99,7 +99,7 @@ int io_pwritev(int fd, uint64_t pos, struct iovec *iov, unsigned n)
 
 int io_open_regular(const char *path, uint64_t *size, const char **why)
 {
-	/* O_NONBLOCK: opening a FIFO waits for a writer otherwise, some devices for a carrier. */
+	/* O_NONBLOCK: otherwise open() may wait for a FIFO's writer or a line's carrier. */
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK), ret = -EINVAL;
 	struct stat st;
 

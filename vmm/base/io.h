@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Files: opened without waiting, read and written whole. A signal that comes in between (vCPU
- * threads get one for each stop) is no error: what it interrupted goes on where it was.
+ * Files: open without waiting, read and write completely. A signal during the call is no error
+ * (vCPU threads get one at each stop): the call continues where it was interrupted.
  */
 #ifndef RAMET_VMM_BASE_IO_H
 #define RAMET_VMM_BASE_IO_H
@@ -10,7 +10,8 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-/* All of len, or -errno; -EIO where the file ends before. Some of it may have been done then. */
+/* Transfer all of len. 0, or -errno; -EIO: the file ends too early. After an error a part may have
+ * been transferred. */
 int io_read(int fd, void *buf, size_t len);
 int io_write(int fd, const void *buf, size_t len);
 int io_pread(int fd, uint64_t pos, void *buf, size_t len);
@@ -20,8 +21,8 @@ int io_preadv(int fd, uint64_t pos, struct iovec *iov, unsigned n);
 int io_pwritev(int fd, uint64_t pos, struct iovec *iov, unsigned n);
 
 /*
- * Opens a regular file for reading, and tells its size. What is something else is refused at once:
- * a FIFO is not waited for. A descriptor, or -errno with *why set to words for it.
+ * Opens a regular file for reading, and returns its size. Any other kind of file is refused at
+ * once, without waiting. Returns a descriptor, or -errno and the reason in *why.
  */
 int io_open_regular(const char *path, uint64_t *size, const char **why);
 

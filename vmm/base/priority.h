@@ -63,14 +63,14 @@ static inline void hurry_set(pid_t tid, int policy, int priority)
 		sched_setscheduler(tid, policy, &p);
 }
 
-/* Makes a thread of ours (0: the caller) real-time, or ordinary again. */
+/* For a thread of this process (0: the caller), which otherwise has the ordinary policy. */
 static inline void hurry_thread(pid_t tid, bool on)
 {
 	hurry_set(tid, on ? SCHED_FIFO : SCHED_OTHER, on ? HURRY_PRIORITY : 0);
 }
 
-/* Makes the calling thread ordinary, as nice as it was, with slices of this length (0: the kernel's
- * default). */
+/* Gives the calling thread the ordinary policy, with its nice value unchanged and with slices of
+ * that length (0: the kernel's default). */
 static inline void hurry_slice(uint64_t ns)
 {
 	/* struct sched_attr, sched_setattr(2), in its first version. */
@@ -117,7 +117,7 @@ static inline struct hurry hurry_begin(void)
 	return hurry_begin_at(HURRY_PRIORITY);
 }
 
-/* The opposite: the calling thread is ordinary until hurry_end(), for work that may take long. */
+/* The opposite: the calling thread has the ordinary policy until hurry_end(), for long work. */
 static inline struct hurry hurry_pause(void)
 {
 	struct hurry h = { .policy = sched_getscheduler(0) };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A VM's RAM: where it lies in guest-physical space, and offsets into it. */
+/* A VM's RAM: its guest-physical ranges, and offsets into it. */
 #ifndef RAMET_VMM_BASE_RAM_H
 #define RAMET_VMM_BASE_RAM_H
 

@@ -1,10 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * What memory is measured in. A span is what one PTE table maps.
- *
- * Places have types of their own, so that none is taken for another one. Numbers of bytes, pages or
- * spans are plain integers.
- */
+/* Units of memory. A span is the range that one PTE table maps. */
 #ifndef RAMET_VMM_BASE_UNITS_H
 #define RAMET_VMM_BASE_UNITS_H
 
