@@ -11,11 +11,11 @@
 #include "vmm/base/clock.h"
 #include "vmm/cli/command.h"
 
-/* What a brief request may take, in ms. */
-#define LOOK_MS	 2000  /* then it is looked what the process does: if it is stopped, no longer */
-#define HELLO_MS 10000 /* if it does not answer anything */
-#define BRIEF_MS 60000 /* if it answers others */
-#define BUSY_MS	 5000  /* until there is a place for one more client */
+/* How long a brief request may take, in ms. */
+#define LOOK_MS	 2000  /* then check the process; if it is stopped, give up at once */
+#define HELLO_MS 10000 /* if the process answers no connection */
+#define BRIEF_MS 60000 /* if the process answers other connections */
+#define BUSY_MS	 5000  /* wait this long for a free place for one more client */
 
 static int open_client(struct client *c, const char *vm_name);
 
@@ -35,7 +35,7 @@ static int say(const struct client *c, const char *fmt, ...)
 	return EXIT_TROUBLE;
 }
 
-/* Stopped by a signal or a debugger, as far as we are shown. */
+/* True if /proc shows that a signal or a debugger has stopped the process. */
 static bool is_stopped(int pid)
 {
 	char path[32], stat[128], *end;
@@ -61,7 +61,7 @@ static int hello_idle(void *arg, unsigned quiet_ms, bool sending)
 	return quiet_ms >= LOOK_MS ? -ETIMEDOUT : 0;
 }
 
-/* Asks on a connection of its own. To be sent away because there are too many is an answer. */
+/* Asks on a separate connection. A refusal because of too many clients is an answer, too. */
 static json_t *hello(const char *family)
 {
 	struct client c = { .quiet = true };
@@ -98,7 +98,7 @@ static int give_up(const struct client *c, bool stopped, bool answers)
 	return -ETIMEDOUT;
 }
 
-/* While there is no answer. */
+/* Called while there is no answer. */
 static int client_idle(void *arg, unsigned quiet_ms, bool sending)
 {
 	struct client *c = arg;
@@ -127,7 +127,7 @@ static int client_idle(void *arg, unsigned quiet_ms, bool sending)
 
 /* ---- requests ---- */
 
-/* False for requests that may take long by nature, or that the user expects to wait for. */
+/* False for requests that may take long, or for which the user expects to wait. */
 static bool is_brief(const json_t *req)
 {
 	static const char *const lasting[] = { "fork", "wait", "read", "console", "stop",
@@ -179,7 +179,7 @@ void client_close(struct client *c)
 	wire_free(&c->wire);
 }
 
-/* One line there and one back. NULL: it has been said why. */
+/* Sends one line and receives one. NULL: an error, which has been printed. */
 static json_t *exchange(struct client *c, json_t *req)
 {
 	json_t *reply = NULL;
@@ -194,7 +194,7 @@ static json_t *exchange(struct client *c, json_t *req)
 		err = wire_recv(&c->wire, WIRE_REPLY_MAX, &reply);
 	if (err == -ENODATA || (err == -EPROTO && c->wire.ended))
 		say(c, "the process of family '%s' ended before it answered", c->family);
-	else if (err && err != -ETIMEDOUT) /* of which it has been said */
+	else if (err && err != -ETIMEDOUT) /* a timeout has been printed already */
 		say(c, "talking to family '%s': %s", c->family, strerror(-err));
 	return reply;
 }
@@ -205,7 +205,7 @@ json_t *client_call(struct client *c, json_t *req)
 	json_t *reply = exchange(c, json_incref(req));
 	const char *why;
 
-	/* Sent away: others have all places. */
+	/* Refused because other clients have all places. */
 	while (reply && json_is_true(json_object_get(reply, "busy")) && c->pid &&
 		since_ms(start) < BUSY_MS) {
 		json_decref(reply);

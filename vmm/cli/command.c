@@ -23,10 +23,10 @@ const struct command *command_find(const struct command *table, const char *name
 	return NULL;
 }
 
-/* Words that people try for commands that have another name. */
+/* Words that users may try instead of a command's name. */
 static const struct {
 	const char *word, *command;
-	bool alias; /* and it works */
+	bool alias; /* the word works like the command's name */
 } synonyms[] = {
 	{ "ls", "list", true },
 	{ "ps", "list", true },
@@ -41,7 +41,7 @@ static const struct {
 	{ "logs", "console", false },
 };
 
-/* Letters to insert, delete or replace to make b of a. */
+/* The number of letters to insert, delete or replace to get from a to b. */
 static unsigned distance(const char *a, const char *b)
 {
 	unsigned row[32], la = (unsigned)strlen(a), lb = (unsigned)strlen(b);
@@ -65,7 +65,7 @@ static unsigned distance(const char *a, const char *b)
 	return row[lb];
 }
 
-/* A command of the table that `word` may have meant, or NULL. */
+/* Returns the name of the command that the user may have meant by `word`, or NULL. */
 static const char *meant(const struct command *table, const char *word)
 {
 	unsigned best = strlen(word) < 4 ? 1 : 2;
@@ -106,7 +106,7 @@ static const struct command *find_or_alias(const struct command *table, const ch
 int command_run(const struct command *table, const char *prog, int argc, char **argv)
 {
 	const struct command *cmd = find_or_alias(table, argv[1]);
-	static char name[64]; /* argv[1] still points to it afterwards */
+	static char name[64]; /* static: argv[1] still points to it after the return */
 
 	if (!cmd)
 		return no_command(table, prog, argv[1]);
@@ -117,7 +117,7 @@ int command_run(const struct command *table, const char *prog, int argc, char **
 	return cmd->run(argc - 1, argv + 1);
 }
 
-/* -h, which argp does not know: it has -? and --help. */
+/* Handles -h; argp itself has only -? and --help. */
 static error_t parse_help(int key, char *arg, struct argp_state *state)
 {
 	if (key != 'h')

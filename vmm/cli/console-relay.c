@@ -14,18 +14,18 @@
 
 #define ESCAPE	'\x1d'	    /* Ctrl-] */
 #define HELD	(64u << 10) /* input that the guest has not taken */
-#define LOOK_MS 300 /* how late it may be noticed that the terminal is ours, or ours again */
+#define LOOK_MS 300	    /* time between two checks whether this process is in the foreground */
 
 struct relay {
 	struct client *client;
 	int wake;
 	enum relay_keys keys;
 	bool tty;	      /* stdin is a terminal */
-	bool ours;	      /* and this process is in its foreground */
-	bool changed;	      /* its modes have been saved and changed */
-	struct termios saved; /* as it was */
+	bool ours;	      /* this process is in the terminal's foreground */
+	bool changed;	      /* the terminal's modes have been saved and changed */
+	struct termios saved; /* the terminal's modes before the change */
 	bool input_ended;
-	char held[HELD]; /* for the guest */
+	char held[HELD]; /* input for the guest */
 	size_t n_held;
 };
 
@@ -41,14 +41,14 @@ static struct termios raw_modes(const struct relay *r)
 	raw.c_lflag &= ~(ICANON | ECHO | IEXTEN | signals);
 	raw.c_cc[VMIN] = 1;
 	raw.c_cc[VTIME] = 0;
-	/* Ctrl-Z would stop the process, and with it all clones: it is the guest's. */
+	/* Ctrl-Z goes to the guest: if it stopped the process, all clones would stop. */
 	raw.c_cc[VSUSP] = _POSIX_VDISABLE;
 	return raw;
 }
 
 /*
- * Looks whether the terminal is ours, and makes it raw if it is and somebody else, such as a shell
- * while this process was stopped, has put back what was saved.
+ * Checks whether this process is in the terminal's foreground. If so, and the terminal is not raw,
+ * makes it raw: a shell may have restored its modes while this process was stopped.
  */
 static void look_at_terminal(struct relay *r)
 {
@@ -70,7 +70,8 @@ static void take_terminal(struct relay *r)
 	r->tty = isatty(STDIN_FILENO);
 	if (!r->tty)
 		return;
-	/* A terminal stops its background processes that touch it, unless they ignore that. */
+	/* The kernel stops a background process that changes the terminal, unless the process
+	 * ignores SIGTTOU. */
 	signal(SIGTTOU, SIG_IGN);
 	signal(SIGTTIN, SIG_IGN);
 	signal(SIGTSTP, SIG_IGN);
@@ -85,7 +86,7 @@ static void give_terminal_back(struct relay *r)
 
 /* ---- from the user to the guest ---- */
 
-/* Sends what the connection takes at once. */
+/* Sends as much as the connection takes without waiting. */
 static void send_held(struct relay *r)
 {
 	ssize_t n;
@@ -95,7 +96,7 @@ static void send_held(struct relay *r)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			return; /* if the other side is gone, receiving tells */
+			return; /* if the other side is gone, the next receive fails */
 		r->n_held -= (size_t)n;
 		memmove(r->held, r->held + n, r->n_held);
 	}
@@ -115,11 +116,11 @@ static bool may_read_input(const struct relay *r)
 {
 	if (r->input_ended)
 		return false;
-	/* A terminal is read even if there is no room: its keys may be the way out. */
+	/* A terminal is read even if there is no room, since a key may end the relay. */
 	return r->tty ? r->ours : r->n_held < sizeof(r->held);
 }
 
-/* False: escaped. */
+/* False: the user typed Ctrl-]. */
 static bool read_input(struct relay *r)
 {
 	char buf[4096];
@@ -133,7 +134,7 @@ static bool read_input(struct relay *r)
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
 		return true;
 	if (n < 0 && errno == EIO && r->tty) {
-		r->ours = false; /* in the background since the last look */
+		r->ours = false; /* the process went to the background since the last check */
 		return true;
 	}
 	if (n <= 0) {
@@ -153,8 +154,8 @@ static bool gone(short revents)
 	return revents & (POLLERR | POLLHUP | POLLNVAL);
 }
 
-/* Waits until `wake` is readable (returns false) or stdout can be written to. Keys are read
- * meanwhile. *end is why it is false. */
+/* Waits until stdout can be written to, and reads keys meanwhile. False: the relay must end, for
+ * the reason *end, for example because `wake` is readable. */
 static bool wait_for_stdout(struct relay *r, enum relay_end *end)
 {
 	for (;;) {
@@ -190,7 +191,7 @@ static bool to_stdout(struct relay *r, const char *buf, size_t len, enum relay_e
 
 		if (!wait_for_stdout(r, end))
 			return false;
-		/* No more than a pipe takes without waiting, once it has room. */
+		/* At most PIPE_BUF: a pipe that has room takes this much without waiting. */
 		n = write(STDOUT_FILENO, buf, len < PIPE_BUF ? len : PIPE_BUF);
 		if (n < 0 && errno != EINTR && errno != EAGAIN) {
 			*end = RELAY_NO_OUTPUT;
@@ -220,7 +221,7 @@ static bool from_guest(struct relay *r, enum relay_end *end)
 
 /* ---- both ---- */
 
-/* One wait and what came of it. False: the end. */
+/* Waits once and handles the events. False: the relay ends. */
 static bool step(struct relay *r, enum relay_end *end)
 {
 	short room = r->n_held ? POLLOUT : 0;
@@ -229,7 +230,7 @@ static bool step(struct relay *r, enum relay_end *end)
 		{ .fd = r->client->wire.fd, .events = (short)(POLLIN | room) },
 		{ .fd = may_read_input(r) ? STDIN_FILENO : -1, .events = POLLIN },
 		{ .fd = STDOUT_FILENO,
-			.events = 0 }, /* a reader that goes while the guest is quiet */
+			.events = 0 }, /* notices that the reader has gone while no output comes */
 	};
 
 	if (poll(fds, 4, r->tty ? LOOK_MS : -1) < 0)
@@ -253,13 +254,13 @@ static bool step(struct relay *r, enum relay_end *end)
 
 enum relay_end console_relay(struct client *c, int wake, enum relay_keys keys)
 {
-	static struct relay r; /* large, and there is one terminal */
+	static struct relay r; /* static: it is large, and there is only one terminal */
 	enum relay_end end = RELAY_STOPPED;
 	int err;
 
 	r = (struct relay){ .client = c, .wake = wake, .keys = keys };
 	take_terminal(&r);
-	/* What came along with the reply to the request. */
+	/* Output that came together with the reply to the request. */
 	if (to_stdout(&r, c->wire.buf, c->wire.have, &end)) {
 		c->wire.have = 0;
 		while (step(&r, &end))

@@ -30,36 +30,38 @@ static const struct argp_option options[] = {
 		"Guest memory, 16M to 64G in steps of 2M (64M; 512M with --kernel)", 0 },
 	{ "cpus", 'c', "N", 0, "vCPUs, 1 to 8 (1)", 0 },
 	{ "detach", 'd', NULL, 0,
-		"Return when the VM runs, printing its name; it goes on in the background", 0 },
-	{ "paused", OPT_PAUSED, NULL, 0, "Leave it paused, until 'ramet resume'", 0 },
+		"Print the VM's name and return when it runs; it continues in the background", 0 },
+	{ "paused", OPT_PAUSED, NULL, 0, "Leave the VM paused, until 'ramet resume'", 0 },
 	{ "limit", OPT_LIMIT, "SIZE", 0,
-		"Most guest memory that the family may hold in all; at least one VM's (no limit)",
+		"Limit for all guest memory of the family; at least one VM's memory (no limit)",
 		0 },
 	{ "pit", OPT_PIT, NULL, 0,
-		"Give it an i8254 timer, for guests that insist on one; VMs are slower to make "
-		"then",
+		"Give the VM an i8254 timer, for guests that need one; VMs then take longer to "
+		"make",
 		0 },
 	{ "shells", OPT_SHELLS, "N", 0,
-		"KVM VMs kept ready for forks, 1 to 64 (2): a fork takes one for each clone and "
-		"one for the parent; those that are missing take a millisecond each",
+		"KVM VMs kept ready for forks, 1 to 64 (2): a fork uses one for each clone and "
+		"one for the parent, and waits 1 ms for each missing one",
 		0 },
 	{ "no-sandbox", OPT_NO_SANDBOX, NULL, 0,
-		"Keep the right to start programs, open sockets and so on, which the process gives "
-		"up before the guest runs; and let it be debugged, and leave a core file",
+		"Keep the rights to start programs, open sockets and so on, which the process "
+		"otherwise gives up before the guest runs; also allow debuggers and core files",
 		0 },
 	{ "reseed", OPT_RESEED, "WHEN", 0,
-		"auto: a clone fails that does not reseed its random numbers within 30 s although "
-		"its guest can (the default); require: and a guest that cannot is not forked; off",
+		"auto: a clone fails if its guest can reseed its random numbers but does not "
+		"within "
+		"30 s (the default); require: also refuse to fork a guest that cannot; off: no "
+		"check",
 		0 },
 	{ NULL, 0, NULL, 0, "What to run:", 1 },
-	{ "guest", OPT_GUEST, "NAME", 0, "A built-in guest, one of those below", 1 },
+	{ "guest", OPT_GUEST, "NAME", 0, "A built-in guest; see the list below", 1 },
 	{ "args", OPT_ARGS, "STRING", 0, "KEY=VALUE words for the built-in guest", 1 },
 	{ "kernel", OPT_KERNEL, "FILE", 0, "A Linux kernel: bzImage or ELF with a PVH entry", 1 },
 	{ "initrd", OPT_INITRD, "FILE", 0, "Its initial RAM disk", 1 },
 	{ "cmdline", OPT_CMDLINE, "STRING", 0,
 		"Its command line (console=ttyS0 is the serial port)", 1 },
 	{ "disk", OPT_DISK, "FILE[,ro]", 0,
-		"A raw disk image; may be given 4 times. It is never written: each VM writes to an "
+		"A raw disk image; up to 4 times. The image is never written: each VM writes to an "
 		"overlay of its own",
 		1 },
 	{ 0 },
@@ -88,17 +90,17 @@ static enum ramet_reseed parse_reseed(struct argp_state *state, const char *arg)
 	return RAMET_RESEED_AUTO;
 }
 
-/* Refuses arguments that the guest does not understand; with NULL, guests that there are not. */
+/* Refuses an unknown guest, and arguments (if not NULL) that the guest does not accept. */
 static void check_guest(struct argp_state *state, const char *guest, const char *args)
 {
 	char why[320];
 
-	/* How much memory it has is not known yet; the library looks at that. */
+	/* The size of memory is not known yet; the library checks it later. */
 	if (guest_args_check(guest, args, UINT64_MAX, why, sizeof(why)))
 		argp_error(state, "%s: %s", args ? "--args" : "--guest", why);
 }
 
-/* What only makes sense together. */
+/* Checks options that depend on each other. */
 static void check_together(struct argp_state *state, struct ramet_config *cfg, const char *cmdline)
 {
 	if (!cfg->guest == !cfg->kernel)
@@ -208,17 +210,16 @@ static const struct argp argp = {
 	NULL,
 	"Launches a VM. Its serial console is this terminal, and its exit status becomes this "
 	"command's.\n\n"
-	"Ctrl-C stops it. If clones of it still run when it stops, the command waits for them; a "
-	"second Ctrl-C stops them, too. All other keys are the guest's. SIGTERM and SIGHUP stop "
-	"all. "
-	"A guest that needs Ctrl-C gets it from 'ramet console'.\v"
+	"Ctrl-C stops the VM. If clones of it still run then, the command waits for them; a second "
+	"Ctrl-C stops them, too. All other keys go to the guest. SIGTERM and SIGHUP stop all VMs. "
+	"Use 'ramet console' to send Ctrl-C to a guest.\v"
 	"Examples:\n"
 	"  ramet run --guest count\n"
 	"  ramet run --name web --memory 1G --guest dirty --args dirty=512M --detach\n"
 	"  ramet run --kernel vmlinuz --initrd initrd.img --cmdline console=ttyS0\n\n"
 	"Exit status: the guest's; 1 if the VM failed or could not be launched; 2 for bad usage; "
-	"130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP; 141 if nobody reads its output any "
-	"more. With --detach it is 0 once the VM runs, otherwise the reason is on stderr.",
+	"130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP; 141 if the reader of its output is "
+	"gone. With --detach it is 0 once the VM runs, otherwise the reason is on stderr.",
 	NULL,
 	help_filter,
 	NULL,

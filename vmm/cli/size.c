@@ -7,7 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
-/* Digits of `base` from s on. Returns where they end, or NULL: no digit, or *err says why. */
+/* Reads digits of `base` from s on. Returns their end, or NULL: there is no digit, or see *err. */
 static const char *digits(const char *s, unsigned base, uint64_t *out, int *err)
 {
 	uint64_t v = 0;
@@ -34,7 +34,7 @@ static const char *digits(const char *s, unsigned base, uint64_t *out, int *err)
 	return p;
 }
 
-/* The shift that a suffix stands for, or -1. */
+/* Returns the shift for a suffix, or -1. */
 static int suffix_shift(const char *s)
 {
 	static const char units[] = "KMGT";

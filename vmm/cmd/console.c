@@ -19,13 +19,12 @@ int cmd_console(int argc, char **argv)
 		NULL,
 		parse_console,
 		"NAME",
-		"Attaches to the serial console of a VM: first the last 64 KiB it wrote, then "
-		"whatever "
-		"it writes until it stops. Keys go to the guest, Ctrl-C and Ctrl-Z too; Ctrl-] "
-		"leaves "
-		"the VM running and returns. Several terminals may attach to one VM.\v"
-		"It also returns when nobody reads its output any more, as if by SIGPIPE (exit "
-		"status 141); the VM runs on.\n\n"
+		"Attaches to the serial console of a VM: prints the last 64 KiB of output, then "
+		"all further output until the VM stops. Keys go to the guest, also Ctrl-C and "
+		"Ctrl-Z. Ctrl-] detaches and leaves the VM running. Several terminals may attach "
+		"to one VM.\v"
+		"If the reader of its output is gone, the command ends as if by SIGPIPE (exit "
+		"status 141); the VM keeps running.\n\n"
 		"Examples:\n  ramet console web.1\n  ramet console web < /dev/null | grep -m1 "
 		"ready",
 		NULL,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ramet dump: guest memory to stdout. */
+/* ramet dump: writes guest memory to stdout. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -46,7 +46,7 @@ static int write_out(const char *buf, size_t len)
 	return r ? complain("writing to stdout: %s", strerror(-r)) : EXIT_OK;
 }
 
-/* Zeros become a hole where stdout is a file. */
+/* Writes zeros, as a hole if stdout is a file. */
 static int write_zeros(char *buf, size_t len, bool sparse)
 {
 	if (sparse && lseek(STDOUT_FILENO, (off_t)len, SEEK_CUR) >= 0)
@@ -80,7 +80,7 @@ static int dump(struct client *c, const struct dump_args *a, char *buf)
 		json_decref(reply);
 		done += len;
 	}
-	/* A hole at the end has no length yet. */
+	/* A hole at the end does not extend the file by itself. */
 	if (!status && sparse && ftruncate(STDOUT_FILENO, lseek(STDOUT_FILENO, 0, SEEK_CUR)))
 		status = complain("writing to stdout: %s", strerror(errno));
 	return status;
@@ -90,16 +90,15 @@ int cmd_dump(int argc, char **argv)
 {
 	static const struct argp_option options[] = {
 		{ "gpa", 'g', "ADDRESS", 0, "Guest-physical address to start at (0)", 0 },
-		{ "size", 's', "SIZE", 0, "How much", 0 },
+		{ "size", 's', "SIZE", 0, "Amount of memory to write", 0 },
 		{ 0 },
 	};
 	static const struct argp argp = {
 		options,
 		parse_dump,
 		"NAME",
-		"Writes guest memory to stdout as the guest sees it. A running guest goes on "
-		"writing "
-		"meanwhile: pause it for a consistent picture.\v"
+		"Writes guest memory to stdout as the guest sees it. A running guest may change "
+		"its memory meanwhile: pause the VM to get a consistent result.\v"
 		"Example:\n  ramet dump web --gpa 0x100000 --size 64K | xxd | head",
 		NULL,
 		NULL,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ramet fork: fork a running VM and say what each clone cost. */
+/* ramet fork: forks a running VM and prints the cost of each clone. */
 #include <stdio.h>
 #include <string.h>
 
@@ -41,7 +41,7 @@ static error_t parse_fork(int key, char *arg, struct argp_state *state)
 
 enum { CLONE, PAUSE, READY, SHARED, OWN };
 
-/* In place of a time. */
+/* A word to print instead of a time. */
 static const char *not_ready(json_t *reply, json_t *vm)
 {
 	const char *state = json_string_value(json_object_get(vm, "state"));
@@ -105,8 +105,8 @@ static void memory_row(struct libscols_table *t, const char *what, uint64_t befo
 		table_set_size(line, 3, classic);
 }
 
-/* The state table of the copy-on-write page table patches, for this VM: copying would have made
- * each clone a set of tables as large as its parent's. */
+/* Prints memory before and after, like the table in the copy-on-write page table patches. For
+ * comparison: with copying, each clone would have tables as large as its parent's. */
 static void print_memory(json_t *reply, uint64_t clones)
 {
 	static const struct table_column columns[] = {
@@ -149,12 +149,10 @@ int cmd_fork(int argc, char **argv)
 		options,
 		parse_fork,
 		"NAME",
-		"Forks a VM while it runs (or is paused: then the clones are, too). All clones "
-		"come to "
-		"be, or none. PAUSE is how long the parent's vCPUs stood still, READY the time "
-		"from the "
-		"request to the clone's first instruction seen from outside; it is waited for up "
-		"to 10 s.\v"
+		"Forks a running or paused VM; the clones of a paused VM are paused, too. Either "
+		"all clones are made, or none. PAUSE is how long the parent's vCPUs were stopped. "
+		"READY is the time from the request until the clone is first seen to run; the "
+		"command waits up to 10 s for that.\v"
 		"Examples:\n  ramet fork web\n  ramet fork web.1 --count 100 --json | jq .pause_ns",
 		NULL,
 		NULL,

@@ -27,8 +27,8 @@ static void *watch(void *arg)
 	if (fds[0].revents)
 		return NULL;
 	sig = ending_signal(w->signals);
-	/* The thread that launches may hold any lock and hang in any call: nothing is waited for.
-	 * The kernel takes back what the process has. */
+	/* Wait for nothing: the launching thread may hold any lock and hang in any call. The kernel
+	 * frees what the process has. */
 	rundir_release(w->host->rundir, w->host->name);
 	complain("'%s' was not launched: interrupted", w->host->name);
 	_exit(128 + (sig ? sig : SIGHUP));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A launch may take long, or never end: it opens and reads files that may be on a server that does
- * not answer. Meanwhile a thread watches for signals that are to end the process.
+ * A launch may take long, or never end: it reads files that may be on a server that does not
+ * answer. During the launch a thread waits for signals that must end the process.
  */
 #ifndef RAMET_VMM_CMD_LAUNCH_WATCH_H
 #define RAMET_VMM_CMD_LAUNCH_WATCH_H
@@ -15,8 +15,9 @@ struct launch_watch {
 	pthread_t thread;
 };
 
-/* Until it is stopped, a signal from `signals` gives the host's name back and ends the process with
- * 128 and its number. So does the end of all readers of the pipe `caller`, unless that is -1. */
+/* Starts the thread. A signal from `signals` then releases the host's name and ends the process
+ * with 128 plus the signal's number. The process also ends if the pipe `caller` has no reader any
+ * more; -1: there is no pipe. */
 int launch_watch_start(
 	struct launch_watch *w, struct host *host, int signals, int caller, struct ramet_err *err);
 void launch_watch_stop(struct launch_watch *w);

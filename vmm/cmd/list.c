@@ -24,7 +24,7 @@ static const struct table_column columns[] = {
 	{ 0 },
 };
 
-/* The line drawn for a VM's id. Parents come before their children, and ids only grow. */
+/* The table line of a VM. Parents come before their children, in order of their ids. */
 struct drawn {
 	uint64_t id;
 	struct libscols_line *line;
@@ -75,7 +75,7 @@ static void draw_family(struct libscols_table *table, json_t *vms)
 	free(drawn);
 }
 
-/* What went wrong with VMs, below the table. */
+/* Prints the reasons of failed VMs below the table. */
 static void print_failures(json_t *vms)
 {
 	json_t *vm, *why;
@@ -107,7 +107,7 @@ static int list_family(void *arg, const char *family)
 	size_t i;
 
 	if (client_open(&c, family)) {
-		/* If it died, that has been said and its socket is gone. */
+		/* -ENOENT: the process died; that has been printed, and its socket is gone. */
 		if (c.error != -ENOENT)
 			l->status = EXIT_TROUBLE;
 		return 0;
@@ -150,9 +150,10 @@ int cmd_list(int argc, char **argv)
 		options,
 		parse_list,
 		NULL,
-		"Draws all your VMs, clones under the VM they were forked from. SHARED is memory "
-		"it has in common with others, PRIVATE what it alone has; TABLES SHARED are the "
-		"second-level tables that others use too, OWN TABLES those that it alone has.\v"
+		"Draws all your VMs as a tree: each clone is below the VM that it was forked from. "
+		"SHARED is memory that a VM shares with others, PRIVATE memory that only it has. "
+		"TABLES SHARED are second-level tables that it shares, OWN TABLES tables that only "
+		"it has.\v"
 		"Example:\n  ramet list --json | jq '.[] | select(.state == \"running\") | .name'",
 		NULL,
 		NULL,

@@ -20,8 +20,8 @@ static const struct command commands[] = {
 	{ "stat", cmd_stat, "show one VM in full" },
 	{ "console", cmd_console, "attach to a VM's serial console" },
 	{ "pause", cmd_pause, "stop VMs' vCPUs for now" },
-	{ "resume", cmd_resume, "let paused VMs go on" },
-	{ "stop", cmd_stop, "stop VMs for good" },
+	{ "resume", cmd_resume, "let paused VMs continue" },
+	{ "stop", cmd_stop, "stop VMs for ever" },
 	{ "reset", cmd_reset, "put clones back to the moment they were born" },
 	{ "wait", cmd_wait, "wait until a VM is ready, has stopped, ..." },
 	{ "dump", cmd_dump, "write guest memory to stdout" },
@@ -60,8 +60,8 @@ static int help_on(int argc, char **argv)
 }
 
 /*
- * At exit, whichever way it is reached: output that could not be written is a failure. A reader
- * that has gone ends the program by SIGPIPE, so that only the other reasons arrive here.
+ * Called at every exit: output that could not be written is a failure. If the reader of the output
+ * is gone, SIGPIPE has ended the program before, so only other errors are handled here.
  */
 static void close_stdout(void)
 {
@@ -79,9 +79,9 @@ static void close_stdout(void)
 }
 
 /*
- * A descriptor 0, 1 or 2 that the caller has closed would be taken by the next file that is opened,
- * and that would then be read or written to as the terminal. What takes its place gives errors, as
- * a closed one does.
+ * If the caller has closed descriptor 0, 1 or 2, the next open() would return that number, and that
+ * file would be used as the terminal. So open /dev/null there, in a mode in which reads (0) or
+ * writes (1, 2) fail as on a closed descriptor.
  */
 static void open_standard_fds(void)
 {
@@ -93,7 +93,7 @@ static void open_standard_fds(void)
 int main(int argc, char **argv)
 {
 	open_standard_fds();
-	signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of write(2) */
+	signal(SIGXFSZ, SIG_IGN); /* make write(2) fail if a file may not grow */
 	atexit(close_stdout);
 	setlocale(LC_CTYPE, "");
 	argp_program_version = "ramet " RAMET_VERSION;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * ramet run --detach. KVM ties a VM to the process that made it, so the process that stays must do
- * the launch. The one that the user started waits for it to say that the VM lives.
+ * the launch. The process that the user started waits until that one reports that the VM lives.
  */
 #include "vmm/cmd/run-detached.h"
 
@@ -19,12 +19,14 @@
 #include "vmm/cli/command.h"
 #include "vmm/cmd/run-start.h"
 
-#define LIVES_MS 1000 /* at most, for a sign that the VM lives on */
-#define BEGUN_MS 250  /* after its first sign of life: many of those that fail do so by then */
+/* How long to wait for a sign that the VM keeps running. */
+#define LIVES_MS 1000
+/* How long to wait after it is first seen to run: most failures come by then. */
+#define BEGUN_MS 250
 
 /* ---- the process that stays ---- */
 
-/* stdin, stdout and stderr of a daemon. */
+/* Sets stdin, stdout and stderr of a daemon. */
 static void leave_terminal(void)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -35,7 +37,7 @@ static void leave_terminal(void)
 		close(null);
 }
 
-/* What the user's shell and its programs have open is not for a daemon to keep. */
+/* Closes inherited descriptors: a daemon must not keep files of the user's shell open. */
 static void close_inherited(int but)
 {
 	if (but > 3)
@@ -43,8 +45,7 @@ static void close_inherited(int but)
 	close_range((unsigned)but + 1, ~0u, 0);
 }
 
-/* Waits for what shows that the VM goes on: that its guest is ready, or has run for a while. False:
- * it has ended. */
+/* Waits until the guest is ready, or has run for a while. False: the VM has ended. */
 static bool lives(struct ramet_vm *vm)
 {
 	int r = ramet_wait(vm, RAMET_EV_READY, 0, LIVES_MS);
@@ -54,7 +55,7 @@ static bool lives(struct ramet_vm *vm)
 	return r != -ESRCH;
 }
 
-/* The first of what it wrote, to tell why it ended. */
+/* Prints the start of the VM's output, which may show why it ended. */
 static void print_console(struct console_reader *reader)
 {
 	char buf[2048];
@@ -70,7 +71,7 @@ static void print_console(struct console_reader *reader)
 	}
 }
 
-/* Lets the VM go. 0: it lives, or has done its work already; otherwise it has been said why not. */
+/* Lets the VM run. 0: it lives, or has ended with status 0. Otherwise an error has been printed. */
 static int set_going(struct host *host)
 {
 	struct ramet_vm *vm = ramet_vm_get(host->booted);
@@ -110,12 +111,12 @@ static int stay(struct host *host, struct run_options *o, bool stay_paused, int 
 	if (status)
 		return status;
 	status = stay_paused ? EXIT_OK : set_going(host);
-	/* Where it was started may be to be unmounted; all files are open. */
+	/* The user may want to unmount the current directory. All files are open by now. */
 	if (!status && chdir("/"))
 		status = complain("cannot go to the root directory: %s", strerror(errno));
 	if (!status) {
 		leave_terminal();
-		/* If the caller has died meanwhile, so has whoever wanted the VM. */
+		/* If the caller has died meanwhile, no user waits for the VM any more. */
 		if (write(caller, "", 1) == 1) {
 			close(caller);
 			run_serve(host, signals);
@@ -127,9 +128,9 @@ static int stay(struct host *host, struct run_options *o, bool stay_paused, int 
 
 /* ---- the process that the user started ---- */
 
-/* Passes signals on to the process that launches, which is in a session of its own and does not get
- * them: the first as SIGTERM, a second as SIGKILL. Returns the number of the first one, or 0: the
- * process is ready, or has ended. */
+/* Waits for the launching process, and passes signals on to it, since it is in a session of its own
+ * and does not get them: the first as SIGTERM, the second as SIGKILL. Returns the number of the
+ * first signal, or 0: the process is ready, or has ended. */
 static int await(pid_t pid, int ready, int signals, char *ok)
 {
 	struct pollfd fds[] = {
@@ -146,7 +147,7 @@ static int await(pid_t pid, int ready, int signals, char *ok)
 			sig = ending_signal(signals);
 		} else if (fds[0].revents) {
 			if (read(ready, ok, 1) == 1 && sig)
-				continue; /* then it ends all the same */
+				continue; /* it is ending anyway */
 			return sig;
 		}
 	}
@@ -167,7 +168,7 @@ static int wait_for_launch(pid_t pid, int ready, int signals, const char *name)
 	if (sig)
 		return 128 + sig;
 	if (WIFEXITED(status))
-		return WEXITSTATUS(status); /* it has said why */
+		return WEXITSTATUS(status); /* it has printed the reason */
 	return complain("the process of family '%s' died while launching it", name);
 }
 
@@ -188,7 +189,7 @@ int run_detached(struct host *host, struct run_options *o, bool stay_paused)
 	if (pid < 0)
 		return complain("cannot start a process: %s", strerror(errno));
 	if (pid == 0) {
-		/* Until it has the name a signal kills it as any process. */
+		/* Until it has taken the name, a signal simply kills it. */
 		sigprocmask(SIG_SETMASK, &before, NULL);
 		return stay(host, o, stay_paused, ready[1]);
 	}

@@ -32,14 +32,14 @@ int run_start(struct host *host, struct run_options *o, int caller, int *signals
 	struct ramet_vm *vm;
 	int ret;
 
-	/* Nobody hears a VM before run_live(). */
+	/* Paused, so that no output is lost before the console is attached. */
 	o->cfg.paused = true;
 	ret = host_init(host, o->cfg.name, control_session, &err);
 	if (ret)
 		return no_name(o->cfg.name, ret, &err);
 	host_hooks(host, &o->cfg);
-	host->keep = caller >= 0; /* a terminal is told what went wrong at once */
-	/* The name is ours and its socket open. No signal kills the process from here on. */
+	host->keep = caller >= 0; /* in the foreground, the terminal shows errors at once */
+	/* The process has the name, and its socket is open. From here on no signal kills it. */
 	*signals = ending_signals();
 	if (*signals < 0) {
 		complain("cannot make a signalfd: %s%s", strerror(errno), limit_hint(-errno));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * ramet run: the life of a family's process. Take the name, launch, serve until the last VM has
- * stopped or somebody ends it, give everything back.
+ * ramet run: the life of a family's process. It takes the name, launches the VM, serves clients
+ * until the last VM has stopped or a user ends the family, and frees everything.
  */
 #include <errno.h>
 #include <signal.h>
@@ -17,7 +17,7 @@
 #include "vmm/cmd/run-detached.h"
 #include "vmm/cmd/run-start.h"
 
-/* The foreground's console is a client like any other, connected from within. */
+/* Attaches the terminal: an ordinary client that is connected from within the process. */
 static int attach(struct host *host, struct client *c)
 {
 	int sv[2];
@@ -34,7 +34,8 @@ static int attach(struct host *host, struct client *c)
 	return reply ? EXIT_OK : EXIT_TROUBLE;
 }
 
-/* A descriptor that is readable when one of two is; it is closed with the process. -1: errno. */
+/* Returns a descriptor that is readable if a or b is readable. It stays open until the process
+ * ends. -1: errno. */
 static int either(int a, int b)
 {
 	int fd = epoll_create1(EPOLL_CLOEXEC), err;
@@ -49,7 +50,8 @@ static int either(int a, int b)
 	return -1;
 }
 
-/* The VM of this terminal has stopped: until its clones have, too, or a signal. */
+/* Called when the VM of this terminal has stopped: waits until its clones have stopped, too, or a
+ * signal comes. */
 static int outlive(struct host *host, int signals)
 {
 	struct ramet_family_stat fs;
@@ -64,9 +66,9 @@ static int outlive(struct host *host, int signals)
 }
 
 /*
- * From the end of the relay to that of the family. Returns the signal that ended the VM, its clones
- * or both, or 0. Ctrl-C stops what the terminal is about, the VM; clones may be other people's.
- * SIGTERM and SIGHUP mean the process.
+ * Runs from the end of the relay to the end of the family. Returns the signal that ended the VM,
+ * its clones or both, or 0. Ctrl-C stops only the VM of this terminal, since other users may need
+ * the clones. SIGTERM and SIGHUP end the whole process.
  */
 static int wind_up(struct host *host, int signals, enum relay_end end)
 {
@@ -80,7 +82,7 @@ static int wind_up(struct host *host, int signals, enum relay_end end)
 	return later ? later : sig;
 }
 
-/* The exit status; prints why, where the user would not know. */
+/* Returns the exit status. Prints the reason if the user cannot know it. */
 static int verdict(const struct ramet_stat *st, enum relay_end end, int relay_errno, int sig)
 {
 	if (st->state == RAMET_FAILED)
@@ -92,7 +94,8 @@ static int verdict(const struct ramet_stat *st, enum relay_end end, int relay_er
 	return st->exit_status < 0 ? EXIT_OK : st->exit_status;
 }
 
-/* The VM has been launched paused, lest it says something, or ends, before anybody listens. */
+/* The VM has been launched paused, so that it cannot write output or end before the terminal is
+ * attached. */
 static int run_foreground(struct host *host, int signals, bool stay_paused)
 {
 	struct client console = { .wire = { .fd = -1 } };
@@ -110,7 +113,7 @@ static int run_foreground(struct host *host, int signals, bool stay_paused)
 		} else {
 			end = console_relay(&console, wake, RELAY_KEYS_SIGNAL);
 			relay_errno = errno;
-			/* Its session may be waiting for us to take output. */
+			/* The session may be waiting for us to take output. */
 			shutdown(console.wire.fd, SHUT_RDWR);
 			sig = wind_up(host, signals, end);
 			ramet_vm_stat_quick(vm, &st);

@@ -12,16 +12,16 @@
 #include "vmm/base/err.h"
 
 /*
- * A list of what is refused rather than of what is allowed: C libraries change which of the
- * harmless calls they use, and one that is refused by mistake would stop running VMs.
+ * A list of refused calls, not of allowed calls: new C libraries use other harmless calls, and a
+ * call that is refused by mistake would stop running VMs.
  */
 static const int refused[] = {
-	/* programs and processes; threads are dealt with below */
+	/* programs and processes; for threads see below */
 	SCMP_SYS(execve), SCMP_SYS(execveat), SCMP_SYS(fork), SCMP_SYS(vfork), SCMP_SYS(ptrace),
 	SCMP_SYS(process_vm_readv), SCMP_SYS(process_vm_writev), SCMP_SYS(kill), SCMP_SYS(tkill),
 	SCMP_SYS(rt_sigqueueinfo), SCMP_SYS(pidfd_open), SCMP_SYS(pidfd_getfd),
 	SCMP_SYS(pidfd_send_signal), SCMP_SYS(kcmp),
-	/* the network: the control socket is there already */
+	/* the network; the control socket is open already */
 	SCMP_SYS(socket), SCMP_SYS(connect), SCMP_SYS(bind),
 	/* privileges and name spaces */
 	SCMP_SYS(setuid), SCMP_SYS(setgid), SCMP_SYS(setreuid), SCMP_SYS(setregid),
@@ -42,14 +42,14 @@ static int add_rules(scmp_filter_ctx filter)
 
 	for (unsigned i = 0; i < sizeof(refused) / sizeof(refused[0]) && !r; i++)
 		r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), refused[i], 0);
-	/* Threads, but no processes. The flags of clone3 are in memory, which no filter sees:
-	 * without it the C library uses clone. */
+	/* Allow threads, but no processes. clone3 is refused, since its flags are in memory, which
+	 * a filter cannot read; the C library then uses clone. */
 	if (!r)
 		r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(clone), 1,
 			SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, 0));
 	if (!r)
 		r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
-	/* Signals to its own threads only. */
+	/* Allow signals only to the process's own threads. */
 	if (!r)
 		r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(tgkill), 1,
 			SCMP_A0(SCMP_CMP_NE, (scmp_datum_t)getpid(), 0));
@@ -60,7 +60,7 @@ static int add_rules(scmp_filter_ctx filter)
 #define __has_feature(x) 0
 #endif
 #if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
-/* A process that traces this one looks for leaks at the end. */
+/* AddressSanitizer: at the end a tracing process looks for leaks. */
 static const bool wanted = false;
 #else
 static const bool wanted = true;
@@ -95,6 +95,6 @@ void sandbox_no_core(void)
 	if (!wanted)
 		return;
 	setrlimit(RLIMIT_CORE, &none);
-	/* The limit is not looked at where cores go to a program. */
+	/* The limit for core files does not help if core files are piped to a program. */
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ramet stat: one VM in full, and its family's accounts. */
+/* ramet stat: shows one VM in full, and the totals of its family. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,7 +26,7 @@ static error_t parse_stat(int key, char *arg, struct argp_state *state)
 	return arg_vm(key, arg, state, &a->name);
 }
 
-/* "private_bytes" -> "private      1.5M": the unit is in the key's ending. */
+/* "private_bytes" -> "private      1.5M": the end of the key names the unit. */
 static void print_field(const char *key, json_t *value)
 {
 	size_t len = strlen(key);
@@ -75,18 +75,16 @@ int cmd_stat(int argc, char **argv)
 		options,
 		parse_stat,
 		"NAME",
-		"Shows one VM in full, and the accounts of its family: what all its VMs hold "
+		"Shows one VM in full, and the totals of its family: what all its VMs hold "
 		"together.\v"
-		"Of a VM: births counts its boot or fork and its resets, age and ready are "
-		"times from the last of them. Its guest told counter (with its last heartbeat), "
-		"phase (1: ready) and exit status (-1: it has not ended itself). Memory is "
-		"private, "
-		"shared (and looked at), or deferred (shared, not looked at since its birth).\n\n"
-		"Of a family: a span is 2 MiB of guest memory; resolved spans are those whose "
-		"frames "
-		"were settled after a fork, taken back those that a VM took over as it had left "
-		"them. "
-		"ramet-stat(1) explains each line.\n\n"
+		"For a VM: births counts its boot, forks and resets; age and ready are times since "
+		"the last birth. The guest sends counter (the value of its last heartbeat), phase "
+		"(1: ready) and exit status (-1: the guest has not ended the VM). Memory is "
+		"private, shared (and accessed), or deferred (shared, not accessed since its "
+		"birth).\n\n"
+		"For a family: a span is 2 MiB of guest memory. Resolved spans are those whose "
+		"pages were assigned to frames after a fork. Taken back spans are those that a VM "
+		"took back after its own fork, unchanged. ramet-stat(1) explains each line.\n\n"
 		"Example:\n  ramet stat web.1 --json | jq .vm.private_bytes",
 		NULL,
 		NULL,

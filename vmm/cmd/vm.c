@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ramet pause, resume, reset, stop, wait: one request for each VM named. */
+/* ramet pause, resume, reset, stop, wait: one request for each VM on the command line. */
 #include <stdio.h>
 #include <string.h>
 
@@ -70,16 +70,16 @@ int cmd_pause(int argc, char **argv)
 
 int cmd_resume(int argc, char **argv)
 {
-	return simple(
-		argc, argv, "resume", "Lets paused VMs go on.\vExample:\n  ramet resume web web.1");
+	return simple(argc, argv, "resume",
+		"Lets paused VMs continue.\vExample:\n  ramet resume web web.1");
 }
 
 int cmd_reset(int argc, char **argv)
 {
 	return simple(argc, argv, "reset",
-		"Puts clones back to the moment they were born: memory, vCPUs and devices. What "
-		"they "
-		"did since is lost; the time it takes is in proportion to what they wrote.\v"
+		"Puts clones back to the moment of their birth: memory, vCPUs and devices. All "
+		"their later work is lost. The time is proportional to the memory that they have "
+		"written.\v"
 		"Example:\n  ramet fork web && ramet reset web.1");
 }
 
@@ -117,11 +117,9 @@ int cmd_stop(int argc, char **argv)
 		options,
 		parse_names,
 		"NAME...",
-		"Stops VMs for good and gives back what only they had. Their clones and parents go "
-		"on "
+		"Stops VMs for ever and frees what only they had. Their clones and parents keep "
 		"running; the family's process ends with its last VM. A VM that has failed, or "
-		"that its guest ended with another status than 0, is listed until it is "
-		"stopped.\v"
+		"whose guest ended it with a status other than 0, is listed until it is stopped.\v"
 		"Examples:\n  ramet stop web.1 web.2\n  ramet stop --all web",
 		NULL,
 		NULL,
@@ -180,25 +178,22 @@ int cmd_wait(int argc, char **argv)
 {
 	static const struct argp_option options[] = {
 		{ "phase", 'p', "PHASE", 0,
-			"Until the guest says that it has done its set-up: ready (the default)",
-			0 },
-		{ "running", 'r', NULL, 0, "Until its first instruction has been seen", 0 },
-		{ "stopped", 's', NULL, 0, "Until it has stopped", 0 },
-		{ "heartbeats", 'b', "N", 0, "Until it has beaten N times since its birth", 0 },
+			"Until the guest reports that its set-up is done: ready (the default)", 0 },
+		{ "running", 'r', NULL, 0, "Until the VM is first seen to run", 0 },
+		{ "stopped", 's', NULL, 0, "Until the VM has stopped", 0 },
+		{ "heartbeats", 'b', "N", 0, "Until the guest has sent N heartbeats", 0 },
 		{ "timeout", 't', "SECONDS", 0,
-			"Give up after that, such as 30 or 0.5 (exit status 1)", 0 },
+			"Give up after this time, such as 30 or 0.5 (exit status 1)", 0 },
 		{ 0 },
 	};
 	static const struct argp argp = {
 		options,
 		parse_wait,
 		"NAME",
-		"Waits for something to happen to a VM.\n\n"
-		"Built-in guests say by themselves that they are ready. A Linux guest has to be "
-		"made to: "
-		"'devmem 0xd000000c 32 1', run in it as root when its set-up is done, says so; "
-		"without "
-		"that, --phase waits until the VM stops. --running needs nothing of the guest.\v"
+		"Waits until a VM has reached a state.\n\n"
+		"Built-in guests report by themselves that they are ready. In a Linux guest, run "
+		"'devmem 0xd000000c 32 1' as root when its set-up is done. Without that, --phase "
+		"waits until the VM stops. --running works with any guest.\v"
 		"Examples:\n  ramet wait web --phase ready --timeout 30\n  ramet wait web.1 "
 		"--stopped",
 		NULL,
