@@ -28,7 +28,7 @@ static void acpi_write(struct port *port, uint64_t address, uint8_t value)
 static void acpi_io(struct device *dev, struct vcpu *vcpu, unsigned win, uint64_t addr, bool write,
 	void *data, unsigned size)
 {
-	/* ACPI: no sleep is pending, none has been woken from; keyboard: ready for a command. */
+	/* Reads return 0. ACPI: no sleep or wake is pending; keyboard: ready for a command. */
 	if (!write)
 		memset(data, 0, size);
 	else if (size == 1 && win == WIN_KBD && *(uint8_t *)data == KBD_PULSE_RESET)
@@ -42,13 +42,13 @@ static int acpi_clone(const struct device *dev, struct port *port, struct device
 	return acpi_device_new(port, out);
 }
 
-/* A new id, before the clone's first instruction ... */
+/* Writes the new id before the clone's first instruction. acpi_loaded() then sends the event. */
 static int acpi_born(struct device *dev)
 {
 	void *id = port_mem(dev->port, gpa(LINUX_GPA_GENID), 16);
 	struct identity who;
 
-	/* With its parent's id, the guest would not reseed for the event. */
+	/* If the id stayed that of the parent, the guest would not reseed at the event. */
 	if (!id)
 		return -ENOMEM;
 	dev->port->ops->identity(dev->port, &who);
@@ -56,7 +56,7 @@ static int acpi_born(struct device *dev)
 	return 0;
 }
 
-/* ... and the event: the guest reseeds its random numbers. */
+/* Sends the event: the guest then reseeds its random numbers. */
 static void acpi_loaded(struct device *dev)
 {
 	port_irq(dev->port, ACPI_GED_GSI, true);

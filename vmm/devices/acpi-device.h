@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What ACPI's tables promise: power-off and reset registers, and the VM generation id with its
- * event; and the reset line of a PC's keyboard controller. A guest that powers off stops with
- * status 0. A reset stops it with status ACPI_EXIT_RESET: a VM does not boot twice.
+ * The devices that the ACPI tables describe: power-off and reset registers, and the VM generation
+ * id with its event. Also the reset line of a PC's keyboard controller. A guest that powers off
+ * ends its VM with status 0. A reset ends it with status ACPI_EXIT_RESET: a VM does not boot twice.
  */
 #ifndef RAMET_VMM_DEVICES_ACPI_DEVICE_H
 #define RAMET_VMM_DEVICES_ACPI_DEVICE_H

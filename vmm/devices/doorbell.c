@@ -10,19 +10,20 @@
 #include "vmm/base/clock.h"
 
 /*
- * The address of a report is staged in two halves. vCPUs that report at once may mix their halves;
- * a guest that cares takes turns, ours end at the first report.
+ * The address of a report is written in two halves. If several vCPUs report at the same time, their
+ * halves may be mixed. A guest can prevent that with a lock; the built-in guests end at the first
+ * report.
  */
 struct doorbell {
 	struct device dev;
 	_Atomic uint32_t report_lo, report_hi;
 	_Atomic uint32_t wall_hi;
 	unsigned reseed_ms;
-	atomic_bool promised;	       /* to reseed in each birth */
-	_Atomic uint64_t reseed_by_ns; /* by when, in this birth; 0: done; ANY_TIME */
+	atomic_bool promised;	       /* the guest has promised to reseed after each birth */
+	_Atomic uint64_t reseed_by_ns; /* deadline in this birth; 0: done; or ANY_TIME */
 };
 
-#define ANY_TIME UINT64_MAX /* the time does not count yet */
+#define ANY_TIME UINT64_MAX /* the deadline is not set yet: the VM does not run */
 
 static struct doorbell *doorbell_of(struct device *dev)
 {
@@ -155,7 +156,7 @@ void doorbell_reseed_start(struct device *dev)
 	struct doorbell *db = doorbell_of(dev);
 	uint64_t by = atomic_load(&db->reseed_by_ns);
 
-	/* Its vCPUs may reseed at this moment. */
+	/* Compare and exchange, since a vCPU may reseed at this moment. */
 	if (by)
 		atomic_compare_exchange_strong(
 			&db->reseed_by_ns, &by, now_ns() + db->reseed_ms * 1000000ull);

@@ -6,18 +6,18 @@
 #include "vmm/devices/device.h"
 
 /*
- * Random numbers (RAMET_DB_RESEED). A clone of a guest that promised to take the random bits of
- * each birth must do it within reseed_ms of running (0: whenever it likes). If it does not, the VM
- * has to fail at its next device access, so that nothing of it gets out any more.
+ * Random numbers (RAMET_DB_RESEED). If a guest has promised to reseed, its clone must reseed within
+ * reseed_ms of running (0: no limit). Otherwise the VM must fail at its next device access, so that
+ * it sends out nothing more.
  */
 
 /* 0 or -ENOMEM. */
 int doorbell_new(struct port *port, unsigned reseed_ms, struct device **out);
-/* The guest has promised to reseed in each birth. From any thread. */
+/* True if the guest has promised to reseed after each birth. Any thread may call it. */
 bool doorbell_promised(const struct device *dev);
-/* The VM runs from now on, and so does the time. loaded() does that, too. */
+/* The VM runs from now on: sets the deadline. loaded() does this, too. */
 void doorbell_reseed_start(struct device *dev);
-/* The guest has not reseeded in time. On a vCPU's thread. */
+/* True if the guest has not reseeded in time. Called on a vCPU's thread. */
 bool doorbell_reseed_late(const struct device *dev);
 
 #endif

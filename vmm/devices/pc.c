@@ -9,7 +9,7 @@
 
 #define CONSOLE_SLOT 1u /* the first function after the bridge */
 
-/* Takes fn over, also when it fails. */
+/* Plugs fn in. Takes over fn, even on failure. */
 static int plug(struct device *bus, struct pci_function *fn)
 {
 	int ret = pci_bus_add(bus, fn);
@@ -79,7 +79,7 @@ int linux_devices_new(struct port *port, const struct ramet_config *cfg,
 	return 0;
 }
 
-/* The last console= counts: Linux Documentation/admin-guide/serial-console.rst. */
+/* Linux uses the last console= option: Documentation/admin-guide/serial-console.rst. */
 bool linux_console_is_virtio(const char *cmdline)
 {
 	const char *at = cmdline, *last = "";

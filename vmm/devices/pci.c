@@ -11,7 +11,7 @@
 #define CONFIG_ADDRESS 0xcf8u
 #define CONFIG_LEN     8u
 #define ADDRESS_ENABLE (1u << 31)
-#define BAR_SPACING    0x10000u /* each slot's own place in the aperture */
+#define BAR_SPACING    0x10000u /* size of each slot's range for its BAR */
 
 enum { WIN_CONFIG, WIN_MEMORY };
 
@@ -23,7 +23,7 @@ enum {
 
 struct pci_bus {
 	struct device dev;
-	struct lock lock; /* address and the functions' configuration spaces */
+	struct lock lock; /* guards `address` and the functions' configuration spaces */
 	uint32_t address;
 	struct pci_function *fn[PCI_FUNCTIONS_MAX];
 };
@@ -59,7 +59,7 @@ void pci_function_init(struct pci_function *fn, const struct pci_function_ops *o
 	fn->writable[PCI_COMMAND + 1] = PCI_COMMAND_INTX_DISABLE >> 8;
 	fn->writable[PCI_CACHE_LINE_SIZE] = fn->writable[PCI_INTERRUPT_LINE] = 0xff;
 	if (bar_len) {
-		uint32_t mask = ~(bar_len - 1); /* what is not writable tells the length */
+		uint32_t mask = ~(bar_len - 1); /* the read-only bits show the length */
 
 		memcpy(fn->writable + PCI_BASE_ADDRESS_0, &mask, sizeof(mask));
 	}
@@ -94,7 +94,7 @@ static void config_access(struct pci_function *fn, struct vcpu *vcpu, unsigned o
 		fn->ops->config(fn, vcpu, offset, true, size);
 }
 
-/* Ports 0xcf8..0xcff: an address, and data at a byte of the register it names. */
+/* Ports 0xcf8 to 0xcff: the address of a register, and the data of that register. */
 static void config_io(struct pci_bus *bus, struct vcpu *vcpu, unsigned port, bool write, void *data,
 	unsigned size)
 {
@@ -115,7 +115,7 @@ static void config_io(struct pci_bus *bus, struct vcpu *vcpu, unsigned port, boo
 	}
 }
 
-/* The function whose BAR holds [addr, addr + size), with the offset into it. */
+/* Returns the function whose BAR contains [addr, addr + size), and the offset in the BAR. */
 static struct pci_function *decode(
 	struct pci_bus *bus, uint64_t addr, unsigned size, uint64_t *offset)
 {
@@ -221,7 +221,7 @@ static const struct device_ops bus_ops = {
 	.free = bus_free,
 };
 
-/* The host bridge has nothing but its header. */
+/* The host bridge has only its header. */
 static void bridge_free(struct pci_function *fn)
 {
 	free(fn);

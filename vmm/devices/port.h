@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a device may ask of its VM: the VM hands down a port, and a device knows nothing else of it.
- * A test hands down a port of its own (tests/unit/recorder.h).
+ * A device's interface to its VM. The VM gives each device a port, and the device knows nothing
+ * else about its VM. Tests have a port of their own (tests/unit/recorder.h).
  *
  * Every call comes from a vCPU's thread, from a thread that holds the VM's `op` lock while no vCPU
  * runs, or from one that brings input and holds its `input_lock`. A call takes no lock of a device.
@@ -18,36 +18,36 @@
 struct port;
 struct vcpu;
 
-/* Who the VM is, in its present birth. */
+/* The identity of the VM in its present birth. */
 struct identity {
 	uint64_t id;	   /* unique in the family */
-	uint64_t births;   /* of this VM and of its ancestors, on the way to it */
+	uint64_t births;   /* number of births, including those that it inherited from its parent */
 	uint8_t genid[16]; /* random bits of this birth */
 };
 
 struct port_ops {
 	/*
-	 * The one door to guest memory: a pointer to [at, at + len), or NULL unless all of it is
-	 * RAM and in one piece. Valid until the VM stops, is forked or reset: never kept across
-	 * handler calls. Touching it may wait for the fault thread: hold no lock that the fork path
-	 * takes.
+	 * Devices access guest memory only through this: a pointer to [at, at + len), or NULL if
+	 * that is not all RAM in one range. It is valid until the VM stops, is forked or reset, so
+	 * a device must not keep it after the handler returns. An access may wait for a fault
+	 * thread, so the device must not hold a lock that a fork takes.
 	 */
 	void *(*mem)(struct port *port, gpa_t at, uint64_t len);
-	/* Level of an interrupt line (GSI) of the in-kernel irqchip. 0 or -errno. */
+	/* Sets the level of an interrupt line (GSI) of the in-kernel irqchip. 0 or -errno. */
 	int (*irq)(struct port *port, unsigned gsi, bool level);
-	/* A message-signalled interrupt. 0 or -errno. */
+	/* Sends a message-signalled interrupt. 0 or -errno. */
 	int (*msi)(struct port *port, uint64_t address, uint32_t data);
 	/* After input that was not taken as a whole: the device may take more now. Optional. */
 	void (*input_room)(struct port *port);
 	/* Console output, in the order of the calls. */
 	void (*console)(struct port *port, const char *buf, size_t len);
-	/* The VM ends with that exit status. The calling vCPU does not run again. */
+	/* Ends the VM with that exit status. The calling vCPU does not run again. */
 	void (*exit)(struct port *port, int status);
-	/* Sleeps, but returns as soon as this vCPU is asked to stop for a fork, pause or stop. */
+	/* Sleeps, but returns as soon as this vCPU must stop for a fork, pause or stop. */
 	void (*sleep)(struct port *port, struct vcpu *vcpu, uint32_t us);
 	void (*identity)(struct port *port, struct identity *out);
 
-	/* What a guest tells through the doorbell (ramet/abi.h). */
+	/* Values that a guest writes to the doorbell (ramet/abi.h). */
 	void (*heartbeat)(struct port *port, uint32_t counter);
 	void (*phase)(struct port *port, uint32_t phase);
 	void (*report)(struct port *port, uint32_t code, uint64_t gpa);

@@ -7,7 +7,7 @@
 
 #include "vmm/devices/virtio-devices.h"
 
-#define REQUEST_MAX 256u /* what getrandom() gives without a pause */
+#define REQUEST_MAX 256u /* getrandom() returns up to this much without interruption */
 
 static int64_t rng_request(struct virtio *v, const struct virtq_chain *chain)
 {
@@ -42,7 +42,7 @@ static void rng_free(struct virtio *v)
 
 static const struct virtio_ops rng_ops = {
 	.id = VIRTIO_ID_RNG,
-	.class = 0xff0000, /* fits no class */
+	.class = 0xff0000, /* a device of no defined class */
 	.queues = 1,
 	.kick = rng_kick,
 	.clone = rng_clone,
