@@ -19,7 +19,7 @@ static bool module_there(const char *root, const char *name)
 	return !access(path, F_OK);
 }
 
-/* The words of one line. */
+/* True if `word` is one of the words of the line. */
 static bool has_word(const char *line, const char *word)
 {
 	size_t len = strlen(word);
@@ -30,8 +30,9 @@ static bool has_word(const char *line, const char *word)
 	return false;
 }
 
-/* Of the first processor: KVM wants them all alike. A hypervisor that offers nesting, and a
- * container, show the flags that count, those of the kernel we run on. */
+/* Uses the flags of the first processor: KVM needs all processors to be alike. Under a hypervisor
+ * with nesting, and in a container, the file shows the flags of the kernel that runs this process,
+ * which are the right ones. */
 static enum kvm_kind processor(const char *root)
 {
 	enum kvm_kind kind = KVM_KIND_UNKNOWN;
@@ -61,8 +62,8 @@ enum kvm_kind kvm_kind(const char *root)
 	if (told && !strcmp(told, "software"))
 		return KVM_KIND_SOFTWARE;
 	kind = processor(root);
-	/* One vendor's module drives /dev/kvm. A second one can only be there when it is built in,
-	 * and then nothing tells which of them it is. */
+	/* Only one vendor's module drives /dev/kvm. If there is a second one, it is built in; then
+	 * it is unknown which of them drives the device. */
 	if (kind != KVM_KIND_SOFTWARE && module_there(root, "kvm_pvm"))
 		kind = module_there(root, "kvm_intel") || module_there(root, "kvm_amd")
 			       ? KVM_KIND_UNKNOWN

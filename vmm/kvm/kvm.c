@@ -17,9 +17,9 @@
 enum reg { EAX, EBX, ECX, EDX };
 
 /*
- * What guests are not shown, since KVM keeps something for it that cannot be asked for or put back:
- * a clone would not inherit it, or would find what the last VM of its shell left. docs/state.md
- * tells what for each. Bits: SDM vol. 2A and APM vol. 3, CPUID;
+ * Features that are hidden from guests, because KVM has state for them that cannot be read or
+ * written: a clone would not inherit that state, or would find the state of its shell's last VM.
+ * docs/state.md has the reason for each. Bits: SDM vol. 2A and APM vol. 3, CPUID;
  * Documentation/virt/kvm/x86/cpuid.rst.
  */
 static const struct {
@@ -42,16 +42,16 @@ static const struct {
 	{ 0x80000001, 0, ECX, 1u << 2 | 1u << 12 },	/* SVM, SKINIT */
 	{ 0x80000001, 0, ECX, 1u << 10 },		/* IBS */
 	{ KVM_CPUID_FEATURES, 0, EAX, 1u << KVM_FEATURE_CLOCKSOURCE },
-	/* One that waits for a "page ready" at a fork would wait for ever in the clone, whose KVM
-	 * never fetched that page. */
+	/* A guest that waits for "page ready" during a fork would wait for ever in the clone: the
+	 * clone's KVM never fetches that page. */
 	{ KVM_CPUID_FEATURES, 0, EAX,
 		1u << KVM_FEATURE_ASYNC_PF | 1u << KVM_FEATURE_ASYNC_PF_VMEXIT |
 			1u << KVM_FEATURE_ASYNC_PF_INT },
-	/* A kick that comes before its HLT is a bit that nobody can ask KVM for. */
+	/* A kick that comes before the vCPU's HLT is a bit in KVM that cannot be read. */
 	{ KVM_CPUID_FEATURES, 0, EAX, 1u << KVM_FEATURE_PV_UNHALT },
 };
 
-/* Leaves about those, and nothing else: SGX, processor trace, LBR, AMX, SVM, IBS, SEV. */
+/* Leaves that describe only hidden features: SGX, processor trace, LBR, AMX, SVM, IBS, SEV. */
 static const uint32_t hidden_leaves[] = { 0x12, 0x14, 0x1c, 0x1d, 0x1e, 0x8000000a, 0x8000001b,
 	0x8000001f };
 
@@ -94,8 +94,8 @@ static int read_cpuid(struct kvm_host *host)
 }
 
 /*
- * MSRs that KVM keeps for each vCPU and does not list: MTRRs, the one machine-check bank that
- * kvm_setup_vcpu() asks for, and OSVW (AMD's known errata). kvm_probe_msrs() drops those that this
+ * MSRs that KVM has for each vCPU but does not list: MTRRs, the machine-check bank that
+ * kvm_setup_vcpu() sets up, and OSVW (AMD's known errata). kvm_probe_msrs() drops those that this
  * KVM does not have.
  */
 static const struct {
@@ -106,7 +106,7 @@ static const struct {
 	{ 0x258, 0x259 },	    /* MTRR_FIX_16K_80000, A0000 */
 	{ 0x268, 0x26f },	    /* MTRR_FIX_4K_C0000 ... F8000 */
 	{ 0x2ff, 0x2ff },	    /* MTRR_DEF_TYPE */
-	{ 0x17a, 0x17b },	    /* MCG_STATUS, MCG_CTL: some list them */
+	{ 0x17a, 0x17b },	    /* MCG_STATUS, MCG_CTL: some KVMs list them */
 	{ 0x280, 0x280 },	    /* MC0_CTL2 */
 	{ 0x400, 0x403 },	    /* MC0_CTL, STATUS, ADDR, MISC */
 	{ 0xc0010140, 0xc0010141 }, /* OSVW_ID_LENGTH, OSVW_STATUS */
@@ -127,23 +127,23 @@ static int add_msr(struct kvm_host *host, uint32_t msr, struct ramet_err *err)
 }
 
 /*
- * Whether a fork carries this MSR of KVM's list like any other. Not those of asynchronous page
- * faults, which guests cannot use: written, with 0 even, KVM forgets the pages it fetches for a
- * halted vCPU, but not that the vCPU is halted for them (kvm_pv_enable_async_pf() in
- * arch/x86/kvm/x86.c), and a recycled shell would never run.
+ * True if a fork carries this MSR of KVM's list like any other. False for those of asynchronous
+ * page faults, which guests cannot use: after a write, even of 0, KVM forgets the pages that it
+ * fetches for a halted vCPU, but not that the vCPU is halted for them (kvm_pv_enable_async_pf() in
+ * arch/x86/kvm/x86.c). So a recycled shell would never run.
  */
 static bool is_plain_msr(const struct kvm_host *host, uint32_t msr)
 {
 	/* Writing a wall-clock MSR makes KVM write guest memory: it is an action, not state. */
 	if (msr == MSR_KVM_WALL_CLOCK || msr == MSR_KVM_WALL_CLOCK_NEW)
 		return false;
-	/* Through the TSC offset: a value that is written jumps. */
+	/* The TSC is carried by its offset: after a write of a value it would jump. */
 	if (msr == MSR_IA32_TSC && host->tsc_offset)
 		return false;
 	if (msr == MSR_KVM_ASYNC_PF_EN || msr == MSR_KVM_ASYNC_PF_INT ||
 		msr == MSR_KVM_ASYNC_PF_ACK)
 		return false;
-	/* Hyper-V's, which KVM denies a guest that is not shown its CPUID leaves. */
+	/* KVM denies Hyper-V's MSRs to a guest without Hyper-V's CPUID leaves. */
 	return (msr & 0xfffffe00u) != 0x40000000u && msr != MSR_IA32_TSC_DEADLINE;
 }
 
@@ -170,14 +170,13 @@ static int read_msr_list(struct kvm_host *host, struct ramet_err *err)
 	for (unsigned i = 0; i < sizeof(unlisted) / sizeof(unlisted[0]); i++)
 		for (uint32_t m = unlisted[i].first; m <= unlisted[i].last && !r; m++)
 			r = add_msr(host, m, err);
-	/* Last, since it is relative to the TSC (MSR or offset) and to the timer mode in the LAPIC.
-	 */
+	/* The deadline is last: it depends on the TSC (MSR or offset) and on the LAPIC's timer. */
 	if (deadline && !r)
 		r = add_msr(host, MSR_IA32_TSC_DEADLINE, err);
 	return r;
 }
 
-/* Whether kvm_setup_vm() has something to deny. A KVM that does not know DE_CFG leaves it at 0. */
+/* Finds out whether kvm_setup_vm() must deny MSRs. If KVM has no DE_CFG, the value stays 0. */
 static void read_amd(struct kvm_host *host)
 {
 	struct {
@@ -319,9 +318,9 @@ static int enable_cap(int fd, uint32_t cap)
 
 int kvm_setup_vm(const struct kvm_host *host, int vm_fd)
 {
-	/* Nobody can take back what a guest writes to VM_CR (its SVMDIS sticks) or, once a vCPU has
-	 * run, to DE_CFG. Only AMD's KVM knows them; a bit that is clear denies an MSR. */
-	static uint8_t none[8]; /* KVM reads bitmaps by whole longs */
+	/* A guest's write to VM_CR cannot be undone (SVMDIS cannot be cleared); nor can a write to
+	 * DE_CFG after a vCPU has run. Only kvm_amd has them. A clear bit denies an MSR. */
+	static uint8_t none[8]; /* KVM reads bitmaps in whole longs */
 	struct kvm_msr_filter filter = {
 		.flags = KVM_MSR_FILTER_DEFAULT_ALLOW,
 		.ranges = {
@@ -331,8 +330,8 @@ int kvm_setup_vm(const struct kvm_host *host, int vm_fd)
 	};
 	int r = 0;
 
-	/* Without these two an exception that is under way, or a triple fault, is reported as
-	 * something else, or not at all. */
+	/* Without these two, KVM reports a pending exception or a triple fault wrongly, or not at
+	 * all. */
 	if (host->exception_payload)
 		r = enable_cap(vm_fd, KVM_CAP_EXCEPTION_PAYLOAD);
 	if (!r && host->triple_fault)
@@ -385,7 +384,7 @@ static int set_cpuid(const struct kvm_host *host, int vcpu_fd, unsigned index, u
 	return r;
 }
 
-/* DE_CFG, which its guest may not write, is what a guest would make of it. */
+/* Sets DE_CFG to the value that a guest would write, since guests may not write it. */
 static int set_de_cfg(const struct kvm_host *host, int vcpu_fd)
 {
 	struct {
@@ -398,12 +397,12 @@ static int set_de_cfg(const struct kvm_host *host, int vcpu_fd)
 
 int kvm_setup_vcpu(const struct kvm_host *host, int vcpu_fd, unsigned index, unsigned cpus)
 {
-	/* One bank of machine checks, the least there can be, of the 32 there would be otherwise:
-	 * four MSRs to carry, not 128. */
+	/* One bank of machine checks, the minimum, instead of the default of 32: so a fork carries
+	 * four MSRs, not 128. */
 	uint64_t mcg_cap = 1;
 	int r = set_cpuid(host, vcpu_fd, index, cpus);
 
-	/* What CPUID hides is not there: without this KVM only does not mention it. */
+	/* Deny the features that CPUID hides: by default KVM only does not show them. */
 	if (!r)
 		r = enable_cap(vcpu_fd, KVM_CAP_ENFORCE_PV_FEATURE_CPUID);
 	if (!r && ioctl(vcpu_fd, KVM_X86_SETUP_MCE, &mcg_cap) < 0)
@@ -423,7 +422,7 @@ int kvm_probe_msrs(struct kvm_host *host, int vcpu_fd)
 
 	for (unsigned i = 0; i < host->n_msrs; i++) {
 		one.entry.index = host->msr[i];
-		/* KVM lists what some vCPU could have; this one may lack the CPUID bit for it. */
+		/* KVM lists all MSRs that it supports; this vCPU may lack the CPUID bit for one. */
 		if (ioctl(vcpu_fd, KVM_GET_MSRS, &one) != 1)
 			continue;
 		if (ioctl(vcpu_fd, KVM_SET_MSRS, &one) != 1)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* /dev/kvm: what it offers, and the few facts about it that every VM of a family shares. */
+/* /dev/kvm: its capabilities, and the settings that all VMs of a family share. */
 #ifndef RAMET_VMM_KVM_KVM_H
 #define RAMET_VMM_KVM_KVM_H
 
@@ -20,33 +20,34 @@
 
 struct kvm_host {
 	int fd;
-	size_t run_size;   /* of one vCPU's struct kvm_run mapping */
-	size_t xsave_size; /* of KVM_GET_XSAVE2's area; 4096 without it */
+	size_t run_size;   /* size of the mapping of a vCPU's struct kvm_run */
+	size_t xsave_size; /* size of KVM_GET_XSAVE2's area; 4096 without that call */
 	bool xsave2, tsc_offset, clock_realtime;
 	bool exception_payload, triple_fault, sregs2, amd;
-	bool wall_clock;	  /* there is MSR_KVM_WALL_CLOCK_NEW */
-	bool xcrs;		  /* false: no XSAVE, hence no XCR0 */
-	uint64_t de_cfg;	  /* what AMD's DE_CFG reads; 0: there is none */
+	bool wall_clock;	  /* KVM has MSR_KVM_WALL_CLOCK_NEW */
+	bool xcrs;		  /* false: no XSAVE, so no XCR0 */
+	uint64_t de_cfg;	  /* the value of AMD's DE_CFG; 0: there is none */
 	uint32_t sync_regs;	  /* KVM_SYNC_X86_* that kvm_run can carry */
-	struct kvm_cpuid2 *cpuid; /* what a vCPU is shown; APIC ids are filled in per vCPU */
-	unsigned n_msrs;	  /* saved and loaded, in this order */
+	struct kvm_cpuid2 *cpuid; /* CPUID of all vCPUs, without their APIC ids */
+	unsigned n_msrs;	  /* number of entries of msr[], saved and loaded in this order */
 	uint32_t msr[KVM_MSRS_MAX];
 };
 
 /*
- * Opens the KVM device (RAMET_KVM_DEVICE in the environment names another) and asks for its
- * capabilities. -ENOENT, -EACCES, -ENOTSUP with a line that says what to do.
+ * Opens /dev/kvm, or the device that RAMET_KVM_DEVICE in the environment names, and reads its
+ * capabilities. -ENOENT, -EACCES, -ENOTSUP and an error that says what to do.
  */
 int kvm_host_open(struct kvm_host *host, struct ramet_err *err);
 void kvm_host_close(struct kvm_host *host);
 
-/* To be called first on a VM, before it has vCPUs: has KVM tell all of its state, and deny its
- * guest what cannot be carried. */
+/* Must be called on a new VM, before it has vCPUs. Makes KVM report all of the VM's state, and deny
+ * the guest what cannot be carried. */
 int kvm_setup_vm(const struct kvm_host *host, int vm_fd);
-/* The same for a vCPU, which gets its CPUID, with the APIC id `index` of `cpus`. */
+/* The same for a vCPU. Also sets its CPUID, with the APIC id `index` of `cpus`. */
 int kvm_setup_vcpu(const struct kvm_host *host, int vcpu_fd, unsigned index, unsigned cpus);
 
-/* Keeps of host->msr those that this vCPU can both read and write. Once, on the first vCPU. */
+/* Removes from host->msr the MSRs that this vCPU cannot read and write. Called once, for the first
+ * vCPU. */
 int kvm_probe_msrs(struct kvm_host *host, int vcpu_fd);
 
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The family's pool of shells. The maker thread keeps as many ready as are wanted, rather by
- * blanking used ones (the cost of what their last VM touched) than by making new ones.
+ * The family's pool of shells. The maker thread keeps `want` shells ready. It prefers to blank used
+ * shells, which takes time in proportion to what their last VM touched, over making new ones.
  */
 #include <assert.h>
 #include <errno.h>
@@ -10,15 +10,16 @@
 #include "vmm/base/clock.h"
 #include "vmm/base/priority.h"
 
-/* A used shell is dropped for good when this many are ready beyond what is wanted. */
+/* A used shell is freed if this many more than `want` are ready. */
 #define SHELLS_SPARE 64u
-/* Also, of every SHELLS_LOOK shells that come back one is freed, if more than are wanted were ready
- * all that time. */
+/* Also one of every SHELLS_LOOK returned shells is freed, if all that time more than `want` were
+ * ready. */
 #define SHELLS_LOOK 64u
-/* When more than this many wait to be blanked, a thread that needs a shell blanks one itself. */
+/* If more than this many used shells wait to be blanked, a thread that needs a shell blanks one
+ * itself. */
 #define SHELLS_BEHIND 64u
-/* When no shell has been taken or given back for IDLE_NS, those beyond what is wanted are freed,
- * one every FREE_NS: a fork that was refused, or a burst that is over, leaves none for good. */
+/* If no shell has been taken or returned for IDLE_NS, the ready shells beyond `want` are freed, one
+ * every FREE_NS: so a refused fork, or a burst of forks, leaves no shells for ever. */
 #define IDLE_NS 1000000000u
 #define FREE_NS 20000000u
 
@@ -39,8 +40,8 @@ static struct shell *pop_used(struct shell_pool *p)
 	return sh;
 }
 
-/* Makes a used shell as good as new: no page, no vCPU running, nobody's. Others may wait for the
- * memory. */
+/* Makes a used shell like a new one: without pages and without an owner. If memory is tight, other
+ * threads may wait for it, so this is done at a real-time priority. */
 static int blank(struct shell_pool *p, struct shell *sh)
 {
 	bool tight = budget_tight(p->budget);
@@ -56,7 +57,7 @@ static int blank(struct shell_pool *p, struct shell *sh)
 	return r ? r : view_blank(sh->view);
 }
 
-/* Whether a shell that has been given back is to go. The lock is held. */
+/* True if a returned shell must be freed. The lock is held. */
 static bool too_many(struct shell_pool *p)
 {
 	bool many = p->n_ready >= p->want + SHELLS_SPARE;
@@ -69,8 +70,8 @@ static bool too_many(struct shell_pool *p)
 	return many;
 }
 
-/* One step of the maker, or of who cannot wait for it, outside the lock. Takes over the reference
- * to the pattern. */
+/* Makes one shell ready: a used one, or a new one. Called by the maker, or by a thread that needs a
+ * shell now, without the lock. Takes over the reference to the pattern. */
 static struct shell *refill(
 	struct shell_pool *p, struct shell *used, bool drop, struct machine_state *pattern)
 {
@@ -88,13 +89,13 @@ static struct shell *refill(
 	return sh;
 }
 
-/* Waits for something to do. True: nobody took or gave back a shell for that long. */
+/* Waits for work. True: no shell was taken or returned for that time. */
 static bool wait_idle(struct shell_pool *p, uint64_t ns)
 {
 	struct timespec until = timespec_of(now_ns() + ns);
 	unsigned taken = p->n_taken;
 
-	/* What is wanted stays: no need to look again. */
+	/* No shell must be freed, so wait without a time limit. */
 	if (p->n_ready <= p->want) {
 		cond_wait(&p->cond, &p->lock);
 		return false;
@@ -143,8 +144,9 @@ static void *maker(void *arg)
 			p->ready = made;
 			p->n_ready++;
 		} else if (!used && !p->quit) {
-			/* Out of something: whoever needs a shell makes one itself and learns what.
-			 * The family may have ended while the lock was away, and signalled then. */
+			/* Something has run out: a thread that needs a shell tries to make one
+			 * itself and gets the error. The family may have ended, and signalled,
+			 * while the lock was released. */
 			cond_wait(&p->cond, &p->lock);
 		}
 	}
@@ -194,8 +196,8 @@ void shell_pool_pattern(struct shell_pool *p, struct machine_state *state)
 	machine_state_put(old);
 }
 
-/* A shell that is made now, or out of a used one. That takes a millisecond, and a fork may need
- * thousands: not at a real-time priority, which would keep others from the CPU for seconds. */
+/* Makes a shell now, from a used one or a new one. That takes a millisecond, and a fork may need
+ * thousands. So it is not done at a real-time priority, which would block the CPU for seconds. */
 static int make_now(struct shell_pool *p, struct shell *used, struct shell **out)
 {
 	struct hurry hurry = hurry_pause();
@@ -215,13 +217,13 @@ int shell_pool_take(struct shell_pool *p, struct shell **out)
 	if (budget_tight(p->budget))
 		return -ENOMEM;
 	lock_take(&p->lock);
-	p->n_taken++; /* the maker sees it when it wakes up: it must not make shells now */
+	p->n_taken++; /* without a signal: the maker must not make shells now */
 	if (!p->cold) {
 		sh = pop(&p->ready);
 		p->n_ready -= sh != NULL;
 		if (p->n_ready < p->least)
 			p->least = p->n_ready;
-		/* The maker cannot keep up. It must not fall behind without limit. */
+		/* The maker is too slow: limit the number of used shells that wait. */
 		if (!sh && p->n_used > SHELLS_BEHIND)
 			used = pop_used(p);
 	}
@@ -244,7 +246,7 @@ void shell_pool_give(struct shell_pool *p, struct shell *sh)
 	if (!sh)
 		return;
 	assert(sh->state == SHELL_IDLE);
-	/* The caller lets go of the generation now; the maker closes the view some time. */
+	/* The caller drops the generation now, but the maker closes the view later. */
 	view_set_source(sh->view, NULL);
 	sh->used = true;
 	lock_take(&p->lock);

@@ -16,14 +16,14 @@ enum { VCPU_LOAD = 1, VCPU_RUN = 2, VCPU_SAVE = 4, VCPU_QUIT = 8 };
 #define KICK_SIGNAL	 SIGRTMIN
 #define VCPU_STACK_BYTES (128u << 10)
 
-/* A CPU that has nothing to do takes 15 us to wake up where it is virtual itself, twice in a pause.
- * So who waits for vCPUs does not sleep, for so long, but lets them have the CPU. */
+/* An idle CPU that is virtual itself takes 15 us to wake up, and this happens twice in a pause. So
+ * a thread that waits for vCPUs yields to them instead of sleeping, at most this long. */
 #define AWAKE_NS 300000u
 
 /*
- * Exits that one instruction may take until it is finished. KVM's emulator goes on inside a string
- * instruction for up to 1024 elements (arch/x86/kvm/emulate.c goes back to the guest when RCX &
- * 0x3ff is 0), and an element may take several exits of 8 bytes.
+ * The maximum number of exits until one instruction is complete. KVM's emulator continues inside a
+ * string instruction for up to 1024 elements (arch/x86/kvm/emulate.c returns to the guest when RCX
+ * & 0x3ff is 0), and an element may take several exits of 8 bytes.
  */
 #define EXITS_MAX 65536u
 
@@ -57,11 +57,11 @@ static const struct vcpu_ops *ops(const struct vcpu *vcpu)
 }
 
 /*
- * An exit is only finished when KVM_RUN is entered again (api.rst): do that without running the
- * guest, until KVM says that it was interrupted, which it only says between instructions. The same
- * is done for a VM that has ended: otherwise the instruction would be finished in the next VM of
- * this shell. Returns 0 or -errno: then the instruction is half done for good, so that this state
- * must not be saved and this shell not be used again.
+ * An exit is complete only when KVM_RUN has been entered again (api.rst). So enter KVM_RUN without
+ * running the guest, until KVM returns EINTR, which it does only between instructions. The same is
+ * done for a VM that has ended: otherwise the instruction would be completed in the next VM of this
+ * shell. Returns 0, or -errno: then the instruction stays half done. This state must not be saved,
+ * and this shell must not be used again.
  */
 static int complete_io(struct vcpu *vcpu, bool runnable)
 {
@@ -72,7 +72,7 @@ static int complete_io(struct vcpu *vcpu, bool runnable)
 				runnable = ops(vcpu)->exit(vcpu);
 			continue;
 		}
-		/* EAGAIN: a vCPU that waits for its SIPI, and so has no exit to finish. */
+		/* EAGAIN: the vCPU waits for its SIPI, so it has no exit to complete. */
 		if (errno == EINTR || errno == EAGAIN)
 			return 0;
 		if (runnable)
@@ -85,7 +85,7 @@ static int complete_io(struct vcpu *vcpu, bool runnable)
 void vcpu_ordinary(struct vcpu *vcpu, uint64_t slice_ns)
 {
 	hurry_slice(slice_ns);
-	/* The thread that stops it may have made it real-time just before. */
+	/* The thread that stops this vCPU may just have made it real-time: do not undo that. */
 	if (atomic_load(&vcpu->shell->stop))
 		hurry_thread(0, true);
 }
@@ -94,7 +94,7 @@ static int run_until_stopped(struct vcpu *vcpu)
 {
 	struct shell *sh = vcpu->shell;
 	bool runnable = ops(vcpu)->may_begin(vcpu);
-	/* KVM_RUN has yet to take in what was loaded, or to finish what an exit began. */
+	/* KVM_RUN must still read the loaded registers, or complete an exit. */
 	bool unfinished = true;
 
 	vcpu_ordinary(vcpu, NEWBORN_SLICE_NS);
@@ -117,7 +117,7 @@ static int run_until_stopped(struct vcpu *vcpu)
 	return unfinished ? complete_io(vcpu, runnable) : 0;
 }
 
-/* Returns when all vCPUs of the shell have come here. Stays awake for so long: see AWAKE_NS. */
+/* Returns when all vCPUs of the shell have called this. Sleeps only after awake_ns (AWAKE_NS). */
 static void meet(struct shell *sh, atomic_uint *met, uint64_t awake_ns)
 {
 	unsigned n = atomic_fetch_add(met, 1) + 1;
@@ -152,7 +152,7 @@ static int load(struct vcpu *vcpu)
 		sh->has ? &sh->has->vcpu[vcpu->index] : NULL);
 }
 
-/* This vCPU has left the guest; `unfinished` is what complete_io() said. */
+/* Called when this vCPU has left the guest. `unfinished`: the result of complete_io(). */
 static void finish_stop(struct vcpu *vcpu, int unfinished)
 {
 	struct shell *sh = vcpu->shell;
@@ -160,8 +160,8 @@ static void finish_stop(struct vcpu *vcpu, int unfinished)
 	note_error(sh, unfinished);
 	if (unfinished)
 		atomic_store(&sh->broken, true);
-	/* No vCPU is saved while another one runs: it could still send an interrupt, which would be
-	 * lost. */
+	/* No vCPU is saved while another one runs: that one could still send an interrupt, which
+	 * would be lost. */
 	meet(sh, &sh->stopped, 0);
 	if (!sh->save)
 		return;
@@ -173,8 +173,7 @@ static void finish_stop(struct vcpu *vcpu, int unfinished)
 		sh->then(sh->then_arg);
 }
 
-/* What was loaded is for no KVM_RUN: the registers, too, must not be there for the shell's next VM.
- */
+/* The loaded state will not run. Its registers must not stay in kvm_run for the shell's next VM. */
 static void wait_unloaded(struct vcpu *vcpu)
 {
 	struct shell *sh = vcpu->shell;
@@ -185,9 +184,9 @@ static void wait_unloaded(struct vcpu *vcpu)
 }
 
 /*
- * Loads (if told to) and runs until the vCPU is stopped. No vCPU enters the guest before all have
- * been loaded, nor if the state of one of them, or of the machine, could not be: the guest must not
- * run for one instruction on a machine that is not its own.
+ * Loads (if `loads`) and runs until the vCPU is stopped. No vCPU enters the guest before all have
+ * been loaded. If the state of a vCPU or of the machine could not be loaded, none enters: the guest
+ * must not run a single instruction on a machine with another state.
  */
 static void run(struct vcpu *vcpu, bool loads)
 {
@@ -197,11 +196,11 @@ static void run(struct vcpu *vcpu, bool loads)
 	if (loads) {
 		if (!atomic_load(&sh->error))
 			note_error(sh, load(vcpu));
-		meet(sh, &sh->loaded, AWAKE_NS); /* in somebody's pause */
+		meet(sh, &sh->loaded, AWAKE_NS); /* this may be part of a parent's pause */
 		r = atomic_load(&sh->error);
 	}
-	/* Cleared when a run begins, not when it ends: the thread that stops this vCPU may set it
-	 * just after the vCPU has stopped. */
+	/* immediate_exit is cleared when a run begins, not when it ends: the thread that stops this
+	 * vCPU may set it just after the vCPU has stopped. */
 	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 	acknowledge(sh, r);
 	if (!r)
@@ -218,7 +217,7 @@ static void *vcpu_thread(void *arg)
 
 	atomic_store(&vcpu->tid, gettid());
 	hurry_thread(0, true);
-	/* The first KVM_RUN of a vCPU allocates: do it now rather than in somebody's pause. */
+	/* The first KVM_RUN of a vCPU allocates memory: do that now, not in the pause of a VM. */
 	vcpu_flush(vcpu->fd, vcpu->run);
 	for (;;) {
 		unsigned cmd = atomic_load(&vcpu->cmd);
@@ -273,14 +272,14 @@ static void move(struct shell *sh, enum shell_state to)
 	sh->state = to;
 }
 
-/* Its vCPUs have been given something else meanwhile. They are idle. */
+/* Called when the vCPUs, which are idle, no longer have the state that was preloaded. */
 static void forget_preload(struct shell *sh)
 {
 	machine_state_put(sh->has);
 	sh->has = NULL;
 }
 
-/* `error`: what has failed already, so that nothing is loaded or run. */
+/* `error`: an earlier failure (-errno). Then nothing is loaded or run. */
 static void command(struct shell *sh, unsigned cmd, int error)
 {
 	atomic_store(&sh->pending, sh->machine->cpus);
@@ -318,7 +317,7 @@ void shell_start_async(struct shell *sh, void *owner, const struct machine_state
 	atomic_store(&sh->saved, 0);
 	atomic_store(&sh->loaded, 0);
 	atomic_store(&sh->broken, false);
-	/* Before the vCPUs: loading a LAPIC looks at the I/O APIC's routes. */
+	/* Before the vCPUs: when KVM loads a LAPIC, it reads the I/O APIC's routes. */
 	if (state)
 		r = machine_load(&sh->machine->host, sh->vm_fd, state);
 	command(sh, VCPU_RUN | (state ? VCPU_LOAD : 0u), r);
@@ -340,7 +339,7 @@ int shell_load(struct shell *sh, const struct machine_state *state)
 	command(sh, VCPU_LOAD, 0);
 	e = shell_await(sh);
 	r = r ? r : e;
-	if (!r && atomic_load(&sh->view->poisoned)) /* it could not look at the guest's memory */
+	if (!r && atomic_load(&sh->view->poisoned)) /* the load could not read guest memory */
 		r = -ENOMEM;
 	forget_preload(sh);
 	return r;
@@ -359,11 +358,11 @@ int shell_stop_then(
 	atomic_store(&sh->stop, 1);
 	futex_wake_all(&sh->stop);
 	for (unsigned i = 0; i < sh->machine->cpus; i++) {
-		/* Before the signal: one that comes outside KVM_RUN must not be missed. */
+		/* Before the signal: a signal that comes outside KVM_RUN must not be missed. */
 		__atomic_store_n(&sh->vcpu[i].run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 		pthread_kill(sh->vcpu[i].thread, KICK_SIGNAL);
 	}
-	/* One that waits for a CPU gets one. */
+	/* Real-time: a vCPU thread that waits for a CPU gets one at once. */
 	for (unsigned i = 0; i < sh->machine->cpus; i++)
 		hurry_thread(atomic_load(&sh->vcpu[i].tid), true);
 	return shell_await(sh);
@@ -376,8 +375,8 @@ void shell_interrupt(struct shell *sh)
 
 		if (!vcpu->has_thread)
 			continue;
-		/* As in shell_stop_then(). It stays set: the vCPU is not to run again before the
-		 * next command, which clears it. */
+		/* As in shell_stop_then(). The flag stays set: the vCPU must not run again before
+		 * the next command, which clears it. */
 		__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 		pthread_kill(vcpu->thread, KICK_SIGNAL);
 	}
@@ -404,9 +403,9 @@ void shell_rehearse(struct shell *sh, struct machine_state *scratch)
 	const struct kvm_host *host = &sh->machine->host;
 
 	assert(sh->state == SHELL_IDLE);
-	/* One vCPU: what they have in common is most of it. */
+	/* One vCPU is enough: all vCPUs use nearly the same code and data. */
 	pthread_kill(pthread_self(), KICK_SIGNAL);
-	hurry_thread(atomic_load(&sh->vcpu[0].tid), true); /* which it is */
+	hurry_thread(atomic_load(&sh->vcpu[0].tid), true); /* it is real-time already */
 	if (!vcpu_save_idle(host, sh->vcpu[0].fd, &scratch->vcpu[0]) &&
 		!machine_save(host, sh->vm_fd, scratch))
 		machine_load(host, sh->vm_fd, scratch);
@@ -421,7 +420,7 @@ static void ignore_signal(int sig)
 int shell_signal_init(void)
 {
 	struct sigaction sa = { .sa_handler =
-					ignore_signal }; /* no SA_RESTART: it must interrupt */
+					ignore_signal }; /* no SA_RESTART: must interrupt calls */
 
 	return sigaction(KICK_SIGNAL, &sa, NULL) < 0 ? -errno : 0;
 }
@@ -432,8 +431,8 @@ static int make_vm(struct shell *sh)
 	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
 	int r;
 
-	/* The kernel gives it up for any signal, SIGSTOP and SIGCONT included (mm_take_all_locks()
-	 * in mm/mmap.c). */
+	/* Repeat: any signal makes the kernel give up, also SIGSTOP and SIGCONT
+	 * (mm_take_all_locks() in mm/mmap.c). */
 	do
 		sh->vm_fd = ioctl(m->host.fd, KVM_CREATE_VM, 0);
 	while (sh->vm_fd < 0 && errno == EINTR);
@@ -442,12 +441,12 @@ static int make_vm(struct shell *sh)
 	r = kvm_setup_vm(&m->host, sh->vm_fd);
 	if (r)
 		return r;
-	/* An Intel host without unrestricted guest needs these two; elsewhere they are ignored. */
+	/* Intel hosts without "unrestricted guest" need these two; other hosts ignore them. */
 	if (ioctl(sh->vm_fd, KVM_SET_TSS_ADDR, 0xfffbd000ul) < 0 && errno != EINVAL &&
 		errno != ENOTTY)
 		return -errno;
-	/* Memslots before the interrupt controllers: a memslot then waits for no SRCU grace period.
-	 */
+	/* Memslots come before the interrupt controllers, so that they wait for no SRCU grace
+	 * period. */
 	for (unsigned i = 0; i < m->n_slots; i++) {
 		struct kvm_userspace_memory_region region = {
 			.slot = i,
@@ -504,7 +503,7 @@ void shell_preload(struct shell *sh, struct machine_state *state)
 {
 	assert(sh->state == SHELL_IDLE);
 	forget_preload(sh);
-	/* From here: only KVM_RUN wants to be called by one thread. */
+	/* Done on this thread: only KVM_RUN must always be called by the same thread. */
 	for (unsigned i = 0; i < sh->machine->cpus; i++)
 		if (vcpu_preload(&sh->machine->host, sh->vcpu[i].fd, &state->vcpu[i]))
 			return;
@@ -559,8 +558,8 @@ void shell_free(struct shell *sh)
 		if (vcpu->fd >= 0)
 			close(vcpu->fd);
 	}
-	/* Before the VM: whoever waits for a page of the view must be let go, or close() waits for
-	 * it. */
+	/* Before the VM is closed: this wakes a thread that waits for a page of the view. Otherwise
+	 * close() would wait for that thread. */
 	view_free(sh->view);
 	if (sh->vm_fd >= 0)
 		close(sh->vm_fd);

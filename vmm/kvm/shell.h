@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Shells: KVM VMs made ahead, with vCPUs and their threads, interrupt controllers and memslots over
- * a view. Making one costs a millisecond and more, loading a machine into one a tenth of that; so a
- * family keeps some ready and takes back those whose VM has gone.
+ * Shells: KVM VMs that are made ahead, with vCPUs and their threads, interrupt controllers, and
+ * memslots over a view. Making a shell takes a millisecond or more; loading a machine into it takes
+ * a tenth of that. So a family keeps some shells ready, and reuses the shells of VMs that are gone.
  *
- * A vCPU's thread belongs to its shell, since KVM wants one thread per vCPU (moving costs an RCU
- * grace period on older kernels). It waits for a command, loads, runs and saves as told.
+ * A vCPU's thread belongs to its shell, since KVM expects one thread for each vCPU (on older
+ * kernels a change costs an RCU grace period). It waits for commands to load, run and save.
  *
  * One thread at a time commands a shell, and it alone moves `state`: the one that holds `op` of the
  * VM whose shell it is, or that has taken the shell from the pool, or, in the pause of a fork, the
- * vCPU thread that runs `then` for the holder of `op`, who waits for it meanwhile.
+ * vCPU thread that runs `then` for the holder of `op`, which waits for it meanwhile.
  *
  *   state       moved by                          what the vCPUs do, and what may be called
  *   IDLE        shell_new(), shell_await()        wait for `cmd`: start, load, save, rehearse,
@@ -26,8 +26,8 @@
  *   pending     number of vCPUs: each command     one less: the vCPU has obeyed; at 0 await returns
  *   error       0, or what the commander met      the first -errno
  *   stop        0: start; 1: stop                 only read
- *   loaded      0: start                          one more: loaded; none enters the guest before
- * all stopped     0: start                          one more: has left; none is saved before all
+ *   loaded      0: start                          one more: loaded. Waits for all, then enters
+ *   stopped     0: start                          one more: has left. Waits for all, then saves
  *   saved       0: start                          one more: saved; the last one saves the machine,
  *                                                 and calls `then` if there was no error
  *
@@ -49,11 +49,11 @@ struct shell;
 struct machine;
 struct vcpu;
 
-/* What a vCPU's thread asks of the owner of its shell. All calls come from that thread. */
+/* Functions of the owner of a shell. All calls come from a vCPU's thread. */
 struct vcpu_ops {
-	/* Whether the vCPU may enter the guest at all: called once, when a run begins. */
+	/* May the vCPU enter the guest at all? Called once, when a run begins. */
 	bool (*may_begin)(struct vcpu *vcpu);
-	/* Whether it may enter the guest again: not when the VM has ended or failed. */
+	/* May the vCPU enter the guest again? Not if the VM has ended or failed. */
 	bool (*wanted)(const struct vcpu *vcpu);
 	/* Handles one exit. False: the vCPU must not enter the guest again until it is stopped. */
 	bool (*exit)(struct vcpu *vcpu);
@@ -79,26 +79,26 @@ struct shell {
 	enum shell_state state; /* see above */
 	int vm_fd;
 	struct view *view;
-	void *_Atomic owner;		  /* whose vCPUs these are: a VM; NULL: nobody's yet */
-	const struct machine_state *load; /* what to load before running */
-	struct machine_state *save;	  /* where to save after stopping */
-	struct machine_state *has;	  /* what an idle shell was preloaded with, or NULL */
+	void *_Atomic owner;		  /* the VM that owns the vCPUs; NULL: none yet */
+	const struct machine_state *load; /* state to load before running */
+	struct machine_state *save;	  /* receives the state after stopping */
+	struct machine_state *has;	  /* state that an idle shell was preloaded with, or NULL */
 	void (*then)(void *arg);	  /* see shell_stop_then() */
 	void *then_arg;
-	atomic_uint loaded;	  /* futex: vCPUs that have been loaded, of those that are to run */
-	atomic_uint stop;	  /* futex: 1 asks vCPUs to leave the guest */
-	atomic_uint stopped;	  /* futex: vCPUs that have left it */
-	atomic_uint saved;	  /* vCPUs that have been saved */
-	atomic_uint pending;	  /* futex: vCPUs that have not acknowledged the command */
+	atomic_uint loaded;	  /* futex: number of vCPUs that are loaded, before a run */
+	atomic_uint stop;	  /* futex: 1 tells vCPUs to leave the guest */
+	atomic_uint stopped;	  /* futex: number of vCPUs that have left the guest */
+	atomic_uint saved;	  /* number of vCPUs that have been saved */
+	atomic_uint pending;	  /* futex: number of vCPUs that have not finished the command */
 	atomic_int error;	  /* first -errno of a command */
-	_Atomic uint64_t done_ns; /* when the last vCPU acknowledged it */
-	atomic_bool broken; /* a vCPU holds half an instruction: no other VM may have this shell */
-	bool used;	    /* it has run another VM: KVM may still fetch pages for that one */
+	_Atomic uint64_t done_ns; /* when the last vCPU finished the command */
+	atomic_bool broken; /* a vCPU is in the middle of an instruction: do not reuse this shell */
+	bool used;	    /* has run another VM: KVM may still fetch pages for that VM */
 	struct shell *next; /* in the family's pool */
 	struct vcpu vcpu[RAMET_CPUS_MAX];
 };
 
-/* What all shells of a family are made from. */
+/* The data from which all shells of a family are made. */
 struct machine {
 	const struct vcpu_ops *vcpu_ops;
 	struct kvm_host host;
@@ -118,20 +118,21 @@ int shell_new(struct machine *machine, struct shell **out);
 /* The vCPUs must be idle. */
 void shell_free(struct shell *sh);
 
-/* Loads ahead, into idle vCPUs, what it can of a state like those that are to be loaded, so that
- * only the difference is left to be loaded then. Failing is fine. */
+/* Loads as much as possible of a state into idle vCPUs. If a similar state is loaded later, only
+ * the differences must be loaded then. A failure does no harm. */
 void shell_preload(struct shell *sh, struct machine_state *state);
 
 /*
- * Commands. The caller is the only one who commands this shell. start() loads `state` if given,
- * then lets the vCPUs run for `owner`; stop() brings them out of the guest at an instruction
- * boundary, with I/O completed, and saves into `state` if given. Both wait until done;
- * start_async() does not, await() does it later. save() is for vCPUs that are stopped already.
+ * Commands. Only one thread at a time may command a shell. start() loads `state` if it is given,
+ * then lets the vCPUs run for `owner`. stop() makes the vCPUs leave the guest at an instruction
+ * boundary, with I/O completed, and saves into `state` if it is given. Both wait until this is
+ * done; start_async() does not wait, await() waits later. save() is for vCPUs that are stopped
+ * already.
  *
- * They return 0 or -errno. When start() could not load all of `state`, no vCPU has entered the
- * guest, and stop() still has to follow. When stop() fails the vCPUs are stopped all the same; if
- * the shell is `broken` then, a vCPU is in the middle of an instruction, which only start() can
- * finish.
+ * They return 0 or -errno. If start() could not load all of `state`, no vCPU has entered the guest,
+ * and stop() must still be called. If stop() fails, the vCPUs are stopped all the same. If the
+ * shell is then `broken`, a vCPU is in the middle of an instruction, which only start() can
+ * complete.
  */
 void shell_start_async(struct shell *sh, void *owner, const struct machine_state *state);
 int shell_await(struct shell *sh);
@@ -143,26 +144,27 @@ static inline bool shell_has_answered(const struct shell *sh)
 int shell_start(struct shell *sh, void *owner, const struct machine_state *state);
 int shell_load(struct shell *sh, const struct machine_state *state);
 int shell_stop(struct shell *sh, struct machine_state *state);
-/* Calls then(arg) when all is saved, before it returns: on the thread of the vCPU that was saved
- * last, since to wake another one takes as long as saving half a vCPU. Not called on failure. */
+/* Like stop(), but calls then(arg) when all is saved, before it returns. The call is made on the
+ * thread of the vCPU that was saved last: to wake another thread would take as long as to save half
+ * a vCPU. On failure then() is not called. */
 int shell_stop_then(
 	struct shell *sh, struct machine_state *state, void (*then)(void *arg), void *arg);
 int shell_save(struct shell *sh, struct machine_state *state);
 
 /*
- * Does with an idle shell much of what a pause is about to do with a running one: stop, save, load.
- * A guest that has gone through much memory leaves nothing of the code and the data for that in the
- * caches; better to wait for them before the pause than in it. The shell stays as it is; what is
- * left in `scratch` is of no use. Failing is fine.
+ * Does with an idle shell much of what a pause does with a running one: stop, save, load. A guest
+ * that has gone through much memory leaves none of the code and data for this in the caches. The
+ * rehearsal loads them before the pause. The shell does not change; the contents of `scratch` are
+ * useless afterwards. A failure does no harm.
  */
 void shell_rehearse(struct shell *sh, struct machine_state *scratch);
 
-/* Makes the vCPUs of a VM that has failed leave the guest. They do not enter it again: not for one
- * instruction, even if they are just about to. */
+/* Makes the vCPUs of a failed VM leave the guest. They do not execute one more instruction, even if
+ * they are just about to enter the guest. */
 void shell_interrupt(struct shell *sh);
 
-/* The calling vCPU's thread becomes ordinary, with slices of that length (0: the kernel's default),
- * unless it is being stopped. */
+/* Gives the calling vCPU's thread the ordinary priority, with slices of that length (0: the
+ * kernel's default), unless the vCPU is being stopped. */
 void vcpu_ordinary(struct vcpu *vcpu, uint64_t slice_ns);
 
 /* Installs the (empty) handler of the signal that interrupts KVM_RUN. */

@@ -20,7 +20,7 @@
 
 struct machine_state *machine_state_new(const struct kvm_host *host, unsigned cpus, bool has_pit)
 {
-	/* XSAVE areas and MSRs behind the array, so that a state is one allocation. */
+	/* XSAVE areas and MSRs follow the array, so that a state is one allocation. */
 	size_t head = sizeof(struct machine_state) + cpus * sizeof(struct vcpu_state);
 	size_t msrs = sizeof(struct kvm_msrs) + host->n_msrs * sizeof(struct kvm_msr_entry);
 	struct machine_state *s = calloc(1, head + cpus * (host->xsave_size + msrs));
@@ -69,9 +69,9 @@ static int tsc_offset(int fd, uint64_t *value, unsigned long request)
 			return -errno; \
 	} while (0)
 
-/* Registers that kvm_run carries both ways, at every KVM_RUN. Each ioctl on a vCPU makes KVM put
- * its context on the processor and take it off again: 5 us where that traps, more than all else it
- * does. */
+/* Registers that kvm_run carries in both directions, at every KVM_RUN. For each ioctl on a vCPU,
+ * KVM loads the vCPU's context onto the processor and unloads it again. If that traps it takes 5
+ * us, more than the rest of the call. */
 #define SYNC (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
 
 static bool has_sync(const struct kvm_host *host)
@@ -79,7 +79,7 @@ static bool has_sync(const struct kvm_host *host)
 	return (host->sync_regs & SYNC) == SYNC;
 }
 
-/* A KVM_RUN that runs no instruction. */
+/* Makes a KVM_RUN that executes no instruction. */
 int vcpu_flush(int fd, struct kvm_run *run)
 {
 	__atomic_store_n(&run->immediate_exit, 1, __ATOMIC_SEQ_CST);
@@ -110,7 +110,8 @@ int vcpu_save_idle(const struct kvm_host *host, int fd, struct vcpu_state *s)
 {
 	int n;
 
-	/* First: reading the MP state takes in a pending INIT or SIPI and so changes the rest. */
+	/* First: when the MP state is read, KVM processes a pending INIT or SIPI, which changes the
+	 * rest. */
 	TRY(ioctl(fd, KVM_GET_MP_STATE, &s->mp_state));
 	TRY(ioctl(fd, host->xsave2 ? KVM_GET_XSAVE2 : KVM_GET_XSAVE, s->xsave));
 	if (host->xcrs)
@@ -126,7 +127,7 @@ int vcpu_save_idle(const struct kvm_host *host, int fd, struct vcpu_state *s)
 	return n == (int)host->n_msrs ? 0 : n < 0 ? -errno : -EIO;
 }
 
-/* The same but for what follows, the flags. */
+/* Both structs have the same layout up to this field. */
 _Static_assert(
 	offsetof(struct kvm_sregs, interrupt_bitmap) == offsetof(struct kvm_sregs2, flags), "");
 
@@ -154,8 +155,8 @@ int vcpu_save(const struct kvm_host *host, int fd, struct kvm_run *run, struct v
 	return r ? r : save_pdptrs(host, fd, s);
 }
 
-/* Written even if KVM has that value already: it counts from now, or makes KVM look at the guest's
- * memory. */
+/* MSRs that must be written even if KVM has the value already: timers that restart at a write, and
+ * MSRs whose write makes KVM access guest memory. */
 static bool is_alive(uint32_t msr)
 {
 	return msr == MSR_IA32_TSC || msr == MSR_IA32_TSC_DEADLINE || msr == MSR_KVM_SYSTEM_TIME ||
@@ -181,14 +182,14 @@ static int set_msrs(int fd, struct msr_list *m)
 	if (!m->head.nmsrs)
 		return 0;
 	n = ioctl(fd, KVM_SET_MSRS, m);
-	/* KVM stops at the first that it does not take, and says how many it took before. */
+	/* KVM stops at the first MSR that it refuses, and returns the number written before. */
 	return n == (int)m->head.nmsrs ? 0 : n < 0 ? -errno : -EIO;
 }
 
 /*
- * Where the guest's wall clock lies. A guest writes it to have it filled in at that moment, and so
- * would KVM if we did: what is there now is the guest's. But what a shell's last VM wrote must not
- * be read by the next, so it reads 0 after a birth.
+ * The MSR with the address of the guest's wall clock. A guest writes it to make KVM fill in the
+ * time at that moment. If we wrote it, KVM would overwrite the guest's memory, too. But the next VM
+ * must not read what the shell's last VM wrote, so the MSR reads 0 after a birth.
  */
 static void forget_wall_clock(const struct kvm_host *host, struct msr_list *m)
 {
@@ -215,7 +216,7 @@ static int load_msrs(const struct kvm_host *host, int fd, const struct vcpu_stat
 	return set_msrs(fd, &m);
 }
 
-/* All MSRs, but those that are alive as 0. */
+/* Loads all MSRs; those of is_alive() are set to 0. */
 static int preload_msrs(const struct kvm_host *host, int fd, const struct vcpu_state *s)
 {
 	struct msr_list m;
@@ -230,8 +231,7 @@ static int preload_msrs(const struct kvm_host *host, int fd, const struct vcpu_s
 	return set_msrs(fd, &m);
 }
 
-/* What is in the events as pending is loaded even where it is empty: the shell may have been used.
- */
+/* The pending events are loaded even if there are none: the shell may have been used. */
 static struct kvm_vcpu_events events_to_load(const struct vcpu_state *s)
 {
 	struct kvm_vcpu_events events = s->events;
@@ -260,7 +260,7 @@ static int load_registers(
 	bool waits_for_sipi = s->mp_state.mp_state != KVM_MP_STATE_RUNNABLE &&
 			      s->mp_state.mp_state != KVM_MP_STATE_HALTED;
 
-	/* A vCPU that waits for its SIPI would take the registers in after it. */
+	/* A vCPU that waits for its SIPI would read the registers only after the SIPI. */
 	if (has_sync(host) && !waits_for_sipi && !s->pae) {
 		run->s.regs.regs = s->regs;
 		run->s.regs.sregs = s->sregs;
@@ -270,16 +270,16 @@ static int load_registers(
 	}
 	TRY(set_sregs(fd, s));
 	TRY(ioctl(fd, KVM_SET_REGS, &s->regs));
-	/* After the registers, which drop a pending exception. */
+	/* After the registers: loading those drops a pending exception. */
 	TRY(ioctl(fd, KVM_SET_VCPU_EVENTS, &events));
 	return 0;
 }
 
 /*
  * A vCPU that has run may have translations in its TLB that the guest's page tables no longer
- * contain: a reset puts the tables back as they were, behind the guest's back. KVM flushes when a
- * control register changes. So CR3 changes twice: here in a bit that says how to cache the table's
- * root, and in load_registers() back again.
+ * contain: a reset changes the tables back without a flush by the guest. KVM flushes when a control
+ * register changes. So CR3 changes twice: here in a bit that controls the caching of the table's
+ * root, and back again in load_registers().
  */
 static int set_sregs_and_flush(int fd, const struct vcpu_state *s)
 {
@@ -304,7 +304,7 @@ int vcpu_load(const struct kvm_host *host, int fd, struct kvm_run *run, const st
 		TRY(set_sregs_and_flush(fd, s));
 	else if (DIFFERS(sregs.apic_base))
 		TRY(set_sregs(fd, s));
-	if (new_xcrs) /* before XSAVE, which it may forbid */
+	if (new_xcrs) /* before XSAVE: the old XCR0 may not allow all of its components */
 		TRY(ioctl(fd, KVM_SET_XCRS, &s->xcrs));
 	if (new_xcrs || !has || memcmp(has->xsave, s->xsave, host->xsave_size) != 0)
 		TRY(ioctl(fd, KVM_SET_XSAVE, s->xsave));
@@ -312,7 +312,7 @@ int vcpu_load(const struct kvm_host *host, int fd, struct kvm_run *run, const st
 		TRY(ioctl(fd, KVM_SET_DEBUGREGS, &s->debugregs));
 	if (host->tsc_offset && DIFFERS(tsc_offset))
 		TRY(tsc_offset(fd, (uint64_t *)&s->tsc_offset, KVM_SET_DEVICE_ATTR));
-	TRY(ioctl(fd, KVM_SET_LAPIC, &s->lapic)); /* its timer counts from now: never the same */
+	TRY(ioctl(fd, KVM_SET_LAPIC, &s->lapic)); /* always: its timer counts from now */
 	r = load_msrs(host, fd, s, has);	  /* after the LAPIC: TSC deadline */
 	return r ? r : load_registers(host, fd, run, s);
 }
@@ -322,7 +322,7 @@ int vcpu_preload(const struct kvm_host *host, int fd, const struct vcpu_state *s
 	struct kvm_lapic_state lapic = s->lapic;
 	int r;
 
-	/* Loading CR3 with PAE paging reads its four entries from a memory that is not there yet.
+	/* With PAE paging a load of CR3 reads its four entries from memory, which is not there yet.
 	 */
 	if ((s->sregs.cr0 & CR0_PG) && !(s->sregs.efer & EFER_LMA))
 		return 1;
@@ -354,8 +354,7 @@ static uint64_t clock_ns(clockid_t id)
 #define PAIR_NS	   10000u
 #define PAIR_TRIES 5
 
-/* Both clocks at the same moment, or as close as a thread comes that may lose its CPU in between.
- */
+/* Reads both clocks, as close together as possible: the thread may lose its CPU in between. */
 static void read_clocks(uint64_t *real, uint64_t *boot)
 {
 	uint64_t before = clock_ns(CLOCK_BOOTTIME), after;
@@ -370,13 +369,13 @@ static void read_clocks(uint64_t *real, uint64_t *boot)
 	}
 }
 
-/* When, by CLOCK_BOOTTIME, KVM read its clock, which it has just done. */
+/* The CLOCK_BOOTTIME at which KVM has just read its clock. */
 static uint64_t read_at(const struct kvm_clock_data *clock)
 {
 	uint64_t real, boot;
 
 	read_clocks(&real, &boot);
-	/* KVM tells the real time of its reading. Unless that clock was set just now: */
+	/* KVM returns the real time of its read. Use it, unless that clock was set just now. */
 	if (clock->flags & KVM_CLOCK_REALTIME && real - clock->realtime < 1000000000u)
 		boot -= real - clock->realtime;
 	return boot;
@@ -396,10 +395,11 @@ int machine_save(const struct kvm_host *host, int vm_fd, struct machine_state *s
 }
 
 /*
- * kvmclock goes on as if nothing had happened: by the time since the save, on a clock that nobody
- * sets. CLOCK_REALTIME is set, by NTP or by hand, and a template may wait for days. But that is the
- * one KVM can take the time of its write by (which may be late, if the thread loses its CPU): told
- * that its clock was read at the real time of now less the time that has passed, it adds just that.
+ * kvmclock must advance by the time since the save. That time is measured with CLOCK_BOOTTIME,
+ * since CLOCK_REALTIME may be set (by NTP or a user), and a template may wait for days. But KVM
+ * only accepts a real time: it adds the real time that has passed since then, up to its own write,
+ * which may come late if the thread loses its CPU. So we pass the present real time minus the time
+ * that has passed since the save.
  */
 static struct kvm_clock_data clock_to_load(
 	const struct kvm_host *host, const struct machine_state *s)
