@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What VMs and families tell of themselves. */
+/* Statistics of VMs and families. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,18 +66,18 @@ static void count_memory(struct ramet_vm *vm, struct vm_count *count)
 
 	view_count(vm->shell->view, &c);
 	mapped = (c.private_pages + c.shared_pages) * PAGE_SIZE;
-	/* One that booted runs on its frames, until it is forked. */
+	/* Until its first fork, the VM that booted runs directly on its frames. */
 	if (!vm->birth->state) {
 		count->private_bytes = mapped;
 		return;
 	}
 	count->private_bytes = c.private_pages * PAGE_SIZE;
 	count->shared_bytes = c.shared_pages * PAGE_SIZE;
-	/* It may change while it is being counted. */
+	/* The memory may change while it is being counted. */
 	count->deferred_bytes = mapped < memory ? memory - mapped : 0;
 }
 
-/* A table is the VM's own if nobody else can reach it: through another root, or by having been born
+/* A table is the VM's own if no other VM can reach it, through another root or because it was born
  * from the same generation. */
 static void count_tables(struct ramet_vm *vm, struct vm_count *count)
 {
@@ -176,7 +176,7 @@ void ramet_family_stat_quick(struct ramet_family *f, struct ramet_family_stat *s
 	*st = s;
 }
 
-/* Pages that VMs have copied, or taken back, and not written to since. */
+/* Counts the pages that a VM has copied or taken back, and has not written to since. */
 static uint64_t vm_duplicates(struct ramet_vm *vm)
 {
 	bool counts = try_counting(vm);

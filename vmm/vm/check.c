@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The checker: recomputes every count of a family from what refers to what. Tests call it after
- * every step. It holds off operations on the VMs for as long as it takes, not the VMs. Nothing else
- * changes a count then: the worker has settled what there was, and only operations make more.
+ * The checker: recomputes every count of a family from all references. Tests call it after every
+ * step. Operations on VMs wait until it has finished; the VMs keep running. Nothing changes a count
+ * meanwhile: the settler has settled all generations, and only operations make new ones.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include "vmm/vm/lineage.h"
 
-/* References to g from VMs and generations. The lock of the generations is held. */
+/* Counts the references to g from VMs and generations. The lock of the generations is held. */
 static unsigned count_refs(
 	struct ramet_family *f, struct ramet_vm **vm, unsigned n, const struct generation *g)
 {
@@ -77,14 +77,14 @@ static int check_locked(
 	return r;
 }
 
-/* No operation is under way. */
+/* Called while no operation is under way. */
 static int check_quiet(struct ramet_family *f, struct ramet_err *err)
 {
 	unsigned n;
 	struct ramet_vm **vm;
 	int r;
 
-	/* What is under way in the background holds references of its own. */
+	/* Background work holds references of its own, so wait until it has ended. */
 	if (settler_drain(&f->settler))
 		return err_set(err, -ENOMEM,
 			"cannot check '%s': out of memory, so what its VMs hold is not settled",

@@ -11,15 +11,16 @@
 #include "vmm/base/units.h"
 
 #define MEMORY_DEFAULT	  (64ull << 20)
-#define MEMORY_KERNEL	  (512ull << 20) /* a distribution's kernel with its initrd */
+#define MEMORY_KERNEL	  (512ull << 20) /* enough for a distribution's kernel and initrd */
 #define SHELLS_DEFAULT	  2u
-#define RESEED_MS_DEFAULT 30000u /* a guest that spins with interrupts off, on a busy host */
+#define RESEED_MS_DEFAULT 30000u /* enough for a busy host and a guest with interrupts off */
 
 static bool name_ok(const char *name)
 {
 	size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-");
 
-	/* No dot: it parts a family's name from a clone's number. Room for that is left. */
+	/* No dot, since it separates a family's name from a clone's number. 22 bytes are left for
+	 * that number. */
 	return n && !name[n] && n <= RAMET_NAME_MAX - 22 && name[0] != '-';
 }
 
@@ -100,7 +101,7 @@ int config_copy(struct ramet_config *to, const struct ramet_config *from, struct
 	r = check_config(&c, err);
 	if (r)
 		return r;
-	/* Every pointer becomes ours or NULL, so that config_free() is right even after a failure.
+	/* Every pointer becomes a copy or NULL, so that config_free() works even after a failure.
 	 */
 	ok = copy_string(&c.name);
 	ok = copy_string(&c.guest) && ok;

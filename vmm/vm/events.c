@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What happens to a VM while it runs, and waiting for that. */
+/* Events of a running VM, and functions that wait for them. */
 #include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -127,8 +127,8 @@ void vm_fail(struct ramet_vm *vm, const char *fmt, ...)
 }
 
 /*
- * The VM must not run on, not for one instruction: where KVM's own access meets such a page, the
- * guest is told of a fault that is none of its own.
+ * Stops the VM before it executes one more instruction: if KVM itself hit the page, it would inject
+ * a spurious page fault into the guest.
  */
 static void memory_lost(struct view *view)
 {
@@ -136,8 +136,8 @@ static void memory_lost(struct view *view)
 	struct ramet_vm *vm = sh->owner;
 	char why[BUDGET_HINT];
 
-	/* Not loaded yet: then may_begin() of vcpu.c sees it. Or the VM has moved on, and this is
-	 * its past. */
+	/* Either the VM is not loaded yet: then may_begin() of vcpu.c finds the failure. Or the VM
+	 * has moved to another shell, and this is an old view. */
 	if (!vm || vm->shell != sh)
 		return;
 	budget_hint(&vm->family->budget, why);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The guard: sees the memory of the host, or of a control group, run out, and fails one VM, with a
- * reason, before the kernel kills the whole family without. A page that a guest writes to is given
- * to it by the kernel, not by us, so no count of ours can refuse it: all that can be done is to
- * look often enough, and to stop who writes.
+ * The guard: when the memory of the host or of a control group is about to run out, it fails one VM
+ * and gives the reason. Otherwise the kernel would kill the whole family without a reason. The
+ * kernel, not ramet, gives a guest a page when the guest writes to it, so ramet cannot refuse the
+ * page. It can only check often enough, and stop a VM.
  */
 #include <errno.h>
 #include <poll.h>
@@ -21,19 +21,19 @@
 #include "vmm/vm/events.h"
 #include "vmm/vm/lineage.h"
 
-/* What a CPU can make use of in a millisecond, at most: what it can zero. */
+/* The most memory that a CPU can use up in a millisecond: as much as it can zero. */
 #define BYTES_PER_MS (4ull << 20)
-/* How often to look, at most and at least. */
+/* The shortest and the longest time between two checks. */
 #define LOOK_MS_MIN 2u
 #define LOOK_MS_MAX 1000u
-/* What is to be left: for what CPUs use between two looks and until a VM has stopped, and for all
- * that we do ourselves; but of a small group not most of it. */
+/* The reserve: what all CPUs can use up between two checks and until a VM has stopped, plus our own
+ * needs; at most an eighth (RESERVE_PART) of a small control group. */
 #define RESERVE		(16ull << 20)
 #define RESERVE_PER_CPU (2 * LOOK_MS_MIN * BYTES_PER_MS)
 #define RESERVE_PART	8u
-/* A VM that has failed has this long to give back what it had before the next one fails. */
+/* After a VM has failed, wait this long for its memory before the next VM fails. */
 #define MERCY_NS 20000000u
-/* When none runs that could fail, look again so soon. */
+/* If no running VM can fail, check again after this time. */
 #define IDLE_MS 10u
 
 struct guard {
@@ -41,7 +41,7 @@ struct guard {
 	int quit; /* eventfd */
 	uint64_t cpus;
 	struct headroom headroom;
-	uint64_t mercy_ns; /* until then none fails */
+	uint64_t mercy_ns; /* no VM fails before this time */
 };
 
 static uint64_t reserve(const struct guard *g, const struct headroom_left *now)
@@ -51,9 +51,9 @@ static uint64_t reserve(const struct guard *g, const struct headroom_left *now)
 	return want < now->limit / RESERVE_PART ? want : now->limit / RESERVE_PART;
 }
 
-/* ---- who has to go ---- */
+/* ---- choosing the VM that fails ---- */
 
-/* What a running VM has for itself; 0: it does not run. op is held. */
+/* The memory that only this VM has; 0: the VM does not run. op is held. */
 static uint64_t weight(struct ramet_vm *vm)
 {
 	struct ramet_family_stat st;
@@ -61,7 +61,7 @@ static uint64_t weight(struct ramet_vm *vm)
 
 	if (vm->state != RAMET_RUNNING || atomic_load(&vm->exit_status) >= 0)
 		return 0;
-	/* One that was never forked writes to frames, not to pages of its own. */
+	/* A VM that was never forked writes to frames, not to private pages. */
 	if (!vm->birth->state) {
 		memory_stat(&vm->family->memory, &st);
 		return 1 + st.pool_resident_bytes;
@@ -69,8 +69,8 @@ static uint64_t weight(struct ramet_vm *vm)
 	return view_count(vm->shell->view, &c) ? 1 : 1 + c.private_pages * PAGE_SIZE;
 }
 
-/* Finds the heaviest VM and keeps its op. VMs that somebody is at work on are left out: they may
- * wait for memory. */
+/* Finds the VM with the most memory of its own, and keeps its op locked. VMs whose op is locked by
+ * another thread are left out: that thread may be waiting for memory. */
 static struct ramet_vm *lock_heaviest(struct ramet_vm **vm, unsigned n, uint64_t *bytes)
 {
 	struct ramet_vm *heaviest = NULL;
@@ -116,9 +116,9 @@ static bool fail_heaviest(struct ramet_family *f, const struct headroom_left *no
 	return vm;
 }
 
-/* ---- looking ---- */
+/* ---- checking ---- */
 
-/* Returns how long nothing can happen, in ms. */
+/* Returns the time until the next check, in ms. */
 static unsigned look(struct ramet_family *f, struct guard *g)
 {
 	struct headroom_left now;
@@ -128,7 +128,7 @@ static unsigned look(struct ramet_family *f, struct guard *g)
 	keep = reserve(g, &now);
 	budget_set(&f->budget, &now, now.left < keep);
 	memory_spare(&f->memory, now.left < keep);
-	/* While nothing new is begun what has been may still be finished. */
+	/* If memory is tight no operation begins, but those under way may use half the reserve. */
 	memory_grant(&f->memory, now.left > keep / 2 ? now.left - keep / 2 : 0);
 	if (now.left < keep) {
 		if (now_ns() < g->mercy_ns)
@@ -148,7 +148,7 @@ static void *guard_thread(void *arg)
 	struct guard *g = f->guard;
 	struct pollfd quit = { .fd = g->quit, .events = POLLIN };
 
-	/* Guests that use memory up keep CPUs busy, too. */
+	/* Real-time, since guests that use up memory also keep the CPUs busy. */
 	hurry_for_good(GUARD_PRIORITY);
 	while (poll(&quit, 1, (int)look(f, g)) <= 0)
 		;

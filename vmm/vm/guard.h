@@ -4,7 +4,7 @@
 
 #include "vmm/vm/vm.h"
 
-/* The guard sees to it that the kernel has no reason to kill the family for want of memory. */
+/* The guard fails VMs before memory runs out, so that the kernel does not kill the family. */
 int guard_start(struct ramet_family *f);
 void guard_stop(struct ramet_family *f);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The VM that boots: its memory, its devices, what is loaded into it, and where it starts. */
+/* The VM that boots: its memory, its devices, its image, and the state in which it starts. */
 #include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -26,7 +26,7 @@ static int set_entry(struct ramet_family *f, struct shell *sh, const struct boot
 		if (r)
 			return r;
 		if (b.wait_for_sipi)
-			continue; /* as KVM has made it */
+			continue; /* KVM's initial state is right for it */
 		if (ioctl(fd, KVM_SET_MP_STATE, &mp) < 0 ||
 			ioctl(fd, KVM_SET_SREGS, &b.sregs) < 0 ||
 			ioctl(fd, KVM_SET_REGS, &b.regs) < 0)
@@ -77,7 +77,7 @@ static int load(struct ramet_vm *vm, struct ramet_err *err)
 		 : 0;
 }
 
-/* A VM that boots runs straight on the frames of a generation that is not frozen yet. */
+/* A VM that boots runs directly on the frames of a generation that is not frozen yet. */
 int family_boot(struct ramet_family *f, struct ramet_vm *vm, struct ramet_err *err)
 {
 	struct mmu_root *root;

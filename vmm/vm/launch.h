@@ -4,7 +4,7 @@
 
 #include "vmm/vm/vm.h"
 
-/* Makes vm, which is new, ready to run. 0, or -errno with a line about it. */
+/* Makes the new VM ready to run. 0, or -errno and an error. */
 int family_boot(struct ramet_family *f, struct ramet_vm *vm, struct ramet_err *err);
 
 #endif

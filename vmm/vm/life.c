@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The life of one VM: born, paused, resumed, looked at, stopped. Forking is in fork.c. */
+/* The life of one VM: birth, pause, resume, read, stop. For forks see fork.c. */
 
 #include <assert.h>
 #include <errno.h>
@@ -85,7 +85,7 @@ void vm_recall(struct ramet_vm *vm, const struct generation *g)
 
 /* ---- operations ---- */
 
-/* Why it has failed. */
+/* Returns the reason of the VM's failure. */
 const char *vm_failure(const struct ramet_vm *vm)
 {
 	return atomic_load(&vm->exit_status) == VM_EXIT_FAILED ? vm->failure : "";
@@ -116,7 +116,7 @@ void vm_unquiesce(struct ramet_vm *vm)
 	vm_admit_input(vm);
 }
 
-/* Lets go of everything a VM holds; its vCPUs are idle and op is held. */
+/* Frees everything that the VM holds. Its vCPUs are idle, and op is held. */
 void vm_release(struct ramet_vm *vm)
 {
 	struct shell *sh = vm->shell;
@@ -272,7 +272,7 @@ int ramet_stop(struct ramet_vm *vm, struct ramet_err *err)
 									    : RAMET_STOPPED);
 		alive = atomic_fetch_sub(&vm->family->living, 1) - 1;
 	} else {
-		vm_move(vm, RAMET_STOPPED); /* a failed one has been seen now */
+		vm_move(vm, RAMET_STOPPED); /* the user has seen the failure of a failed VM */
 	}
 	vm_unlock(vm);
 	if (ends)
@@ -291,8 +291,7 @@ int ramet_read(struct ramet_vm *vm, uint64_t at, void *buf, size_t len)
 		return r;
 	if (!ram_offset(&vm->family->ram, gpa(at), len, &off))
 		r = -EFAULT;
-	/* By spans: a read of all memory must not hold everything filled at once before it starts.
-	 */
+	/* Span by span: a read of all memory must not need all of it filled before it starts. */
 	for (uint8_t *to = buf; len && !r;) {
 		size_t n = SPAN_SIZE - at % SPAN_SIZE < len ? SPAN_SIZE - at % SPAN_SIZE : len;
 		const void *p = port_mem(&vm->port, gpa(at), n);

@@ -50,7 +50,7 @@ void vm_unlink(struct ramet_vm *vm)
 	struct ramet_family *f = vm->family;
 
 	lock_take(&f->lock);
-	/* It may have been taken out by a child of its own meanwhile. */
+	/* The end of a child may have taken it out of the tree meanwhile. */
 	vm = vm->linked ? vm : NULL;
 	while (vm && vm->state == RAMET_STOPPED && !vm->first_child && atomic_load(&vm->told)) {
 		struct ramet_vm *parent = vm->parent, *before = NULL;
@@ -73,7 +73,7 @@ void vm_unlink(struct ramet_vm *vm)
 	lock_release(&f->lock);
 }
 
-/* The next VM after vm, parents first. The family's lock is held. */
+/* Returns the VM after vm, parents first. The family's lock is held. */
 static struct ramet_vm *next_vm(struct ramet_vm *vm)
 {
 	if (vm->first_child)
@@ -112,7 +112,7 @@ struct ramet_vm *ramet_find(struct ramet_family *f, const char *name)
 	return vm;
 }
 
-/* A reference to a VM without descendants, or NULL: there is none left. Needs no memory. */
+/* Returns a reference to a VM without descendants, or NULL: no VM is left. Allocates nothing. */
 struct ramet_vm *family_leaf(struct ramet_family *f)
 {
 	struct ramet_vm *vm;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What the devices of a VM may ask of it: devices/port.h, for real. */
+/* The VM's implementation of devices/port.h. */
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
@@ -15,7 +15,7 @@ static struct ramet_vm *vm_of(struct port *port)
 	return (struct ramet_vm *)((char *)port - offsetof(struct ramet_vm, port));
 }
 
-/* Fills what is absent first, so that its failure is an error here rather than a fault of ours. */
+/* Fills absent spans first: a failure is then an error here, and not a fault in this process. */
 static void *vm_mem(struct port *port, gpa_t at, uint64_t len)
 {
 	struct ramet_vm *vm = vm_of(port);
@@ -103,7 +103,7 @@ static void vm_report(struct port *port, uint32_t code, uint64_t gpa)
 {
 	struct ramet_vm *vm = vm_of(port);
 
-	/* The first report is the one that tells. */
+	/* Keep only the first report: later ones may be a consequence of it. */
 	if (!atomic_load(&vm->report)) {
 		atomic_store(&vm->report_gpa, gpa);
 		atomic_store(&vm->report, code);

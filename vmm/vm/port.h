@@ -4,9 +4,9 @@
 
 #include "vmm/vm/vm.h"
 
-/* What devices may ask of their VM. */
+/* The functions that devices may call. */
 extern const struct port_ops vm_port_ops;
-/* One access by a vCPU to the VM's devices. */
+/* Passes one access by a vCPU to the VM's devices. */
 void vm_io(struct ramet_vm *vm, struct vcpu *vcpu, enum device_space space, uint64_t addr,
 	bool write, void *data, unsigned size);
 

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The reaper: stops VMs whose guests have ended them, or which have failed. It is a thread of its
- * own, apart from the settler, since it takes the locks of VMs: a thread that holds such a lock may
- * wait for the settler.
- * Nobody waits for the reaper but ramet_family_destroy().
+ * The reaper: a thread that stops VMs which their guests have ended, or which have failed. It is
+ * not the settler's thread, because it takes the locks of VMs, and a thread that holds such a lock
+ * may wait for the settler. Only ramet_family_destroy() waits for the reaper.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,12 +17,12 @@ struct reaper {
 	struct lock lock;
 	pthread_cond_t cond;
 	STAILQ_HEAD(ended_vms, ramet_vm) ended;
-	atomic_uint queued, done; /* VMs ever */
+	atomic_uint queued, done; /* numbers of VMs, since the start */
 	bool quit;
 	void (*stop)(struct ramet_vm *vm);
 };
 
-/* A VM may have been failed for the memory that it has: give it back soon. */
+/* Stops a VM. The guard may have failed it for its memory, so its memory must be freed soon. */
 static void reap(struct ramet_vm *vm)
 {
 	struct ramet_family *f = vm->family;

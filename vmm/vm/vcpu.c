@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What a vCPU does between two stays in the guest. */
+/* The code that a vCPU's thread runs between two runs of the guest. */
 #include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -21,8 +21,7 @@ static bool wanted(const struct vcpu *vcpu)
 	return atomic_load_explicit(&vm_of(vcpu)->exit_status, memory_order_relaxed) < 0;
 }
 
-/* Its first exit after a birth: the guest has executed something, and somebody outside has seen it.
- */
+/* Notes the first exit after a birth: this shows that the guest has executed something. */
 static void note_ready(struct vcpu *vcpu)
 {
 	struct ramet_vm *vm = vm_of(vcpu);
@@ -40,14 +39,14 @@ static void port_io(struct vcpu *vcpu)
 	struct kvm_run *run = vcpu->run;
 	uint8_t *data = (uint8_t *)run + run->io.data_offset;
 
-	/* count > 1: a string instruction, one access after the other to the same port. */
+	/* count > 1: a string instruction, which makes several accesses to the same port. */
 	for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size)
 		vm_io(vm_of(vcpu), vcpu, SPACE_PIO, run->io.port,
 			run->io.direction == KVM_EXIT_IO_OUT, data, run->io.size);
 }
 
-/* Linux resets a machine this way when it is told to (reboot=t), or when no other way works; a
- * kernel that nobody has heard of since it booted has not come that far. */
+/* Linux resets a machine by a triple fault with reboot=t, or if no other way works. But a kernel
+ * that has not accessed any device since it booted has not come that far: then it is a failure. */
 static void triple_fault(struct vcpu *vcpu)
 {
 	struct ramet_vm *vm = vm_of(vcpu);

@@ -4,7 +4,7 @@
 
 #include "vmm/vm/vm.h"
 
-/* What a vCPU does between two stays in the guest. */
+/* The code that a vCPU's thread runs between two runs of the guest. */
 extern const struct vcpu_ops vm_vcpu_ops;
 
 #endif
