@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Inside libramet: families, VMs and how their parts hang together. */
+/* Internal structures of libramet: families and VMs. */
 #ifndef RAMET_VMM_VM_VM_H
 #define RAMET_VMM_VM_VM_H
 
@@ -19,7 +19,7 @@
 #include "vmm/memory/budget.h"
 #include "vmm/memory/memory.h"
 
-/* Exit statuses that no guest can give. */
+/* Exit statuses beyond those that a guest can set. */
 #define VM_EXIT_FAILED	0x100
 #define VM_EXIT_FAILING 0x101 /* the same, but `failure` is still being written */
 
@@ -32,7 +32,7 @@ struct vm_count {
 };
 
 struct ramet_vm {
-	struct port port; /* what its devices know of it */
+	struct port port; /* the interface for its devices */
 	struct ramet_family *family;
 	uint64_t id;
 	char name[RAMET_NAME_MAX];
@@ -51,11 +51,11 @@ struct ramet_vm {
 
 	struct lock op; /* one operation (fork, pause, resume, reset, stop) at a time */
 	_Atomic enum ramet_state state;
-	char failure[RAMET_FAILURE_MAX]; /* to be read when exit_status is VM_EXIT_FAILED */
-	bool ran;			 /* it may differ from its birth generation */
+	char failure[RAMET_FAILURE_MAX]; /* valid if exit_status is VM_EXIT_FAILED */
+	bool ran;			 /* the VM may differ from its birth generation */
 	struct shell *_Atomic shell;	 /* changed under op; the fault threads look at it, too */
-	struct generation *birth;	 /* what it runs from */
-	struct generation *home;	 /* what a reset goes back to; NULL: it booted */
+	struct generation *birth;	 /* the generation that it runs from */
+	struct generation *home;	 /* the generation for a reset; NULL: the VM booted */
 	struct device_set devices;
 
 	/*
@@ -65,22 +65,22 @@ struct ramet_vm {
 	 */
 	struct lock input_lock;
 	bool input;
-	atomic_bool input_refused; /* not all was taken, and nobody has been told of room since */
+	atomic_bool input_refused; /* not all input was taken, and no room has been told since */
 
-	/* This birth, as the doorbell shows it. */
+	/* The present birth, as the doorbell shows it. */
 	_Atomic uint64_t births;
 	uint8_t genid[16];
 	_Atomic uint64_t born_ns;
 	_Atomic uint64_t ready_ns;
 
-	/* What the guest told. */
+	/* What the guest has written to the doorbell. */
 	_Atomic uint64_t heartbeats;
 	atomic_uint counter, phase, report;
 	_Atomic uint64_t report_gpa;
 	atomic_int exit_status;
 
-	/* Waiting for any of it: a futex that changes when a thread waits, or watches, and
-	 * something happens. */
+	/* For threads that wait for an event: `events` is a futex that changes at each event if
+	 * there are waiters. */
 	atomic_uint events, waiters;
 	struct lock watch_lock; /* guards `watches`; nothing is taken under it */
 	struct ramet_watch *watches;
@@ -89,18 +89,18 @@ struct ramet_vm {
 };
 
 struct ramet_family {
-	int stage;		 /* of setting it up, see family.c */
-	struct ramet_config cfg; /* strings are ours */
+	int stage;		 /* how far it has been set up, see family.c */
+	struct ramet_config cfg; /* the strings are private copies */
 	struct ram_layout ram;
-	bool virtio_console; /* its guests' console, for input */
+	bool virtio_console; /* console input goes to the virtio console */
 	uint64_t tables;     /* second-level tables of each VM, shared or not: all RAM is mapped */
 	struct machine machine;
 	struct memory memory;
 
-	/* Held for reading by each operation on a VM, taken before its op; for writing by the
-	 * checker, which so sees none half done. */
+	/* Each operation on a VM holds this for reading, taken before the VM's op. The checker
+	 * holds it for writing, so that it sees no operation half done. */
 	struct rwlock operations;
-	struct lock lock; /* guards the lineage: root, next_id, and those fields of each VM */
+	struct lock lock; /* guards root, next_id and the lineage fields of each VM */
 	struct ramet_vm *root;
 	uint64_t next_id;
 	_Atomic uint64_t living; /* VMs in the tree that run or are paused */
