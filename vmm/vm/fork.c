@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * fork(VM): the VM becomes an immutable generation, from which it goes on itself and its children
- * are born.
+ * fork(VM): the VM's state becomes an immutable generation. The parent continues from it, and its
+ * children are born from it.
  *
- * All that can fail or take long is done before the vCPUs are stopped: shells, memory, a root that
- * shares the PTE tables of the VM's birth generation (the tables of a VM that runs never change:
- * what it writes is private to its view). In the pause there is only the machine's state to save
- * and load.
+ * All that can fail or take long is done before the vCPUs are stopped: shells, memory, and a root
+ * that shares the PTE tables of the VM's birth generation. (The tables of a running VM never
+ * change: its writes are private to its view.) In the pause only the machine's state is saved and
+ * loaded.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -29,20 +29,20 @@ struct fork {
 	struct generation *gen;
 	struct shell *old_shell, *shell; /* the parent's */
 	struct generation *old_birth;	 /* the parent's */
-	int error;			 /* of handing over */
+	int error;			 /* result of hand_over() */
 	uint64_t request_ns, stop_ns;
-	gpa_t first[RAMET_CPUS_MAX * 3]; /* what its vCPUs need first */
+	gpa_t first[RAMET_CPUS_MAX * 3]; /* addresses that its vCPUs need first */
 	unsigned n_first;
-	bool running;  /* the parent is */
-	bool reserved; /* a place among the unsettled generations */
-	bool reuse; /* it has not run since its birth: its birth generation is what it would freeze
-		     to */
-	bool deferred; /* the VM has a view of its own over its birth generation: it becomes the
-			  overlay */
+	bool running;  /* the parent is running */
+	bool reserved; /* has a place among the unsettled generations */
+	/* The VM has not run since its birth, so its birth generation is used again. */
+	bool reuse;
+	/* The VM has a view over its birth generation; this view becomes the overlay. */
+	bool deferred;
 };
 
-/* A generation is born from a root and a state; a VM that booted and was never forked has its own
- * already. */
+/* Prepares the generation: a root and room for the state. A VM that booted and was never forked has
+ * its generation already. */
 static int prepare_generation(struct fork *k)
 {
 	struct ramet_family *f = k->vm->family;
@@ -63,9 +63,9 @@ static int prepare_generation(struct fork *k)
 }
 
 /*
- * What is resolved is mapped ahead. While the VM that booted still writes its frames, nobody may
- * touch them through another view: KVM might, in a shell that was used, to fetch a page for its
- * former VM. That view is filled on demand.
+ * Maps resolved spans ahead. But while the VM that booted still writes to its frames, they must not
+ * be touched through another view. In a used shell KVM might do that, to fetch a page for the
+ * shell's former VM. Such a view is filled on demand.
  */
 static int map_ahead(const struct fork *k, struct shell *sh)
 {
@@ -80,9 +80,9 @@ static int prepare_child(struct fork *k, struct ramet_vm **out)
 
 	if (r)
 		return r;
-	/* Until the fork is done: a child may end at once, and the reaper would stop it while it is
-	 * still being started. */
-	lock_take_nested(&c->op, vm_op_order(c), "nobody else knows the child");
+	/* Locked until the fork is done: a child may end at once, and the reaper must not stop it
+	 * while it is still being started. */
+	lock_take_nested(&c->op, vm_op_order(c), "no other thread knows the child");
 	*out = c;
 	r = shell_pool_take(&c->family->shells, &sh);
 	if (r)
@@ -93,8 +93,8 @@ static int prepare_child(struct fork *k, struct ramet_vm **out)
 
 static void discard_children(struct fork *k)
 {
-	/* All of them first: vm_discard() takes the lock of one again, and their order is that of
-	 * prepare(). */
+	/* Unlock all children first: vm_discard() locks one of them again, and they must be locked
+	 * in the order of prepare(). */
 	for (unsigned i = 0; i < k->n; i++)
 		if (k->child[i])
 			lock_release(&k->child[i]->op);
@@ -118,7 +118,7 @@ static int prepare(struct fork *k)
 	return r;
 }
 
-/* Gives back what prepare() got; the VM goes on as it was. */
+/* Frees what prepare() has allocated. The VM continues unchanged. */
 static void undo(struct fork *k)
 {
 	discard_children(k);
@@ -132,8 +132,8 @@ static void undo(struct fork *k)
 }
 
 /*
- * A vCPU that goes on needs its code, its stack and its page tables at once; where all is deferred
- * it would wait for a fault on each. Asks the stopped VM, which still has them, where they are.
+ * A vCPU that continues needs its code, its stack and its page tables at once. If all spans are
+ * deferred, each of them would cost a fault. So this asks the stopped VM for their addresses.
  */
 static void note_first_spans(struct fork *k)
 {
@@ -158,13 +158,13 @@ static void fill_first_spans(const struct fork *k, struct ramet_vm *vm)
 	for (unsigned i = 0; i < k->n_first; i++) {
 		ram_off_t off;
 
-		/* A span that cannot be filled is met again by the vCPU, and reported then. */
+		/* Errors are ignored: the vCPU hits such a span again, and it is reported then. */
 		if (ram_offset(&vm->family->ram, k->first[i], 1, &off))
 			generation_touch(vm->shell->view, span_of(off), (int)page_of(off));
 	}
 }
 
-/* The parent goes on in a shell of its own, from the generation, like a child. */
+/* Moves the parent to a new shell, where it continues from the generation like a child. */
 static int move_parent(struct fork *k)
 {
 	struct ramet_vm *vm = k->vm;
@@ -185,7 +185,8 @@ static int move_parent(struct fork *k)
 	vm->shell = k->shell;
 	k->old_birth = vm->birth;
 	vm->birth = generation_get(k->gen);
-	/* Of a VM that stays paused more children may be born: its generation must stay whole. */
+	/* Only if the parent runs: a paused VM may be forked again, so its generation must stay
+	 * complete. */
 	if (k->deferred && k->running)
 		atomic_store(&k->gen->heir, vm->shell->view);
 	vm->ran = k->running;
@@ -196,12 +197,12 @@ static int move_parent(struct fork *k)
 	return 0;
 }
 
-/* The VM has stopped and its state is saved: all that is left to do before it goes on. */
+/* Called when the VM has stopped and its state is saved. Does the rest before it continues. */
 static void hand_over(void *arg)
 {
 	struct fork *k = arg;
 
-	/* It has ended, or failed, meanwhile: what it would do next is nothing to inherit. */
+	/* The VM has ended or failed meanwhile: children must not inherit this state. */
 	if (atomic_load(&k->vm->exit_status) >= 0) {
 		k->error = -ESRCH;
 		return;
@@ -214,9 +215,8 @@ static void hand_over(void *arg)
 		k->error = move_parent(k);
 }
 
-/* Stops the VM, fills the generation in and lets the parent go on. On failure it runs on, as it
- * was.
- */
+/* Stops the VM, fills in the generation and lets the parent continue. On failure the parent
+ * continues unchanged. */
 static int freeze(struct fork *k)
 {
 	struct ramet_vm *vm = k->vm;
@@ -240,13 +240,13 @@ static int freeze(struct fork *k)
 	return r;
 }
 
-/* What can wait until the parent goes on. */
+/* The work that can wait until the parent runs again. */
 static void after_freeze(struct fork *k)
 {
 	shell_pool_pattern(&k->vm->family->shells, k->gen->state);
 	if (k->deferred)
 		note_first_spans(k);
-	/* From here on it is filled by nobody; what is private in it stays as it is. */
+	/* From here on this view is not filled any more; its private pages do not change. */
 	view_set_source(k->old_shell->view, NULL);
 	generation_put(k->old_birth);
 }
@@ -304,8 +304,8 @@ static int born(struct fork *k, bool run)
 		else
 			vm_admit_input(k->vm);
 	}
-	/* All of them, even if they are to be stopped at once: a shell takes one command at a time.
-	 */
+	/* Wait for all of them, even if they must be stopped at once: a shell takes one command at
+	 * a time. */
 	for (unsigned i = 0; i < started && run; i++) {
 		int e = shell_await(k->child[i]->shell);
 
@@ -360,9 +360,9 @@ static int explain(struct ramet_err *err, const struct ramet_vm *vm, unsigned n,
 }
 
 /*
- * Locks the VM, alive, with a place among the unsettled generations if the fork will make one.
- * If there is no place, the thread waits for one without the lock. Otherwise the worker might wait
- * for memory that a VM gives back only after the reaper has taken that lock.
+ * Locks the VM if it is alive, and reserves a place among the unsettled generations if the fork
+ * will make one. The thread waits for a place without the lock. Otherwise the settler might wait
+ * for memory that the VM gives back only after the reaper has taken that lock.
  */
 static int lock_to_fork(struct fork *k, struct ramet_err *err)
 {
@@ -391,7 +391,7 @@ static bool may_fork(const struct ramet_vm *vm)
 	       doorbell_promised(vm->devices.dev[DEVICE_DOORBELL]);
 }
 
-/* The children are linked, and their references handed out: from here on they are VMs like any. */
+/* Hands out references to the children, which are linked. From here on they are ordinary VMs. */
 static void release_children(struct fork *k, struct ramet_vm **children)
 {
 	for (unsigned i = 0; i < k->n; i++) {
@@ -402,7 +402,7 @@ static void release_children(struct fork *k, struct ramet_vm **children)
 	atomic_fetch_add(&k->vm->family->forks, 1);
 }
 
-/* The VM is locked. */
+/* Called with the VM locked. */
 static int fork_all(struct fork *k, unsigned flags, struct ramet_vm **children,
 	struct ramet_fork_times *times, struct ramet_err *err)
 {
