@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * reset(VM): back to the generation it was born from. A clone that was never forked itself keeps
- * its shell and its view, and only the pages it dirtied are put back; else it gets a fresh shell,
- * as at its birth.
+ * reset(VM): puts a VM back to the generation that it was born from. A clone that was never forked
+ * itself keeps its shell and its view, and only its dirty pages are put back. Otherwise it gets a
+ * fresh shell, as at its birth.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -14,16 +14,16 @@
 #include "vmm/vm/events.h"
 #include "vmm/vm/life.h"
 
-/* Putting back a page takes about a microsecond; dropping a whole view and touching it anew, a
- * fault a page. */
+/* With more dirty pages than this, a fresh shell costs less. To put back a page takes about a
+ * microsecond; with a fresh shell each page that the guest touches costs a fault. */
 #define RESTORE_PAGES_MAX 16384
 
-/* Puts back a span's private pages, from the frames that the home generation's table names. */
+/* Puts back a span's private pages from the frames of the home generation. */
 static int restore_span(struct ramet_vm *vm, span_t span, const uint64_t bitmap[SPAN_PAGES / 64])
 {
 	struct memory *m = &vm->family->memory;
 	struct span_runs runs;
-	int r = generation_resolve(vm->home, span, &runs); /* what is PARTIAL need not be so yet */
+	int r = generation_resolve(vm->home, span, &runs); /* a PARTIAL span may not be resolved yet */
 
 	if (r)
 		return r;
@@ -34,7 +34,7 @@ static int restore_span(struct ramet_vm *vm, span_t span, const uint64_t bitmap[
 
 			if (!(bitmap[page / 64] >> (page % 64) & 1))
 				continue;
-			/* In place: the page stays mapped, in KVM's tables too. */
+			/* In place: the page stays mapped, in KVM's tables, too. */
 			r = memory_read_frames(m, frame_add(runs.run[i].frame, p), 1,
 				view_at(vm->shell->view, at));
 			if (r)
@@ -46,14 +46,14 @@ static int restore_span(struct ramet_vm *vm, span_t span, const uint64_t bitmap[
 struct reset {
 	struct ramet_vm *vm;
 	bool running;
-	bool stopped; /* its vCPUs have been, and not been started since */
-	bool spoilt;  /* its memory is neither what it was nor what it shall be */
+	bool stopped; /* its vCPUs have been stopped and not started again */
+	bool spoilt;  /* its memory is only partly put back */
 	uint64_t request_ns;
 	struct device_set devices;
-	uint8_t *dirty; /* of each span */
+	uint8_t *dirty; /* one byte for each span */
 };
 
-/* -E2BIG: a fresh shell costs less. */
+/* Puts all dirty spans of the view back. -E2BIG: a fresh shell costs less. */
 static int restore_view(struct reset *k, struct view *view)
 {
 	uint64_t spans = spans_in(k->vm->family->ram.size);
@@ -116,14 +116,14 @@ static int restore_memory(struct reset *k)
 	bool in_place = vm->birth == vm->home && !atomic_load(&vm->shell->broken);
 	int r;
 
-	/* It has ended, or failed, meanwhile: the reaper will stop it. */
+	/* The VM has ended or failed meanwhile: the reaper will stop it. */
 	if (atomic_load(&vm->exit_status) >= 0)
 		return -ESRCH;
 	r = in_place ? reset_in_place(k) : -E2BIG;
 	return r ? reset_in_new_shell(vm) : 0;
 }
 
-/* All that can fail while the VM still is what it was. */
+/* Does all that can fail before the VM is changed. */
 static int prepare(struct reset *k)
 {
 	struct ramet_vm *vm = k->vm;
@@ -146,7 +146,7 @@ static int prepare(struct reset *k)
 	return r;
 }
 
-/* Its memory is that of its birth; now the rest of the machine. */
+/* The memory has been put back; this does the rest of the machine. */
 static int be_born(struct reset *k)
 {
 	struct ramet_vm *vm = k->vm;
