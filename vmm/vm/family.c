@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Families: what they are made of, launched and destroyed. */
+/* Families: their parts, launch and destruction. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +28,7 @@ static void init_slots(struct ramet_family *f)
 
 	m->vcpu_ops = &vm_vcpu_ops;
 	m->cpus = f->cfg.cpus;
-	m->pit = f->cfg.pit; /* Linux does without, as ACPI tells it to (vmm/boot/acpi.c) */
+	m->pit = f->cfg.pit; /* Linux needs none: the ACPI tables say so (vmm/boot/acpi.c) */
 	lock_init(&m->lock, LOCK_MACHINE);
 	for (unsigned i = 0; i < f->ram.n; i++) {
 		m->slot[i].gpa = f->ram.r[i].gpa;
@@ -44,7 +44,7 @@ static void stop_ended(struct ramet_vm *vm)
 	ramet_stop(vm, NULL);
 }
 
-/* How far start_family() came, so that stop_family() undoes just that. */
+/* How far start_family() came: stop_family() undoes exactly that. */
 enum { NOTHING, KVM, MEMORY, VIEWS, GUARD, FAULTS, SETTLER, REAPER, SHELLS };
 
 static int start_family(struct ramet_family *f, struct ramet_err *err)
@@ -172,8 +172,8 @@ int ramet_launch(const struct ramet_config *cfg, struct ramet_family **family,
 		stop_family(f);
 		return r;
 	}
-	/* Once it is linked the guard may fail it, and once it runs its guest may end it: the
-	 * reaper must not stop it while it is still being started. */
+	/* Locked, so that the reaper does not stop the VM while it is being started: the guard may
+	 * fail a linked VM, and its guest may end a running one. */
 	vm_lock(vm);
 	vm->counted = vm_count(vm);
 	vm_new_birth(vm, now_ns(), true);
