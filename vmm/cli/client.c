@@ -19,7 +19,7 @@
 
 static int open_client(struct client *c, const char *vm_name);
 
-/* ---- is anybody there? ---- */
+/* ---- does the process answer? ---- */
 
 static int say(const struct client *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 static int say(const struct client *c, const char *fmt, ...)

@@ -45,8 +45,8 @@ static int transfer(struct virtio_blk *blk, const struct virtq_chain *chain, boo
 	return read ? disk_readv(blk->disk, pos, piece, n) : disk_writev(blk->disk, pos, piece, n);
 }
 
-/* The guest sees an I/O error, as of any disk. This line on the console tells the VM's owner the
- * cause: the host's disk is full, or a file has been cut. */
+/* Prints the reason of an I/O error on the VM's console, for the owner of the VM: the host's disk
+ * is full, or the base file has become shorter. The guest sees only an I/O error. */
 static void tell(struct virtio_blk *blk, bool read, int error)
 {
 	char line[256];
