@@ -14,17 +14,17 @@ struct arena {
 	struct mmu_table *table;
 	uint32_t *free_table, n_free, n_tables;
 	uint32_t *refs;
-	uint64_t next_frame; /* frames are not used again */
+	uint64_t next_frame; /* no frame is used twice */
 	unsigned allocs;
 	unsigned cpu;
 };
 
 void arena_start(struct arena *a, const struct mmu_format *format);
-/* Fails the test unless every table and frame has been given back. */
+/* Fails the test if a table or frame has not been freed. */
 void arena_end(struct arena *a);
-/* n frames with a reference each, aligned to align. */
+/* Returns n frames with one reference each, aligned to `align`. */
 uint64_t arena_frames(struct arena *a, uint64_t n, uint64_t align);
-/* mmu_check() finds nothing, and frames have the references they should. */
+/* Checks that mmu_check() finds no error, and that all frames have the right references. */
 void arena_check(struct arena *a, struct mmu_root *const *root, unsigned n);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Every sequence of so many operations (RAMET_MMU_DEPTH), out of all that are interesting with
- * tables of two slots, each from each of some states; and every operation in every such place with
- * each of its allocations failing in turn, which must change nothing.
+ * Runs every sequence of RAMET_MMU_DEPTH operations, out of all that are interesting with tables of
+ * two slots, from each of several states. Then runs the last operation of each sequence with each
+ * of its allocations failing in turn. A failed operation must change nothing.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +16,7 @@
 
 #define ANY H_FAILS /* allocations do not fail */
 
-/* Ranges: a page, a span, half of a large leaf and more, everything. */
+/* Ranges: a page, a span, half of a large leaf and more, all addresses. */
 static const struct {
 	uint8_t at, n;
 } range[] = { { 0, 0 }, { 3, 0 }, { 0, 1 }, { 2, 3 }, { 1, 6 }, { 0, 15 } };
@@ -30,14 +30,14 @@ static void add(struct h_op o)
 	op[n_ops++] = o;
 }
 
-/* Root 0 is always there, 1 and 2 come by forks. */
+/* Root 0 always exists; forks make roots 1 and 2. */
 static void list_operations(void)
 {
 	for (uint8_t root = 0; root < 2; root++) {
 		for (unsigned i = 0; i < sizeof(range) / sizeof(range[0]); i++) {
 			uint8_t at = range[i].at, n = range[i].n;
 
-			/* Leaves of level 1 that may be written, of up to level 3 that may not. */
+			/* Writable leaves of level 1, and read-only leaves up to level 3. */
 			add((struct h_op){ H_MAP, root, 0, at, n, 0x04, 0 });
 			add((struct h_op){ H_MAP, root, 0, at, n, 0x07, 0 });
 			add((struct h_op){ H_UNMAP, root, 0, at, n, 0, 0 });
@@ -59,14 +59,14 @@ static void list_operations(void)
 			add((struct h_op){ H_FORK, root, root + 1, 0, 0, share, 0 });
 		add((struct h_op){ H_PUT, root, 0, 0, 0, 0, 0 });
 	}
-	/* Two regions, whose border is in the middle of a span; shared at levels 2 and 1. */
+	/* Two regions, shared at levels 2 and 1; their border is in the middle of a span. */
 	add((struct h_op){ H_REGION, 0, 0, 0, 2, 2 + 5, 0 });
 }
 
 static struct harness h;
 static unsigned long sequences, failures;
 
-/* Runs a sequence from the beginning; the last operation with its k-th allocation failing. */
+/* Runs a sequence from the start. In the last operation the k-th allocation fails. */
 static int replay(const struct mmu_format *format, const struct h_op *start,
 	const unsigned *sequence, unsigned depth, uint8_t fail)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What each mutation says must be flushed: exactly that, in the root it concerns and no other. */
+/* Checks the flush that each change requests: exactly the right range, in the right root only. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -72,7 +72,7 @@ static void test_map(void **state)
 	nothing(&r);
 	map(&r, 5 * PAGE, 2, rw);
 	range(&r, 5 * PAGE, 2 * PAGE);
-	/* Fewer rights, another type: yes. More rights: no. */
+	/* Fewer permissions or another type need a flush. More permissions do not. */
 	assert_int_equal(mmu_protect(&a.mmu, &r, gpa(8 * PAGE), 4, ro), 0);
 	range(&r, 8 * PAGE, 4 * PAGE);
 	assert_int_equal(mmu_protect(&a.mmu, &r, gpa(8 * PAGE), 4, rw), 0);
@@ -85,8 +85,7 @@ static void test_map(void **state)
 	range(&r, PAGE, PAGE);
 	assert_int_equal(mmu_protect(&a.mmu, &r, gpa(PAGE), 1, rw), 0);
 	nothing(&r);
-	/* What is unmapped, as far as anything was there; a table that goes takes its slot along.
-	 */
+	/* A flush is due where something was mapped, and for the whole slot of a freed table. */
 	assert_int_equal(mmu_unmap(&a.mmu, &r, gpa(500 * PAGE), 100), 0);
 	range(&r, 500 * PAGE, 12 * PAGE);
 	assert_int_equal(mmu_unmap(&a.mmu, &r, gpa(500 * PAGE), 100), 0);
@@ -95,7 +94,7 @@ static void test_map(void **state)
 	range(&r, 0, 512 * GIB);
 }
 
-/* The tables above go too: the range is that of the highest that went. */
+/* The tables above are freed, too: the range is that of the highest freed table. */
 static void test_unmap_tables(void **state)
 {
 	map(&r, 0, 1, rw);
@@ -123,7 +122,7 @@ static void test_large(void **state)
 	range(&r, GIB, SPAN);
 	assert_int_equal(mmu_merge(&a.mmu, &r, gpa(GIB), 1024, 2), 0);
 	nothing(&r);
-	/* A page out of it: the whole leaf changes. */
+	/* One page of a large leaf is changed: the whole leaf must be flushed. */
 	assert_int_equal(mmu_unmap(&a.mmu, &r, gpa(GIB + SPAN + PAGE), 1), 0);
 	range(&r, GIB + SPAN, SPAN);
 }
@@ -137,12 +136,12 @@ static void test_fork(void **state)
 		assert_int_equal(mmu_fork(&a.mmu, &r, share, &child), 0);
 		whole(&r, false);
 		nothing(&child);
-		/* Nothing more to take away: no flush. */
+		/* No permission is left to remove: no flush. */
 		mmu_root_put(&a.mmu, &child);
 		assert_int_equal(mmu_fork(&a.mmu, &r, share, &child), 0);
 		nothing(&r);
 		mmu_root_put(&a.mmu, &child);
-		/* Nobody shares it any more: reused, which only adds W. */
+		/* The table is not shared any more: it is reused, which only adds W. */
 		assert_int_equal(mmu_touch_write(&a.mmu, &r, gpa(0), &frame), 0);
 		nothing(&r);
 	}
@@ -157,14 +156,15 @@ static void test_break(void **state)
 	for (unsigned share = MMU_SHARE_PTE; share <= MMU_SHARE_PDPT; share++) {
 		assert_int_equal(mmu_fork(&a.mmu, &r, share, &child), 0);
 		mmu_flush_take(&r);
-		/* The highest table that is copied covers the rest; nobody else's business. */
+		/* The range of the highest copied table covers the rest. Only this root is flushed.
+		 */
 		assert_int_equal(mmu_touch_write(&a.mmu, &child, gpa(PAGE), &frame), 0);
 		range(&child, 0, size[share]);
 		nothing(&r);
-		/* The page next to it: only the page is copied. */
+		/* The next page: only the page is copied. */
 		assert_int_equal(mmu_touch_write(&a.mmu, &child, gpa(9 * PAGE), &frame), 0);
 		range(&child, 9 * PAGE, PAGE);
-		/* Nothing is shared on this side but the page. */
+		/* On this side only the page is shared. */
 		assert_int_equal(mmu_touch_write(&a.mmu, &r, gpa(9 * PAGE), &frame), 0);
 		nothing(&r);
 		mmu_root_put(&a.mmu, &child);

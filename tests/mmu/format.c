@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Entries: what becomes of attributes, and what the validator says about every rule there is. */
+/* Entries: the conversion of attributes, and the validator's answer for every rule. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -25,7 +25,7 @@ static const struct mmu_caps all = {
 struct rule {
 	unsigned level;
 	uint64_t entry;
-	const char *why; /* part of the answer; NULL: it is fine */
+	const char *why; /* part of the answer; NULL: the entry is valid */
 	struct mmu_caps caps;
 };
 
@@ -46,7 +46,7 @@ static void test_ept_rules(void **state)
 {
 	struct mmu_caps few = { .phys_bits = 36, .page_2m = true };
 	const struct rule rules[] = {
-		/* Not present: anything goes, bit 10 included unless it counts. */
+		/* Not present: any bits are valid, also bit 10 unless it has a meaning. */
 		{ 1, 0, NULL, { 0 } },
 		{ 1, 0x7ffffffffffff000ull, NULL, { 0 } },
 		{ 1, 1ull << 10 | WB, NULL, few },
@@ -95,7 +95,7 @@ static void test_ept_rules(void **state)
 		{ 1, RWX | WB | 1ull << 46, "width", { 0 } },
 		{ 1, RWX | WB | 1ull << 36, "width", few },
 		{ 3, RWX | 1ull << 51, "width", { 0 } },
-		/* A, D, user execute, suppress #VE, and our own bits are fine. */
+		/* A, D, user execute, suppress #VE, and the software bits are valid. */
 		{ 1, RWX | WB | 0x740 | 0x1full << 52 | 1ull << 63, NULL, { 0 } },
 	};
 
@@ -132,7 +132,7 @@ static void test_npt_rules(void **state)
 	check_rules(&mmu_npt, rules, sizeof(rules) / sizeof(rules[0]));
 }
 
-/* Every attribute there is, mapped at every level: valid, and found again. */
+/* Maps every combination of attributes at every level: each must be valid and be read back. */
 static void round_trip(struct arena *a, const struct mmu_format *f, unsigned bits, unsigned level)
 {
 	struct mmu_attr attr = {

@@ -13,7 +13,7 @@ void h_die(const char *file, int line, const char *what)
 	abort();
 }
 
-/* ---- what the library asks for ---- */
+/* ---- functions that the library calls ---- */
 
 static bool allowed_to_fail(struct harness *h)
 {
@@ -49,7 +49,7 @@ static void free_table(void *ctx, struct mmu_table *t)
 	h_require(h->table_live[i]);
 	h->table_live[i] = false;
 	h->free_table[h->n_free_tables++] = i;
-	/* Whoever looks now finds garbage. */
+	/* A walker that still reads the table finds garbage. */
 	memset((void *)h->slots[i], 0xa5, sizeof(h->slots[i]));
 }
 
@@ -95,7 +95,7 @@ static bool frames_shared(void *ctx, uint64_t first, uint64_t n)
 	return false;
 }
 
-/* Frames in a row, aligned to n (a power of 2): from the bottom, found by searching. */
+/* Searches for consecutive frames from the bottom, aligned to n (a power of 2). */
 static uint32_t alloc_frames(struct harness *h, uint32_t n)
 {
 	static uint32_t hint;
@@ -171,7 +171,7 @@ static const struct mmu_ops ops = {
 
 /* ---- the processor ---- */
 
-/* The lowest table on the way to a page that is remembered, or the top. */
+/* Returns the lowest cached table on the way to a page, or the top. */
 static struct mmu_table *start_of_walk(struct h_root *r, unsigned page, bool *w)
 {
 	for (unsigned level = 1; level < 4; level++) {
@@ -186,8 +186,8 @@ static struct mmu_table *start_of_walk(struct h_root *r, unsigned page, bool *w)
 	return r->top;
 }
 
-/* Fills the TLB as a processor would, setting A, and D for a write. False: a violation, which makes
- * the processor forget what it knew of the way to this page (SDM 29.4.3.1). */
+/* Fills the TLB as a processor would, and sets A, and D for a write. False: a violation, which
+ * drops the cached entries for the way to this page (SDM 29.4.3.1). */
 static bool tlb_fill(struct harness *h, struct h_root *r, unsigned page, bool write)
 {
 	const struct mmu_format *f = h->mmu.format;
@@ -289,19 +289,19 @@ static void check_page(struct harness *h, struct h_root *r, unsigned page)
 	int e = mmu_translate(&h->mmu, &r->root, gpa(page * MMU_PAGE_SIZE), &frame, &a);
 
 	h_require(e == (p->mapped ? 0 : MMU_NOT_MAPPED));
-	/* Whatever the processor remembers is still true. */
+	/* All that the processor has cached must still be true. */
 	if (tlb->valid)
 		h_require(p->mapped && h->refs[tlb->frame] && h->value[tlb->frame] == p->value &&
 			  (!tlb->w || (p->w && tlb->frame == frame)));
 	if (e)
 		return;
-	/* What it may write without asking anybody is open to be written. */
+	/* If the processor has cached a writable translation, the tables must allow the write. */
 	h_require(!tlb->valid || !tlb->w || a.w);
 	h_require(h->value[frame] == p->value);
 	h_require(a.r == p->r || h->mmu.format == &mmu_npt);
 	h_require(a.x == p->x && a.memory_type == p->type);
 	h_require(a.ignore_pat == p->ipat && a.suppress_ve == p->sve);
-	/* Writable: then it may be, and nobody else has it. */
+	/* A writable page must be allowed to be written, and must not be shared. */
 	h_require(!a.w || (p->w && h->refs[frame] == 1));
 	h_require((!p->accessed || a.accessed) && (!p->dirty || a.dirty));
 	h_require(!p->pinned || p->frame == frame);

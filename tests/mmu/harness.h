@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A machine for the table library to live in: tables and frames that can run out, a flat model of
- * what each root maps, and a TLB for each root that forgets only what it is told to flush. After
- * each operation everything is compared with everything.
+ * A machine to test the table library: tables and frames that can run out, a flat model of what
+ * each root maps, and a TLB for each root that forgets only what is flushed. After each operation
+ * the tables, the model and the TLBs are compared completely.
  *
  * Compiled together with mmu/ for small tables (MMU_SLOT_BITS 1 or 2), so that there is little to
  * compare and large leaves are small.
@@ -18,14 +18,14 @@
 #define H_TABLES  4096u
 #define H_REGIONS 2u
 
-/* What a page of a root is, by the book. */
+/* The expected state of a page of a root. */
 struct h_page {
 	bool mapped, r, w, x, ipat, sve, pinned, accessed, dirty;
 	uint8_t type;
-	uint32_t value, frame; /* frame: of pinned pages, which must not move */
+	uint32_t value, frame; /* frame: for pinned pages, which must not move */
 };
 
-/* What a processor remembers of a page, and of the tables on the way (by their level). */
+/* What a processor has cached for a page, and for the tables on the way (by their level). */
 struct h_tlb {
 	bool valid, w, dirty;
 	uint32_t frame;
@@ -39,7 +39,7 @@ struct h_psc {
 struct h_root {
 	bool live;
 	struct mmu_root root;
-	struct mmu_table *top; /* what the processor was told to begin with */
+	struct mmu_table *top; /* the top table that the processor uses */
 	struct h_page page[H_PAGES];
 	struct h_tlb tlb[H_PAGES];
 	struct h_psc psc[4][H_PAGES]; /* [level][address >> shift of that level's table] */
@@ -56,14 +56,14 @@ struct harness {
 	uint32_t refs[H_FRAMES], value[H_FRAMES], in_use;
 	uint32_t seen[H_FRAMES];
 	uint32_t next_value;
-	int fail_after; /* the so-manieth allocation from now fails; negative: none */
+	int fail_after; /* this many allocations succeed, then one fails; negative: none fails */
 	unsigned flushes;
-	struct mmu_visit visit; /* one that is under way */
+	struct mmu_visit visit; /* a visit that is under way */
 	bool visiting;
 };
 
-/* One operation; every combination of bytes means something. Below H_FAILS, fail is twice the
- * number of allocations that succeed before one fails. */
+/* One operation. Every combination of bytes is valid. Below H_FAILS, `fail` is twice the number of
+ * allocations that succeed before one fails. */
 #define H_FAILS 64u
 struct h_op {
 	uint8_t code, root, other, at, n, arg, fail;
@@ -95,7 +95,7 @@ enum h_code {
 	H_CODES
 };
 
-/* Fails by abort(), after saying why. */
+/* Prints the reason and calls abort(). */
 #define h_require(what)                                   \
 	do {                                              \
 		if (!(what))                              \
@@ -103,20 +103,20 @@ enum h_code {
 	} while (0)
 _Noreturn void h_die(const char *file, int line, const char *what);
 
-/* With one root. */
+/* Starts with one root. */
 void h_start(struct harness *h, const struct mmu_format *format);
-/* Puts all roots, and finds nothing left. */
+/* Puts all roots, and checks that nothing is left. */
 void h_end(struct harness *h);
-/* Runs an operation, and its model; returns what the library said. Checks nothing afterwards. */
+/* Runs an operation and its model. Returns the library's result. Makes no checks afterwards. */
 int h_run(struct harness *h, const struct h_op *op);
-/* Compares everything with everything. */
+/* Compares tables, model and TLBs completely. */
 void h_check(struct harness *h);
 
-/* Frames in a row, with a reference each, aligned to the power of 2 from n on. */
+/* Returns consecutive frames with one reference each, aligned to the next power of 2 from n on. */
 uint32_t h_alloc_frames(struct harness *h, uint32_t n);
 void h_put_frames(struct harness *h, uint32_t first, uint32_t n);
 
-/* What a guest does, through the TLB. False: not mapped, or not allowed. */
+/* An access by a guest, through the TLB. False: not mapped, or not allowed. */
 bool h_guest_read(struct harness *h, struct h_root *r, unsigned page);
 bool h_guest_write(struct harness *h, struct h_root *r, unsigned page);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Operations on the library, each with what it does to the model. */
+/* Operations on the library, each with its effect on the model. */
 #include <string.h>
 
 #include "tests/mmu/harness.h"
@@ -62,7 +62,7 @@ static bool all_mapped(const struct range *g)
 	return true;
 }
 
-/* Out of memory is always excused when allocations fail; anything else must be as expected. */
+/* If allocations fail, "out of memory" is always allowed. Other results must be as expected. */
 static int expect(int r, int expected)
 {
 	h_require(r == expected || r == MMU_NO_MEMORY);
@@ -114,7 +114,7 @@ static int op_protect(struct harness *h, const struct h_op *op, struct range *g)
 	return r;
 }
 
-/* Of leaves in the range, the highest level. */
+/* Returns the highest level of the leaves in the range. */
 static int highest(void *arg, const struct mmu_leaf *leaf)
 {
 	unsigned *level = arg;
@@ -143,7 +143,7 @@ static int op_pin(struct harness *h, const struct h_op *op, struct range *g)
 {
 	int r;
 
-	/* A few pages: what is pinned stays for long. */
+	/* Only a few pages, since pins stay for long. */
 	g->n = 1 + (g->n - 1) % 2;
 	r = expect(mmu_pin(&h->mmu, &g->r->root, g->gpa, g->n), !all_mapped(g)	? MMU_NOT_MAPPED
 								: any_pinned(g) ? MMU_BUSY
@@ -380,7 +380,7 @@ static int op_scheme(struct harness *h, const struct h_op *op)
 	return 0;
 }
 
-/* Whoever has a page pinned writes to it, with no table in the way. */
+/* A device writes to a pinned page, without a table walk. */
 static int op_device_write(struct harness *h, struct range *g)
 {
 	struct h_page *p = &g->r->page[g->at];
@@ -454,7 +454,7 @@ int h_run(struct harness *h, const struct h_op *op)
 	g.gpa = gpa(g.at * MMU_PAGE_SIZE);
 	h->fail_after = op->fail < H_FAILS ? op->fail / 2 : -1;
 	r = run(h, op, &g);
-	/* Nothing says that memory is out unless it is. */
+	/* "Out of memory" is only allowed if an allocation has failed. */
 	h_require(r != MMU_NO_MEMORY || h->fail_after < 0);
 	h_require(r != MMU_NO_MEMORY || op->fail < H_FAILS);
 	h->fail_after = -1;

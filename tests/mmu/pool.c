@@ -17,7 +17,7 @@ struct fixture {
 	struct pool pool;
 	void *memory;
 	uint32_t refs[FRAMES];
-	bool idle[FRAMES]; /* no references, not given back yet */
+	bool idle[FRAMES]; /* no references, but not freed yet */
 };
 
 static void on_idle(void *ctx, uint64_t first, uint64_t n)
@@ -93,7 +93,7 @@ static void test_runs(void **state)
 	taken(f, first, 1024);
 	assert_int_equal(pool_alloc(&f->pool, 1024, &first), 0);
 	taken(f, first, 1024);
-	/* More than there is, more than was never used. */
+	/* More frames than there are, and more than were never used. */
 	assert_int_equal(pool_alloc(&f->pool, FRAMES, &first), -12);
 	assert_int_equal(pool_alloc_zero(&f->pool, FRAMES - 1024, &first), -12);
 	assert_int_equal(pool_alloc(&f->pool, 512, &first), 0);
@@ -111,7 +111,7 @@ static void test_runs(void **state)
 	assert_int_equal(f->pool.peak, 2048 + 512);
 }
 
-/* Anything at all, until there is no more, and back. */
+/* Random operations, until the pool is empty, and then until all is free again. */
 static void test_random(void **state)
 {
 	struct fixture *f = *state;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Random operations on ten roots, all compared with the model after each. RAMET_MMU_OPS sets how
- * many (in all, both formats), RAMET_SEED where to begin; with RAMET_TRACE they are printed.
+ * Random operations on ten roots; after each, all roots are compared with the model. RAMET_MMU_OPS
+ * is the number of operations (for both formats together), RAMET_SEED the seed. With RAMET_TRACE
+ * they are printed.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +23,7 @@ static uint64_t random64(uint64_t *s)
 	return *s * 0x2545f4914f6cdd1dull;
 }
 
-/* Writes are what copy-on-write is about, and scheme changes are not: the mix. */
+/* The mix of operations: many writes, for copy-on-write, and few changes of the scheme. */
 static const uint8_t mix[] = { H_MAP, H_MAP, H_MAP, H_UNMAP, H_DISCARD, H_DISCARD, H_PROTECT,
 	H_SPLIT, H_MERGE, H_MERGE, H_FORK, H_FORK, H_FORK, H_FORK, H_PUT, H_PUT, H_WRITE, H_WRITE,
 	H_WRITE, H_WRITE, H_WRITE, H_READ, H_READ, H_READ, H_PIN, H_UNPIN, H_UNPIN, H_HARVEST,

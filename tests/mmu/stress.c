@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Threads at the same tables: guests that write, faults that break and copy, forks, discards, walks
- * without locks. Small tables, so that everybody is in everybody's way. RAMET_MMU_STRESS sets the
- * number of rounds of each thread, RAMET_SEED where to begin.
+ * Several threads use the same tables: guests that write, faults that break and copy, forks,
+ * discards, walks without locks. Tables are small, so that threads meet often. RAMET_MMU_STRESS is
+ * the number of rounds of each thread, RAMET_SEED the seed.
  *
- * A guest writes as a processor does, through a translation that a flush takes away: the flush
- * waits for writes under way. Each page of the roots that all use has one thread that writes it,
- * which must find what it wrote last. A fork must find the same in all its pages however often it
- * looks.
+ * A guest writes like a processor, through a translation that a flush removes; the flush waits for
+ * writes under way. Each page of the shared roots is written by one thread, which must find its
+ * last value. A fork must always find the same contents in all its pages.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -23,10 +22,10 @@
 #endif
 
 #define THREADS 5u
-#define SHARED	3u  /* roots that all use */
-#define PAGES	64u /* of each that are used */
+#define SHARED	3u  /* number of roots that all threads use */
+#define PAGES	64u /* number of pages in use in each root */
 #define FRAMES	(1u << 20)
-#define TABLES	(1u << 18) /* a thread that does not get to run keeps dead ones */
+#define TABLES	(1u << 18) /* many: dead tables stay while a thread waits for a CPU */
 #define DEAD	UINT64_MAX
 
 struct world {
@@ -42,7 +41,7 @@ struct world {
 	_Atomic uint32_t refs[FRAMES];
 	_Atomic uint64_t value[FRAMES]; /* number of the write << 8 | page */
 	_Atomic uint32_t next_frame;
-	uint64_t last[SHARED][PAGES]; /* what its thread wrote to a page; 0: it is not mapped */
+	uint64_t last[SHARED][PAGES]; /* last value written to each page; 0: not mapped */
 	unsigned long rounds;
 	uint64_t seed;
 };
@@ -65,7 +64,7 @@ _Noreturn void h_die(const char *file, int line, const char *what)
 	abort();
 }
 
-/* ---- what the library asks for ---- */
+/* ---- functions that the library calls ---- */
 
 static struct mmu_table *alloc_table(void *ctx)
 {
@@ -108,7 +107,7 @@ static void get_frames(void *ctx, uint64_t first, uint64_t n)
 		h_require(f < FRAMES && atomic_fetch_add(&w.refs[f], 1));
 }
 
-/* It takes long until they are used again: a dead one is seen to be dead. */
+/* Freed tables are reused late, so that an access to a dead table is noticed. */
 static void put_frames(void *ctx, uint64_t first, uint64_t n)
 {
 	for (uint64_t f = first; f < first + n; f++) {
@@ -187,7 +186,7 @@ static gpa_t address(unsigned page)
 	return gpa(page * MMU_PAGE_SIZE);
 }
 
-/* Reads, and writes if asked to, as far as the translation allows. 0: it did not. */
+/* Reads, and writes if requested, if the translation allows it. 0: it did not. */
 static uint64_t guest_access(unsigned r, unsigned page, uint64_t write)
 {
 	struct mmu_attr a;
@@ -342,7 +341,7 @@ static void *thread(void *arg)
 	return NULL;
 }
 
-/* ---- the whole ---- */
+/* ---- the test ---- */
 
 static void report(void *arg, const char *what, uint64_t phys, uint64_t is, uint64_t should_be)
 {

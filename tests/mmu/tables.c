@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What tables are shared, copied, reused and freed, with tables of the real size. */
+/* Checks which tables are shared, copied, reused and freed, with tables of the real size. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -61,7 +61,7 @@ static int end(void **state)
 	return 0;
 }
 
-/* 1 GiB: the state that the COW PTE patches print, and that of every other level. */
+/* 1 GiB: the numbers that the COW PTE patches print, and those of every other level. */
 static void test_share_levels(void **state)
 {
 	static const unsigned own[] = { 515, 3, 2, 1, 0 };
@@ -83,7 +83,7 @@ static void test_share_levels(void **state)
 	}
 }
 
-/* A fork that shares looks at no leaf: they keep their W, the link alone protects them. */
+/* A fork that shares tables reads no leaf: leaves keep W, and only the link protects them. */
 static void test_leaves_untouched(void **state)
 {
 	struct mmu_visit v;
@@ -167,7 +167,7 @@ static void test_pins(void **state)
 	st = stat_of(&child);
 	assert_int_equal(st.own, 3 + 1);
 	assert_int_equal(st.shared, 3);
-	/* Whoever has it pinned writes to the parent's frame, now and later. */
+	/* The device writes to the parent's frame, now and later. */
 	other = frame_at(&child, SPAN + PAGE);
 	assert_int_not_equal(other, pinned);
 	touch(&r, SPAN + PAGE);
@@ -194,7 +194,7 @@ static int stop(void *arg, gpa_t at, uint64_t n, const struct mmu_leaf *x, const
 	return 7;
 }
 
-/* Its cost depends on what differs, not on what there is. */
+/* The cost of a diff depends on the differences, not on the size. */
 static void test_diff(void **state)
 {
 	uint64_t pages, visited, one;
@@ -221,7 +221,7 @@ static void test_diff(void **state)
 	}
 }
 
-/* A large leaf that is shared is split for a write, and one page of it copied. */
+/* A write splits a shared large leaf, and copies one page of it. */
 static void test_large_write(void **state)
 {
 	struct mmu_attr large = rw;
@@ -244,7 +244,7 @@ static void test_large_write(void **state)
 	assert_int_equal(st.leaves[2], 511);
 	assert_int_equal(st.leaves[1], 512);
 	mmu_root_put(&a.mmu, &child);
-	/* Nobody else has it any more: not split. */
+	/* The leaf is not shared any more: it is not split. */
 	touch(&r, GIB);
 	st = stat_of(&r);
 	assert_int_equal(st.leaves[3], 1);
@@ -254,7 +254,7 @@ static void test_large_write(void **state)
 	assert_int_equal(stat_of(&r).leaves[3], 1);
 }
 
-/* 64 MiB, discarded page by page: what is left under each scheme. */
+/* 64 MiB, discarded page by page: checks what is left with each scheme. */
 static void test_discard(void **state)
 {
 	static const struct mmu_scheme *const scheme[] = { &mmu_none, &mmu_scan, &mmu_atomic,
@@ -273,7 +273,7 @@ static void test_discard(void **state)
 	}
 }
 
-/* With keep, tables that empty and fill again are not freed and made again. */
+/* With `keep`, tables that become empty and are filled again are not freed and made again. */
 static void test_hysteresis(void **state)
 {
 	a.mmu.keep = 2;
@@ -287,14 +287,14 @@ static void test_hysteresis(void **state)
 		assert_int_equal(mmu_tables(&a.mmu), 6);
 	}
 	assert_int_equal(a.n_tables, 6);
-	/* The third sends the first away. */
+	/* When the third table becomes empty, the first one is freed. */
 	assert_int_equal(mmu_discard(&a.mmu, &r, gpa(0), 1), 0);
 	assert_int_equal(stat_of(&r).empty, 2);
 	mmu_reclaim(&a.mmu, &r);
 	assert_int_equal(mmu_tables(&a.mmu), 1);
 }
 
-/* A visit outlives the table's place in the tree, under each scheme that counts. */
+/* With each scheme that counts visits, a visited table stays readable after it is unlinked. */
 static void test_visits(void **state)
 {
 	static const struct mmu_scheme *const scheme[] = { &mmu_atomic, &mmu_percpu };
@@ -323,7 +323,7 @@ static void test_visits(void **state)
 		assert_int_not_equal(v[0].table->slot[0], entry);
 		assert_int_equal(v[0].table->slot[0], 0);
 		assert_int_equal(a.n_free, a.n_tables - 2); /* the top, and this one */
-		/* Ends need not be where the beginnings were. */
+		/* A visit may end on another CPU. */
 		mmu_visit_end(&a.mmu, &v[1]);
 		mmu_quiesce(&a.mmu);
 		assert_int_equal(a.n_free, a.n_tables - 2);
@@ -331,7 +331,7 @@ static void test_visits(void **state)
 		mmu_visit_end(&a.mmu, &v[0]);
 		assert_int_equal(a.n_free, a.n_tables - 1);
 	}
-	/* Without counts, a visit is a walk that holds up the grace period. */
+	/* Without counts, a visit is a walk that delays the end of the grace period. */
 	a.mmu.scheme = &mmu_scan;
 	map(&r, 0, 1, rw);
 	a.cpu = 0;
@@ -388,7 +388,7 @@ static void test_runs(void **state)
 	assert_false(mmu_next_run(&a.mmu, &r, gpa(GIB), gpa(0), &run));
 }
 
-/* Ranges and attributes that are not are refused, and nothing happens. */
+/* Bad ranges and attributes are refused, and nothing changes. */
 static void test_invalid(void **state)
 {
 	struct mmu_attr level4 = rw;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writing into a shared table is found: each way to do it is done in a process of its own, which
- * must not survive it. Needs a build with seals.
+ * A write to a shared table is detected. Each kind of such a write is made in a separate process,
+ * which must die. Needs a build with seals.
  */
 #include <stdio.h>
 #include <sys/wait.h>
@@ -29,7 +29,7 @@ static struct mmu_table *table_of(struct mmu_root *root, unsigned level)
 	return mmu_table_find(&h.mmu, root, 0, level);
 }
 
-/* A stray store, as by a walker that forgot to break. */
+/* A stray store, like that of a walker that did not break the table. */
 static void store(unsigned share, unsigned level)
 {
 	share_at((uint8_t)share);
@@ -60,7 +60,7 @@ static void store_then_check(void)
 	h_check(&h);
 }
 
-/* Through the library's own choke point. */
+/* A write through the library's own mmu_set_slot(). */
 static void set_slot(unsigned share)
 {
 	struct mmu_change c;
@@ -80,7 +80,7 @@ static void set_slot_below_shared(void)
 	set_slot(2);
 }
 
-/* Counts that are wrong would share memory by mistake. */
+/* Wrong counts would share memory by mistake. */
 static void put_too_often(void)
 {
 	share_at(1);
@@ -95,7 +95,7 @@ static bool dies(void (*what)(void))
 
 	h_require(pid >= 0);
 	if (!pid) {
-		/* Its last words are not news. */
+		/* Do not show the messages of the dying process. */
 		if (!freopen("/dev/null", "w", stderr))
 			_exit(1);
 		what();
