@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The boot loader, the devices and the guests, on the real /dev/kvm but without the rest of the
- * VMM: a VM of one memslot per RAM range and one thread per vCPU. What devices may use of a VM
- * (vmm/devices/port.h) is implemented here, in the plainest way.
+ * VMM: a VM with one memslot per RAM range and one thread per vCPU. This file has a simple
+ * implementation of vmm/devices/port.h.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -218,7 +218,7 @@ static struct vm *launch(const struct ramet_config *cfg)
 	return vm;
 }
 
-/* Ends the VM (if it has not) and returns its exit status. */
+/* Ends the VM, if it has not ended yet, and returns its exit status. */
 static int finish(struct vm *vm)
 {
 	int status;
@@ -243,7 +243,7 @@ static int finish(struct vm *vm)
 	return status;
 }
 
-/* Waits until the guest has beaten n times or has stopped. */
+/* Waits until the guest has sent n heartbeats or has stopped. */
 static void wait_beats(struct vm *vm, unsigned n)
 {
 	while (vm->beats < n && !vm->stop)
@@ -293,7 +293,7 @@ static void test_dirty(void **state)
 	vm->stop = true;
 	for (uint64_t at = RAMET_GPA_IMAGE; at < cfg.memory; at += 4096)
 		dirty += *(uint64_t *)boot_mem(&vm->mem, gpa(at), 8) != 0;
-	/* Its own image has a few pages more. */
+	/* The guest's image uses a few more pages. */
 	assert_in_range(dirty, 8192, 8192 + 64);
 	assert_int_equal(finish(vm), -1);
 }
@@ -310,7 +310,7 @@ static void test_verify(void **state)
 		usleep(1000);
 	assert_int_equal(vm->report, RAMET_REPORT_NONE);
 
-	/* One wrong bit is found, sooner or later: the guest may be about to overwrite it. */
+	/* A wrong bit is found after some tries: the guest may be about to overwrite it. */
 	word = boot_mem(&vm->mem, gpa(4 << 20), 8);
 	while (!vm->stop) {
 		*word ^= 1ull << 42;
@@ -329,12 +329,12 @@ static void test_smp(void **state)
 	struct vm *vm = launch(&cfg);
 
 	wait_beats(vm, 300);
-	assert_int_equal(vm->phase, RAMET_PHASE_READY); /* so: ticks came on all vCPUs */
+	assert_int_equal(vm->phase, RAMET_PHASE_READY); /* ticks have come on all vCPUs */
 	assert_int_equal(vm->report, RAMET_REPORT_NONE);
 	assert_int_equal(finish(vm), -1);
 }
 
-/* The VM is told that it was born again, which it was not: it must find all as it was. */
+/* The guest sees a new birth although nothing was forked: it must find all its memory unchanged. */
 static void test_state(void **state)
 {
 	struct ramet_config cfg = { .guest = "state",

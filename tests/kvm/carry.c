@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What vmm/kvm/state.c carries from one vCPU to another and no guest can hold for long, or at all:
- * events that are under way, PAE paging's pointers, the TLB. And KVMs that are not what we expect.
+ * State that vmm/kvm/state.c carries from one vCPU to another, but that no guest can hold for long:
+ * pending events, PAE paging's pointers, the TLB. Also KVMs that behave in an unexpected way.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -30,7 +30,7 @@ struct vm {
 
 static struct kvm_host host;
 
-/* What KVM answers to one request instead of the truth. */
+/* A false result of KVM for one request. */
 static struct {
 	unsigned long request;
 	int answer;
@@ -116,7 +116,7 @@ static int tear_down(void **state)
 	return 0;
 }
 
-/* An exception with its payload and a triple fault arrive; and a shell's own are gone. */
+/* A pending exception with its payload and a triple fault are carried; those of the shell go. */
 static void test_events(void **state)
 {
 	struct kvm_vcpu_events events = {
@@ -154,7 +154,7 @@ static void test_events(void **state)
 	vm_close(&to);
 }
 
-/* With PAE paging the processor has four entries, whatever memory holds by now. */
+/* With PAE paging the processor has four entries, even if memory has changed since. */
 static void test_pae(void **state)
 {
 	static const uint64_t loaded[4] = { 0x2001, 0x3001, 0x4001, 0x5001 };
@@ -223,7 +223,7 @@ static void run_to_exit(struct vm *vm)
 	assert_int_equal(vcpu_flush(vm->vcpu, vm->run), 0);
 }
 
-/* What a vCPU has in its TLB is no longer true when its memory has been put back meanwhile. */
+/* A vCPU's TLB is stale when its memory has been put back meanwhile. */
 static void test_flush(void **state)
 {
 	static const uint8_t code[] = { 0xe6, 0x80, 0xeb, 0xfc }; /* 1: out %al, $0x80; jmp 1b */
@@ -252,7 +252,7 @@ static void test_flush(void **state)
 	vm_close(&vm);
 }
 
-/* An MSR that KVM does not take is an error, and the next state is loaded whole. */
+/* If KVM refuses an MSR, that is an error, and the next state is loaded completely. */
 static void test_refused(void **state)
 {
 	struct machine_state *s;

@@ -22,7 +22,7 @@ void check_ok(int ret, const struct ramet_err *err, const char *file, int line)
 	_fail(file, line);
 }
 
-/* What guests say is worth seeing when a test fails. */
+/* Prints the guests' output, which helps when a test fails. */
 static void show_console(void *arg, struct ramet_vm *vm, const char *buf, size_t len)
 {
 	struct ramet_stat st;

@@ -88,7 +88,7 @@ static void test_bad_fork(void **state)
 	assert_int_equal(ramet_fork(f.root, RAMET_FORK_MAX + 1, 0, &child, NULL, &err), -EINVAL);
 	assert_int_equal(ramet_fork(f.root, 1, 0x80000000, &child, NULL, &err), -EINVAL);
 	assert_ptr_equal(child, (void *)1);
-	assert_int_equal(ramet_reset(f.root, &err), -EINVAL); /* it never forked */
+	assert_int_equal(ramet_reset(f.root, &err), -EINVAL); /* it was never forked */
 	await_beats(f.root, 3);
 	finish(&f);
 }
@@ -144,7 +144,7 @@ static void test_find(void **state)
 	finish(&f);
 }
 
-/* Timeouts do not wait for what will not come. */
+/* A wait for an event that never comes ends after its timeout. */
 static void test_wait(void **state)
 {
 	struct family f = launch("count", "rate=100", MEMORY, 1);
@@ -155,7 +155,7 @@ static void test_wait(void **state)
 	finish(&f);
 }
 
-/* Forks until there are no descriptors left: an error, and all VMs go on. */
+/* Forks until no descriptors are left: then a fork is an error, and all VMs keep running. */
 static void test_no_descriptors(void **state)
 {
 	struct resources before = resources_now();
@@ -177,7 +177,7 @@ static void test_no_descriptors(void **state)
 	print_message("%u forks, then: %s\n", n, err.msg);
 	assert_int_equal(ret, -EMFILE);
 	assert_true(strlen(err.msg) > 0);
-	/* All or nothing: of many children that do not fit none is made. */
+	/* All or nothing: if many children do not fit, none is made. */
 	if (n) {
 		struct ramet_vm *more[64] = { (void *)1 };
 
@@ -190,16 +190,16 @@ static void test_no_descriptors(void **state)
 	await_beats(f.root, 1000);
 	for (unsigned i = 0; i < n; i++)
 		await_beats(children[i], 20);
-	stop_and_put(fork_one(f.root)); /* and forking works again */
+	stop_and_put(fork_one(f.root)); /* forks work again */
 	while (n)
 		stop_and_put(children[--n]);
-	/* Those made for forks that were refused, or for children that have stopped, are freed. */
+	/* Shells made for refused forks, or for children that have stopped, are freed. */
 	await_shells(f.family, 2);
 	finish(&f);
 	assert_no_leak(before);
 }
 
-/* A launch without descriptors, for every number of them that is too small. */
+/* Launches with too few descriptors, for every number that is too small. */
 static void test_launch_no_descriptors(void **state)
 {
 	struct resources before = resources_now();
@@ -231,8 +231,8 @@ static void test_launch_no_descriptors(void **state)
 	assert_no_leak(before);
 }
 
-/* A family with no frame to spare: what its clones wrote cannot be resolved when they are forked. A
- * fork that would have to wait for it is refused. */
+/* A family without free frames: when its clones are forked, the pages that they have written cannot
+ * be resolved. A fork that would have to wait for that is refused. */
 static void test_full_pool(void **state)
 {
 	struct resources before = resources_now();
@@ -269,7 +269,7 @@ struct checking {
 	atomic_bool quit;
 };
 
-/* Every check has the worker try once more. */
+/* Every check makes the settler try once more. */
 static void *check_often(void *arg)
 {
 	struct checking *c = arg;
@@ -280,8 +280,8 @@ static void *check_often(void *arg)
 	return NULL;
 }
 
-/* What could not be settled while the pool was full is not held against those who ask once its VMs
- * have gone. */
+/* Generations could not be settled while the pool was full. When VMs are gone, later forks must not
+ * be refused because of that. */
 static void test_full_pool_emptied(void **state)
 {
 	struct resources before = resources_now();

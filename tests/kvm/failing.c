@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Out of memory in the middle of anything: every allocation (heap, mapping, descriptor, thread, KVM
- * object) that the caller of an operation makes fails once, for all of them. The operation then
- * fails whole with a line that says so, or does without; VMs go on, all counts are right, and
- * nothing is left behind. The linker puts our wrappers in the place of the functions (meson.build).
+ * Out of memory at any point: every allocation (heap, mapping, descriptor, thread, KVM object) that
+ * the calling thread makes in an operation fails once, one after the other. The operation must then
+ * fail completely with an error, or work without the allocation. VMs keep running, all counts are
+ * right, and nothing is left behind. The linker replaces the functions by our wrappers
+ * (meson.build).
  */
 #include <errno.h>
 #include <linux/kvm.h>
@@ -19,9 +20,9 @@
 struct device_set;
 
 #define MEMORY (16 * MIB)
-#define N_MAX  2000 /* allocations of one operation: far more than any makes */
+#define N_MAX  2000 /* far more allocations than any operation makes */
 
-/* Of this thread alone: calls until one fails; -1: none will. */
+/* For this thread only: the number of calls until one fails; -1: none fails. */
 static __thread long countdown = -1;
 static __thread bool has_failed;
 
@@ -80,8 +81,8 @@ int __wrap_eventfd(unsigned value, int flags)
 	return failing(EMFILE) ? -1 : __real_eventfd(value, flags);
 }
 
-/* What KVM allocates for, and the reading of states: not their loading, from which there is no way
- * back. */
+/* Requests for which KVM allocates memory, and those that read state. Not those that load state:
+ * they cannot be undone. */
 static bool may_fail(unsigned long request)
 {
 	switch (request) {
@@ -100,7 +101,7 @@ static bool may_fail(unsigned long request)
 	return false;
 }
 
-/* Of all threads: calls of that request, from now on, until one fails; it is set first. */
+/* For all threads: the number of calls of that request until one fails. */
 static _Atomic unsigned long refused_request;
 static atomic_long refused_after = -1;
 
@@ -113,7 +114,7 @@ static bool refused(unsigned long request)
 	return true;
 }
 
-/* Of this thread, too: the next copy into a view stops halfway, and the rest of it fails. */
+/* Also for this thread: the next copy into a view stops halfway, and its rest fails. */
 static __thread enum { WHOLE, HALF, REST } next_copy;
 
 static int copy_some(int fd, struct uffdio_copy *copy);
@@ -146,7 +147,7 @@ static int copy_some(int fd, struct uffdio_copy *copy)
 	return -1;
 }
 
-/* ---- operations, each allocation of which fails once ---- */
+/* ---- operations: each of their allocations fails once ---- */
 
 static void assert_told(int ret, const struct ramet_err *err)
 {
@@ -155,7 +156,7 @@ static void assert_told(int ret, const struct ramet_err *err)
 	assert_true(strlen(err->msg) > 0);
 }
 
-/* Forks vm into n until no allocation fails any more; every child that comes to be must work. */
+/* Forks n children until no allocation fails any more. Every child that is made must work. */
 static void fork_failing(struct family *f, struct ramet_vm *vm, unsigned n, unsigned flags)
 {
 	struct ramet_vm *child[4];
@@ -192,7 +193,7 @@ static void fork_failing(struct family *f, struct ramet_vm *vm, unsigned n, unsi
 	assert_true(refused > 0);
 }
 
-/* No shells are kept, so that the fork makes its own and each step of that fails, too. */
+/* No shells are kept ready, so the fork makes them, and each step of that fails, too. */
 static struct family launch_cold(const char *guest, const char *args)
 {
 	struct ramet_config cfg = { .guest = guest, .args = args, .memory = MEMORY, .cold = true };
@@ -243,7 +244,7 @@ static void test_fork_template(void **state)
 	assert_no_leak(before);
 }
 
-/* A block that a newborn needs first is there by half, and so may have been written to. */
+/* A newborn's first block is filled only by half, and the guest may have written to it. */
 static void test_half_a_block(void **state)
 {
 	struct resources before = resources_now();
@@ -295,7 +296,7 @@ static void test_reset(void **state)
 	assert_no_leak(before);
 }
 
-/* The nth call of a request that loads some state fails, in a fork into one. */
+/* The nth call of a request that loads state fails, in a fork with one child. */
 static bool fork_refused(unsigned long request, long nth)
 {
 	struct ramet_config cfg = { .guest = "count", .memory = MEMORY, .cpus = 2, .cold = true };
@@ -311,13 +312,13 @@ static bool fork_refused(unsigned long request, long nth)
 	ret = ramet_fork(f.root, 1, 0, &child, NULL, &err);
 	hit = atomic_exchange(&refused_after, -1) < 0;
 	ramet_vm_stat_quick(f.root, &p);
-	if (ret) { /* the child's: there is none */
+	if (ret) { /* the child's call failed: there is no child */
 		assert_true(hit);
 		assert_int_equal(ret, -EINVAL);
 		await_beats(f.root, 5);
 	} else if (p.exit_status >= 0 || p.state == RAMET_FAILED || hit) {
-		/* The parent's, unless it was the rehearsal's: it has not gone on for one
-		 * instruction. */
+		/* The parent's call failed (or the rehearsal's). The parent has not executed one
+		 * more instruction. */
 		ramet_wait(f.root, RAMET_EV_STOPPED, 0, 1000);
 		ramet_vm_stat_quick(f.root, &p);
 		ramet_vm_stat_quick(child, &c);
@@ -344,12 +345,12 @@ static void test_load_refused(void **state)
 
 		while (fork_refused(loads[i], nth))
 			assert_true(++nth < N_MAX);
-		assert_true(nth >= 2); /* the parent's and the child's at least */
+		assert_true(nth >= 2); /* at least the parent's call and the child's */
 	}
 	assert_no_leak(before);
 }
 
-/* A clone that cannot be told who it is must not run; nor may one after a reset. */
+/* A clone that cannot get its identity must not run. The same holds after a reset. */
 static bool born_fails;
 int __real_device_set_born(struct device_set *set);
 int __wrap_device_set_born(struct device_set *set);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Trees of forks of dirty VMs, in every shape: long chains, a parent that forks over and over,
- * relatives stopped in any order; and what is left of them: frames, tables and generations go as
- * soon as nobody can see them, and nothing is held twice.
+ * Trees of forks of dirty VMs, in every shape: long chains, a parent that is forked again and
+ * again, relatives that are stopped in any order. Frames, tables and generations must be freed as
+ * soon as no VM can reach them, and nothing may be held twice.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -21,13 +21,13 @@ static struct ramet_family_stat family_stat(struct family *f)
 	struct ramet_family_stat st;
 	struct ramet_err err;
 
-	/* Counts all and waits for what goes on in the background. */
+	/* Counts all, after it has waited for background work. */
 	assert_ok(ramet_family_check(f->family, &err), &err);
 	ramet_family_stat(f->family, &st);
 	return st;
 }
 
-/* A clone of a VM that booted, whose ancestors are gone: all that is held, it holds. */
+/* A clone whose ancestors are gone: all that the family holds belongs to this clone. */
 static struct family lonely_clone(const char *guest, const char *args, uint64_t memory)
 {
 	struct family f = launch(guest, args, memory, 1);
@@ -39,19 +39,19 @@ static struct family lonely_clone(const char *guest, const char *args, uint64_t 
 	return f;
 }
 
-/* Most that a family of one VM without relatives can hold in the pool: its memory, and for each
- * span the frames that a generation's table names though the VM has pages of its own instead. */
+/* The most that a family with a single VM can hold in the pool: its memory, and for each span the
+ * frames of a generation's table for which the VM has private pages instead. */
 static void assert_alone(struct family *f)
 {
 	struct ramet_family_stat st = family_stat(f);
 
 	assert_int_equal(st.vms, 1);
-	assert_true(st.generations <= 2); /* where it was born, and where it goes on from */
+	assert_true(st.generations <= 2); /* its home, and the generation it runs from */
 	assert_true(st.pool_bytes <= 2 * MEMORY);
 	assert_true(st.tables <= 2 * (MEMORY / SPAN + 3));
 }
 
-/* Each forks the next, having written to its memory; then they stop as they like. */
+/* Each VM writes to its memory and forks the next one. Then they are stopped in any order. */
 static void run_chain(unsigned step, unsigned first)
 {
 	struct resources before = resources_now();
@@ -66,7 +66,7 @@ static void run_chain(unsigned step, unsigned first)
 	}
 	for (unsigned i = 0; i <= DEPTH; i++)
 		await_beats(vm[i], 5);
-	/* step and the number of VMs have no common divisor: every one comes. */
+	/* `step` and the number of VMs have no common divisor, so every VM is stopped. */
 	for (unsigned i = 0, v = first; i <= DEPTH; i++, v = (v + step) % (DEPTH + 1)) {
 		if (v != survivor)
 			stop_and_put(vm[v]);
@@ -96,8 +96,8 @@ static void test_deep_any_order(void **state)
 	run_chain(17, 5); /* 65 = 5 * 13 */
 }
 
-/* The parent forks again and again while it writes; the children live for a while, some longer than
- * their successors. */
+/* The parent is forked again and again while it writes. The children live for a while, some longer
+ * than later children. */
 static void test_many_forks(void **state)
 {
 	struct resources before = resources_now();
@@ -126,7 +126,7 @@ static void test_many_forks(void **state)
 	assert_no_leak(before);
 }
 
-/* What neither side changes after a fork is held once, whoever looks at it. */
+/* Pages that neither side changes after a fork are held once, even if both sides read them. */
 static void test_duplicates(void **state)
 {
 	uint64_t dirty = 24 * MIB;
@@ -148,15 +148,15 @@ static void test_duplicates(void **state)
 	finish(&f);
 }
 
-/* Parent and child rewrite all their memory, time and again: what was taken back or copied ahead
- * for them has been changed since, but for the spans that the guest itself is in. */
+/* Parent and child rewrite all their memory again and again. So the pages that were taken back or
+ * copied ahead for them have changed since, except in the spans of the guest's image. */
 static void test_duplicates_of_writers(void **state)
 {
 	struct family f = lonely_clone("dirty", "dirty=16M rate=max", 32 * MIB);
 	struct ramet_vm *child;
 	struct ramet_family_stat st;
 
-	await_beats(f.root, 2000); /* of 8 pages each: four times all of it */
+	await_beats(f.root, 2000); /* 8 pages each: all memory, four times */
 	child = fork_one(f.root);
 	await_beats(f.root, 2000);
 	await_beats(child, 2000);
@@ -182,8 +182,8 @@ static unsigned count_maps(void)
 	return n;
 }
 
-/* Pages written here and there between any two forks, so that no two neighbours come from the same
- * generation: far fewer mappings than pages, and than the default vm.max_map_count. */
+/* Random pages are written between two forks, so that neighbours come from different generations.
+ * There must be far fewer mappings than pages, and than the default vm.max_map_count. */
 static void test_mappings(void **state)
 {
 	struct family f = lonely_clone("dirty", "dirty=all rate=max span=random", 256 * MIB);
@@ -220,9 +220,8 @@ static void await_pages(struct ramet_vm *vm, uint32_t n)
 	}
 }
 
-/* A child that is thrown away at once costs no copy of what its parent had dirtied: that gets it
- * back as it was. If the child is stopped too late some is copied already, so this is tried again.
- */
+/* If a child is stopped at once, the parent's dirty pages are not copied: the parent takes them
+ * back. If the child is stopped too late, some are copied already, so the test tries again. */
 static void test_taken_ahead(void **state)
 {
 	struct family f = lonely_clone("dirty", "dirty=8M rate=4000", MEMORY);
@@ -243,8 +242,8 @@ static void test_taken_ahead(void **state)
 	finish(&f);
 }
 
-#define CHURN_MEMORY (4096 * MIB) /* emptying a view of so much takes longer than a fork */
-#define CHURN_CLONES 1500	  /* of each of two threads */
+#define CHURN_MEMORY (4096 * MIB) /* to empty such a view takes longer than a fork */
+#define CHURN_CLONES 1500	  /* for each of two threads */
 #define CHURN_SHELLS 200	  /* 64 to be emptied, 64 to spare, and a few in use */
 
 static void *churn(void *arg)
@@ -260,7 +259,7 @@ static void *churn(void *arg)
 	return NULL;
 }
 
-/* Clones that come and go faster than their shells can be emptied leave no crowd of them. */
+/* If clones come and go faster than shells can be emptied, the number of shells is bounded. */
 static void test_churn(void **state)
 {
 	struct resources before = resources_now(), after;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The library's functions from eight threads at once, on one family and on several: every error is
- * one that may be, guests that check their memory find nothing, and in the end all counts are right
- * and nothing is left. The watchdog ends it when no call comes back for ten seconds.
+ * Eight threads call the library's functions at the same time, on one family and on several. Every
+ * error must be a possible one, guests that check their memory must find no fault, and at the end
+ * all counts are right and nothing is left. The watchdog ends the test if no call returns for ten
+ * seconds.
  *
  * RAMET_SOAK_SECONDS: how long each test takes (default 10).
  */
@@ -56,7 +57,7 @@ struct hammer {
 	pthread_t thread;
 };
 
-/* rnd() is not for several threads. */
+/* rnd() cannot be used by several threads. */
 static uint64_t roll(struct hammer *h, uint64_t below)
 {
 	h->seed ^= h->seed << 13;
@@ -65,7 +66,7 @@ static uint64_t roll(struct hammer *h, uint64_t below)
 	return (h->seed >> 11) % below;
 }
 
-/* cmocka's own checks are for the main thread. */
+/* cmocka's checks work only in the main thread. */
 static void expect(bool right, enum op op, int ret, const char *what)
 {
 	if (right)
@@ -75,7 +76,7 @@ static void expect(bool right, enum op op, int ret, const char *what)
 	atomic_store(&quit, true);
 }
 
-/* An operation on one VM: it may find that somebody has stopped it. */
+/* An operation on one VM, which another thread may have stopped. */
 static void expect_vm(enum op op, int ret, const struct ramet_err *err)
 {
 	expect(ret == 0 || ret == -ESRCH, op, ret, err ? err->msg : "");
@@ -93,7 +94,7 @@ static struct ramet_vm *pick(struct hammer *h, struct nail *n)
 	return vm;
 }
 
-/* Takes the reference; who had the slot is stopped. */
+/* Takes over the reference. The VM that had the slot is stopped. */
 static void place(struct hammer *h, struct nail *n, struct ramet_vm *vm)
 {
 	struct ramet_err err = { "" };
@@ -141,7 +142,7 @@ static void do_reset(struct ramet_vm *vm)
 	struct ramet_err err = { "" };
 	int r = ramet_reset(vm, &err);
 
-	if (r != -EINVAL) /* one that booted and was not forked yet */
+	if (r != -EINVAL) /* -EINVAL: the VM booted and was not forked yet */
 		expect_vm(RESET, r, &err);
 }
 
@@ -196,7 +197,7 @@ static void do_find(struct nail *n)
 	ramet_vm_put(vm);
 }
 
-/* A family that comes and goes beside the others. */
+/* Launches and destroys a family beside the others. */
 static void do_launch(void)
 {
 	struct ramet_config cfg = { .guest = "count", .memory = MEMORY, .cpus = 2 };
@@ -216,7 +217,7 @@ static void do_launch(void)
 	ramet_family_destroy(family);
 }
 
-/* How often: the most important more often, the dearest ones less. */
+/* How often each operation is called: the important ones more often, the slow ones less. */
 static enum op choose(struct hammer *h)
 {
 	static const uint8_t weight[OPS] = { 20, 15, 10, 10, 15, 10, 4, 4, 3, 8, 5, 8, 4, 1 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Forks of guests with several vCPUs: all stopped at one point, timers going on on both sides. */
+/* Forks of guests with several vCPUs: all vCPUs stop at one moment, and timers continue on both
+ * sides. */
 #include "tests/kvm/common.h"
 
 #define FORKS 12
@@ -11,7 +12,7 @@ static void run_smp(unsigned cpus)
 	unsigned rounds = many_or_few(30, 5); /* of `smp`, after a fork */
 	struct ramet_vm *line[FORKS + 1] = { ramet_vm_get(f.root) };
 
-	/* Each is forked from some earlier one: a chain here, a bush there. */
+	/* Each VM is forked from a random earlier one. */
 	for (unsigned i = 1; i <= FORKS; i++) {
 		line[i] = fork_one(line[rnd(3) ? i - 1 : rnd(i)]);
 		rnd_sleep(30000);
@@ -44,8 +45,8 @@ static void test_8(void **state)
 	run_smp(8);
 }
 
-/* Forked while each vCPU waits for its first tick, half a second away: the timer that is pending
- * fires on both sides. */
+/* A fork while each vCPU waits for its first tick, half a second away: the pending timer must fire
+ * on both sides. */
 static void test_pending_timer(void **state)
 {
 	struct ramet_config cfg = {

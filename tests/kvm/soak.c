@@ -11,7 +11,7 @@
 
 #define FAMILIES    2u
 #define THREADS	    4u
-#define CHECK_EVERY 40 /* operations of a thread */
+#define CHECK_EVERY 40 /* operations of a thread between two checks */
 
 struct soaker {
 	struct tree t; /* some of a family's VMs */
@@ -19,7 +19,7 @@ struct soaker {
 	double end;
 };
 
-/* A check that fails here ends the process: cmocka can only go on from those of the main thread. */
+/* A failed check ends the process: cmocka can continue only after failures in the main thread. */
 static void *soak(void *arg)
 {
 	struct soaker *s = arg;
@@ -49,7 +49,7 @@ static void end_family(struct family *f)
 		"%lu forks, %lu resets; left: %lu generations, %lu KiB of frames, %lu tables\n",
 		st.forks, st.resets, st.generations, st.pool_bytes >> 10, st.tables);
 	assert_int_equal(st.vms, 1);
-	assert_true(st.generations <= 3); /* its birth, its home, one on its way out */
+	assert_true(st.generations <= 3); /* its birth, its home, one that is being freed */
 	finish(f);
 }
 

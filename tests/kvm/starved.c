@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Random trees with too little memory: of the family's own limit, and of a control group. That ends
- * in errors that say so and in VMs that stop and say why; never in a wrong byte, nor in the kernel
- * killing the family.
+ * Random trees with too little memory, because of the family's own limit or of a control group.
+ * Operations may fail with an error that says so, and VMs may fail with a reason. No byte may be
+ * wrong, and the kernel must not kill the family.
  *
  * RAMET_SOAK_SECONDS: how long each (default 10).
  */
@@ -24,8 +24,8 @@ static bool last_has_failed(const struct tree *t)
 	return t->n == 1 && st.state == RAMET_FAILED;
 }
 
-/* One starved family after the other, each until its last VM has failed; until time is up, and
- * there was too little memory at least once. */
+/* Runs one starved family after the other, each until its last VM has failed, until time is up and
+ * memory was too small at least once. */
 static void starve(struct ramet_config *cfg, unsigned pause_us)
 {
 	unsigned families = 0, forks = 0, resets = 0, errors = 0;
@@ -73,7 +73,7 @@ static bool write_file(const char *dir, const char *name, const char *text)
 	bool ok;
 
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
-	f = fopen(path, "r+e"); /* which makes none */
+	f = fopen(path, "r+e"); /* does not make the file */
 	if (!f)
 		return false;
 	ok = fputs(text, f) >= 0;
@@ -88,13 +88,13 @@ static bool write_file(const char *dir, const char *name, const char *text)
 #define SANITIZER_OWN 0u
 #endif
 
-/* Of version 1 or 2. It may not swap. */
+/* Makes a group of version 1 or 2, without swap. */
 static bool make_group(char *dir, size_t size)
 {
 	static const char *const parents[] = { "/sys/fs/cgroup/memory", "/sys/fs/cgroup" };
 	char limit[32];
 
-	/* For clones of a guest that writes to 24 MiB; in an emulated machine, slowly. */
+	/* For clones of a guest that writes to 24 MiB (slowly in an emulated machine). */
 	snprintf(limit, sizeof(limit), "%llu", (many_or_few(96, 48) + SANITIZER_OWN) * MIB);
 	for (unsigned i = 0; i < 2; i++) {
 		write_file(parents[i], "cgroup.subtree_control", "+memory");
@@ -112,7 +112,7 @@ static bool make_group(char *dir, size_t size)
 	return false;
 }
 
-/* In a process of its own. */
+/* Runs in a separate process. */
 static void starve_group(const char *group)
 {
 	struct ramet_config cfg = { .guest = "verify", .args = "memory=24M", .memory = 32 * MIB };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * No register is lost in a fork or a reset, and none is found that another VM left in the shell:
- * `state` guests look for themselves, in parent and child.
+ * No register is lost in a fork or a reset, and none has a value that another VM left in the shell.
+ * The `state` guests check this themselves, in parent and child.
  */
 #include <stdlib.h>
 #include <time.h>
@@ -9,7 +9,7 @@
 
 #include "tests/kvm/common.h"
 
-/* Waits until the guest has checked the birth it went through last. */
+/* Waits until the guest has checked its registers after its last birth. */
 static void await_verified(struct ramet_vm *vm)
 {
 	double end = now_s() + WAIT_MS / 1000;
@@ -55,7 +55,7 @@ static void run_state(unsigned cpus, bool pit)
 		rnd_sleep(10000);
 		assert_ok(ramet_reset(child, &err), &err);
 		await_verified(child);
-		if (i % 2) { /* go on with the child */
+		if (i % 2) { /* continue with the child */
 			stop_and_put(vm);
 			vm = child;
 		} else {
@@ -128,8 +128,8 @@ static void step_clock(time_t seconds)
 	assert_int_equal(clock_settime(CLOCK_REALTIME, &t), 0);
 }
 
-/* The host's clock is set while a template waits: no jump of the clone's. Only the emulated
- * machine's clock is ours to set. */
+/* The host's clock is set while a template waits: the clone's clock must not jump. The test sets
+ * the clock only in the emulated machine. */
 static void test_clock(void **state)
 {
 	static const time_t step[] = { 1000, -5000, 100000 };

@@ -28,7 +28,7 @@ static void make_chain(struct ramet_vm *root, struct ramet_vm **chain)
 	}
 }
 
-/* Stops all but one of a chain of forks in a given order; the one that is left must be right. */
+/* Stops all VMs of a chain of forks except one, in a given order. That one must be right. */
 static void stop_in_order(int (*compare)(const void *, const void *), unsigned survivor)
 {
 	struct resources before = resources_now();
@@ -102,7 +102,7 @@ static void test_at_once(void **state)
 	assert_no_leak(before);
 }
 
-/* A stopped VM stays stopped, whatever is asked of it. */
+/* A stopped VM stays stopped, whatever operation is called. */
 static void test_stopped(void **state)
 {
 	struct family f = launch("count", NULL, MEMORY, 1);
@@ -132,7 +132,7 @@ static void test_stopped(void **state)
 	finish(&f);
 }
 
-/* The guest stops itself: its status is seen, its relatives are not touched. */
+/* The guest stops its VM: its status is reported, and its relatives are not disturbed. */
 static void test_exit_status(void **state)
 {
 	struct ramet_config cfg = {
@@ -154,7 +154,7 @@ static void test_exit_status(void **state)
 /* Threads that fork and stop the same few VMs. */
 struct race {
 	struct ramet_family *family;
-	struct ramet_vm *root, *target; /* target: being forked and stopped at once */
+	struct ramet_vm *root, *target; /* target: forked and stopped at the same time */
 	pthread_barrier_t together;
 	unsigned rounds;
 	atomic_uint forked;
@@ -212,9 +212,9 @@ static void test_race(void **state)
 }
 
 /*
- * vCPUs that are told to stop while the kernel itself waits for their pages, more of them than
- * there are CPUs: they spin, real-time, until these come (vmm/base/priority.h). A clone's first
- * accesses are such; it is stopped by being forked again at once.
+ * More vCPUs than CPUs are told to stop while the kernel itself waits for their pages. They spin at
+ * real-time priority until the pages come (vmm/base/priority.h). A clone's first accesses are of
+ * this kind, so each clone is stopped by a fork at once.
  */
 static void test_newborns(void **state)
 {
@@ -235,8 +235,8 @@ static void test_newborns(void **state)
 }
 
 /*
- * A VM that fails does so between an exit of its vCPU and the KVM_RUN that would finish it: that
- * must not be left to the VM that gets its shell next.
+ * A VM may fail between an exit of its vCPU and the KVM_RUN that completes the exit. The next VM of
+ * the shell must not complete it.
  */
 static void test_failed_at_an_exit(void **state)
 {
@@ -257,7 +257,7 @@ static void test_failed_at_an_exit(void **state)
 	assert_no_leak(before);
 }
 
-/* What KVM touches of a VM before that one runs may not be had, as of one that runs. */
+/* Memory that KVM accesses before a VM runs may be unavailable, as in a running VM. */
 static void test_poisoned_before_it_ran(void **state)
 {
 	struct resources before = resources_now();

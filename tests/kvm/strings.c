@@ -7,7 +7,7 @@
  */
 #include "tests/kvm/tree.h"
 
-/* Its heartbeats count from 1: the host must have seen each once. */
+/* The guest's heartbeats count from 1: the host must have counted each exactly once. */
 static void check_beats(struct ramet_vm *root)
 {
 	struct ramet_stat st;
@@ -36,7 +36,7 @@ static void test_trees(void **state)
 	assert_no_leak(before);
 }
 
-/* One VM that nobody stops, forked and paused again and again. */
+/* One VM is forked and paused again and again, and never stopped. */
 static void test_count(void **state)
 {
 	struct family f = launch("strings", NULL, 16 * MIB, 1);

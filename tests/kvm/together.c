@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Things that happen at the same moment: a guest ends while it is launched, forked, reset or while
- * somebody waits for the family's worker; the checker looks while VMs come and go.
+ * Events at the same moment: a guest ends while its VM is launched, forked or reset, or while a
+ * thread waits for the family's settler; the checker runs while VMs come and go.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -131,9 +131,9 @@ static void *forker(void *arg)
 	int r;
 
 	while ((r = ramet_fork(k->vm, 1, 0, &child, NULL, &err)) != -ESRCH) {
-		if (r) /* out of memory: what has been stopped is still being given back */
+		if (r) /* out of memory: stopped VMs are still being freed */
 			continue;
-		ramet_pause(child, NULL); /* its memory is still to be settled */
+		ramet_pause(child, NULL); /* its memory is not settled yet */
 		stop_and_put(child);
 		atomic_fetch_add(&k->forks, 1);
 	}
@@ -141,7 +141,7 @@ static void *forker(void *arg)
 }
 
 /*
- * VMs are forked as fast as it goes, so that forks wait for older generations to be settled, and
+ * VMs are forked as fast as possible, so that forks wait until older generations are settled, and
  * their guests end one after the other. A fork that waited with its VM's lock held would wait for
  * ever.
  */
@@ -175,8 +175,9 @@ static void test_end_while_forks_wait(void **state)
 
 /* ---- what a VM has told belongs to the moment it was frozen ---- */
 
-/* `count` beats by one: the value after a birth is one more than that of the moment, so what a stat
- * shows before a child's first beat may not be more than what the child goes on from. */
+/* `count` increments its counter by one: the first value after a birth is one more than at the
+ * fork. So before a child's first heartbeat, its stat must not show more than the value at the
+ * fork. */
 static void test_counter_is_of_the_moment(void **state)
 {
 	struct family f = launch("count", NULL, MEMORY, 1);
@@ -204,8 +205,8 @@ static void test_counter_is_of_the_moment(void **state)
 	finish(&f);
 }
 
-/* A VM that was paused before its guest came further than READY. On a slow machine the pause may
- * come too late: then the next one is tried. */
+/* Makes a VM that is paused before its guest has gone beyond READY. On a slow machine the pause may
+ * come too late; then the test tries again. */
 static struct family launch_paused_ready(struct ramet_stat *moment)
 {
 	for (unsigned i = 0; i < 50; i++) {
@@ -250,8 +251,8 @@ static void test_reset_forgets(void **state)
 	finish(&f);
 }
 
-/* The family ends while its worker settles what a fork has left. Of 60 rounds one or more meet the
- * moment that matters. */
+/* The family is destroyed while its settler is at work after a fork. At least one of 60 rounds hits
+ * the critical moment. */
 static void test_destroy_while_settling(void **state)
 {
 	struct resources before = resources_now();
@@ -269,7 +270,7 @@ static void test_destroy_while_settling(void **state)
 			assert_ok(ramet_wait(child, RAMET_EV_READY, 0, WAIT_MS), NULL);
 			stop_and_put(child);
 		}
-		/* Not finish(), whose check waits for the worker. */
+		/* Not finish(): its check would wait for the settler. */
 		ramet_vm_put(f.root);
 		ramet_family_destroy(f.family);
 	}

@@ -15,7 +15,8 @@ static bool told(struct tree *t, int ret, const struct ramet_err *err)
 	return false;
 }
 
-/* Alive and right; or, in a starved tree, failed with a reason. False: it has to go. */
+/* Checks that the VM is alive and right, or, in a starved tree, has failed with a reason. False: it
+ * must be removed. */
 static bool fine(struct tree *t, struct ramet_vm *vm)
 {
 	struct ramet_stat st;
@@ -141,7 +142,7 @@ void tree_end(struct tree *t)
 	print_message("%u forks, %u resets, %u errors; left: %lu generations, %lu KiB of frames, "
 		      "%lu tables\n",
 		t->forks, t->resets, t->errors, st.generations, st.pool_bytes >> 10, st.tables);
-	assert_true(st.generations <= 3); /* its birth, its home, one on its way out */
+	assert_true(st.generations <= 3); /* its birth, its home, one that is being freed */
 	tree_drop(t, 0);
 	finish(&t->f);
 }

@@ -12,20 +12,19 @@ struct tree {
 	struct family f;
 	struct ramet_vm *live[LIVE_MAX + MAX_CHILDREN];
 	unsigned n;
-	/* VMs may fail, and operations be refused, for want of memory; but not without saying so.
-	 */
+	/* For lack of memory VMs may fail and operations may be refused, but only with a reason. */
 	bool starved;
 	unsigned forks, resets, errors;
 };
 
 void tree_start(struct tree *t, struct ramet_config *cfg, bool starved);
-/* One operation on one VM; then looks at all of them. */
+/* Makes one operation on one VM, then checks all VMs. */
 void tree_step(struct tree *t);
-/* Stops a VM and forgets it. */
+/* Stops a VM and removes it from the tree. */
 void tree_drop(struct tree *t, unsigned i);
 /* Recomputes all counts. */
 void tree_check(struct tree *t);
-/* Checks, stops all, checks that nothing is left. Not of a starved one. */
+/* Checks, stops all VMs, checks that nothing is left. Not for a starved tree. */
 void tree_end(struct tree *t);
 
 #endif

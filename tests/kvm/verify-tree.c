@@ -8,7 +8,7 @@
 #include "tests/kvm/common.h"
 
 #define LIVE_MAX     16
-#define FULL_CHECK   125 /* heartbeats a MiB within which `verify` has looked at everything */
+#define FULL_CHECK   125 /* heartbeats per MiB in which `verify` checks all its memory */
 #define MAX_CHILDREN 3
 
 struct node {
@@ -26,7 +26,7 @@ static void grow(struct tree *t)
 	unsigned from = (unsigned)rnd(t->n), n = 1 + (unsigned)rnd(MAX_CHILDREN);
 	struct ramet_vm *children[MAX_CHILDREN];
 
-	for (unsigned i = 0; i < t->n && rnd(2); i++) /* rather the deep ones */
+	for (unsigned i = 0; i < t->n && rnd(2); i++) /* prefers VMs deep in the tree */
 		if (t->live[i].depth > t->live[from].depth)
 			from = i;
 	fork_many(t->live[from].vm, n, children);

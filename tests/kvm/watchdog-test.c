@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The watchdog itself: a program that hangs, or is told to end, says where each thread stands. */
+/* The watchdog itself: a program that hangs or gets SIGTERM prints the stack of each thread. */
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 #include "tests/kvm/common.h"
 #include "tests/kvm/watchdog.h"
 
-void *hang_here(void *arg); /* not static: its name is to be seen */
+void *hang_here(void *arg); /* not static, so that its name is printed */
 void *hang_here(void *arg)
 {
 	for (;;)
@@ -31,7 +31,7 @@ static _Noreturn void hang(int output)
 	_exit(0);
 }
 
-/* What a process that hangs says before it ends; `sig`: it is sent that. */
+/* Returns the output of a process that hangs; `sig`: a signal that it is sent. */
 static void run(int sig, char *said, size_t size)
 {
 	int ends[2], status;

@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The first ones are the library's, to interrupt vCPUs. */
+/* The library uses the first real-time signals to interrupt vCPUs. */
 #define STACK_SIGNAL (SIGRTMIN + 5)
 #define FRAMES	     64
 
@@ -36,7 +36,7 @@ static void print_own_stack(int sig)
 	errno = error;
 }
 
-/* What the kernel says of a thread: where it waits, in which system call. */
+/* Prints the kernel's information on a thread: where it waits, and in which system call. */
 static void print_file(const char *tid, const char *name)
 {
 	char path[64], text[2048];
@@ -65,20 +65,20 @@ static void print_thread(const char *tid)
 	atomic_store(&dog.printed, 0);
 	if (syscall(SYS_tgkill, getpid(), atoi(tid), STACK_SIGNAL))
 		return;
-	/* One after the other, so that their lines do not mix; but none need ever come back. */
+	/* One thread after the other, so that lines do not mix. A thread may never answer. */
 	for (int i = 0; i < 200 && !atomic_load(&dog.printed); i++)
 		usleep(5000);
 	if (!atomic_load(&dog.printed))
 		dprintf(STDERR_FILENO, "  it does not answer\n");
 }
 
-/* Takes memory and locks: long before anything hangs, since what hangs may hold them. */
+/* Called early, because it takes memory and locks, which a hanging thread may hold. */
 static void prepare(void)
 {
 	struct sigaction action = { .sa_handler = print_own_stack, .sa_flags = SA_RESTART };
 	void *frame[1];
 
-	backtrace(frame, 1); /* loads what it needs */
+	backtrace(frame, 1); /* the first call loads a library */
 	sigaction(STACK_SIGNAL, &action, NULL);
 	dog.threads = opendir("/proc/self/task");
 }

@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Ends a test that hangs, and says where each of its threads stands. */
+/* Ends a test that hangs, and prints the stack of each of its threads. */
 #ifndef TESTS_KVM_WATCHDOG_H
 #define TESTS_KVM_WATCHDOG_H
 
 /*
- * From now on something has to move every `seconds`: watchdog_alive() says that it does. Otherwise,
- * and when somebody sends SIGTERM (meson does, and timeout(1), before they kill), the stacks of all
- * threads are printed to standard error, each with what the kernel says of it, and the process
- * aborts.
+ * Starts the watchdog: from now on watchdog_alive() must be called at least every `seconds`.
+ * Otherwise the stacks of all threads are printed to standard error, with the kernel's information
+ * on each, and the process aborts. The same happens at a SIGTERM, which meson and timeout(1) send
+ * before they kill.
  *
- * Ten times as long in the emulated machine, and RAMET_SLOWER times where that is set (under
- * sanitizers). To be called before there are other threads; called again, it changes the limit.
+ * The limit is ten times longer in the emulated machine, and RAMET_SLOWER times longer if that is
+ * set (under sanitizers). The first call must come before there are other threads. Further calls
+ * change the limit.
  */
 void watchdog_start(unsigned seconds);
 void watchdog_alive(void);
 
-/* The stacks of all threads, now; nothing before watchdog_start(). */
+/* Prints the stacks of all threads now. Does nothing before watchdog_start(). */
 void watchdog_print_stacks(void);
 
 #endif
