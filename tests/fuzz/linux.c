@@ -28,7 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!image.pvh) {
 		const struct boot_params *bp = (void *)(bytes + LINUX_GPA_PARAMS);
 
-		/* It would move itself up, beyond what was looked at. */
+		/* The kernel would move itself up, beyond the checked memory. */
 		if (image.start < bp->hdr.pref_address)
 			abort();
 	}

@@ -37,7 +37,7 @@ static int base_fd(void)
 	return fd;
 }
 
-/* Whoever has never written sees the base. */
+/* A disk that was never written shows the base. */
 static void end(struct pci_function *fn)
 {
 	uint8_t bytes[BYTES];
@@ -62,7 +62,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (disk_clone(disk, &watch) || virtio_blk_new(port, disk, &fn))
 		abort();
 	fuzz_function(port, fn, data + 1, size - 1, NULL, end);
-	/* The device's disk has gone with it, and all it had written. */
+	/* The device's disk is gone, with all that was written to it. */
 	if (disk_check(&watch, 1))
 		abort();
 	disk_free(watch);

@@ -20,7 +20,7 @@ struct machine {
 	struct port port;
 	uint8_t *ram;
 	size_t console;
-	unsigned racer_in; /* looks at memory until another processor changes a byte */
+	unsigned racer_in; /* number of memory accesses until another processor changes a byte */
 	uint16_t racer_at;
 	uint8_t racer_value;
 };
@@ -66,7 +66,7 @@ struct port *fuzz_port(void)
 	static struct machine vm = { .port = { &port_ops } };
 
 	if (!vm.ram)
-		vm.ram = malloc(FUZZ_RAM); /* for a sanitizer to see its end */
+		vm.ram = malloc(FUZZ_RAM); /* malloc, so that a sanitizer knows its end */
 	if (!vm.ram)
 		abort();
 	memset(vm.ram, 0, FUZZ_RAM);
@@ -107,7 +107,7 @@ static struct pci_function *function(struct program *p)
 	return pci_bus_function(p->bus, SLOT);
 }
 
-/* Where the driver has put the BAR; the bus sees whether that is in its window. */
+/* The address that the driver has given the BAR. The bus checks whether it is in its window. */
 static void bar(struct program *p, uint64_t offset, bool write, void *data, unsigned width)
 {
 	uint64_t at = pci_get(function(p), PCI_BASE_ADDRESS_0, 4) & ~15u;

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The guest's side of the Linux tests: a static /init that works without a pause, so that a fork
- * finds it anywhere, and notices what became of it.
+ * The guest's side of the Linux tests: a static /init that works all the time, so that a fork may
+ * come at any point of its work. It notices each fork.
  *
- * One process writes and checks a file in tmpfs for ever. The other one reads the whole of /dev/vda
- * in rounds and compares it with a mirror in its memory: memory and disk of a clone belong together
- * or this fails. After each birth it says who it is and writes that to the disk.
+ * One process writes and checks a file in tmpfs for ever. The other process reads all of /dev/vda
+ * in rounds and compares it with a mirror in its memory. This fails if memory and disk of a clone
+ * do not belong together. After each birth it prints its identity and writes it to the disk.
  *
- * It ends, some rounds after its last birth, when it is told to by a line on its console.
+ * After a line on its console it ends, some rounds after its last birth.
  *
- * Kernel parameters: agent.once (end after the first round), agent.any (the
- * disk may hold anything at first).
+ * Kernel parameters: agent.once (end after the first round), agent.any (the disk may have any
+ * contents at the start).
  */
 #include <dirent.h>
 #include <errno.h>
@@ -36,12 +36,12 @@
 #include "tests/nested/pattern.h"
 
 #define CHUNK  65536u
-#define ROUNDS 4u   /* after its last birth, at least */
+#define ROUNDS 4u   /* at least this many after its last birth */
 #define SLOTS  256u /* the last sectors of the disk, one for each clone id */
 
 static volatile uint32_t *db;
 static uint8_t mirror[PATTERN_BYTES] __attribute__((aligned(4096)));
-static _Atomic uint64_t *laps; /* of the other process */
+static _Atomic uint64_t *laps; /* number of rounds of the other process */
 
 static void say(const char *fmt, ...)
 {
@@ -58,14 +58,15 @@ static void say(const char *fmt, ...)
 }
 
 /*
- * The doorbell in memory, not its ports: the kernel gives ports to user space by a bitmap in the
- * TSS, which QEMU's emulator ignores once the task register has been loaded as busy, as KVM does.
+ * Uses the doorbell in memory, not its ports. The kernel gives ports to user space by a bitmap in
+ * the TSS. QEMU's emulator ignores this bitmap if the TSS was loaded as busy, which is what KVM
+ * does.
  */
 static uint32_t doorbell(unsigned reg)
 {
 	uint32_t value;
 
-	/* Not into a vector register, as a compiler may choose: KVM does not emulate that. */
+	/* In assembly: KVM does not emulate the vector loads that a compiler may choose. */
 	__asm__ volatile("movl %1, %0" : "=r"(value) : "m"(db[reg / 4]));
 	return value;
 }
@@ -75,7 +76,7 @@ static void ring(unsigned reg, uint32_t value)
 	db[reg / 4] = value;
 }
 
-/* Whether a line has come; ever. */
+/* True if a line has ever come. */
 static bool told_to_end(void)
 {
 	static bool told;
@@ -84,7 +85,7 @@ static bool told_to_end(void)
 	return told |= read(STDIN_FILENO, line, sizeof(line)) > 0;
 }
 
-/* Nobody is to see what is typed, nor is anybody to wait for it. */
+/* Turns off echo, and makes reads return at once. */
 static void set_up_console(void)
 {
 	struct termios t;
@@ -120,7 +121,7 @@ static int64_t ns(clockid_t clock)
 	return t.tv_sec * 1000000000ll + t.tv_nsec;
 }
 
-/* Their names tell the order. */
+/* The names of the files give the order. */
 static void load_modules(void)
 {
 	struct dirent **e;
@@ -177,7 +178,7 @@ static unsigned parameter(const char *name, unsigned otherwise)
 	return *at == '=' ? (unsigned)atoi(at + 1) : 1;
 }
 
-/* The other process: a file in tmpfs, written and read back with another key each time. */
+/* The other process: writes a file in tmpfs and reads it back, each time with another key. */
 static void tmpfs_work(void)
 {
 	static uint32_t words[CHUNK / 4], back[CHUNK / 4];
@@ -205,7 +206,7 @@ static int open_disk(void)
 	return fd;
 }
 
-/* Every byte of the disk, past the page cache. */
+/* Reads every byte of the disk, without the page cache. */
 static void disk_round(int fd)
 {
 	static uint8_t chunk[CHUNK] __attribute__((aligned(4096)));
@@ -247,7 +248,7 @@ static void check_readonly(void)
 	say("agent: read-only disk refused a write");
 }
 
-/* This birth's id: changes exactly when this VM has become another one. */
+/* The id of the present birth: it changes exactly when the VM is born again. */
 struct genid {
 	uint32_t word[4];
 };
@@ -268,7 +269,7 @@ static bool is_genid(const struct genid *id)
 	return !memcmp(&now, id, sizeof(now));
 }
 
-/* How often the kernel has told, since it was asked last, that it reseeded its random numbers. */
+/* How often the kernel has printed, since the last call, that it reseeded its random numbers. */
 static unsigned reseeds(int kmsg)
 {
 	unsigned found = 0;
@@ -283,10 +284,10 @@ static unsigned reseeds(int kmsg)
 }
 
 /*
- * Waits until the kernel has reseeded for the present birth. The doorbell says whether this birth's
- * event has come; the driver then works in a kernel thread, which gets its turn in so many pauses,
- * and the kernel must have said so. It says nothing of which birth: with another one meanwhile,
- * start again.
+ * Waits until the kernel has reseeded for the present birth. The doorbell shows whether this
+ * birth's event has come. The driver then works in a kernel thread, which gets a CPU during the
+ * pauses here, and the kernel must have printed that it reseeded. Its message does not name the
+ * birth, so if another birth comes meanwhile, start again.
  */
 static struct genid await_reseed(int kmsg)
 {
@@ -309,7 +310,7 @@ static struct genid await_reseed(int kmsg)
 	return id;
 }
 
-/* What a guest without a driver for the generation id does. */
+/* Reseeds as a guest without a driver for the generation id must do. */
 static struct genid reseed_by_hand(void)
 {
 	struct {
@@ -328,7 +329,8 @@ static struct genid reseed_by_hand(void)
 	return pool.id;
 }
 
-/* Says who it is since its last birth, and returns that one's id: another may come at any point. */
+/* Prints its identity since its last birth, and returns the id of that birth: another birth may
+ * come at any point. */
 static struct genid born(int kmsg, bool vmgenid)
 {
 	struct genid id = vmgenid ? await_reseed(kmsg) : reseed_by_hand();
@@ -340,7 +342,7 @@ static struct genid born(int kmsg, bool vmgenid)
 	return id;
 }
 
-/* How far the host's wall clock is ahead of ours: between these two. */
+/* The host's wall clock is ahead of ours by a value between these two. */
 struct lag {
 	int64_t least, most;
 };
@@ -355,8 +357,8 @@ static struct lag wall_lag(void)
 }
 
 /*
- * The clocks since the last look. What the wall clock lost while the kernel booted, before it had a
- * clock of its own, stays lost (on a slow machine ticks are late); forks must add nothing to it.
+ * Checks the clocks since the last call. The wall clock may have lost time while the kernel booted,
+ * before it had its clock source (on a slow machine ticks are late). Forks must not add to that.
  */
 static void check_clocks(const struct lag *at_first)
 {

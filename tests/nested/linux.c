@@ -33,7 +33,7 @@ static struct {
 } linux_files[KERNELS];
 static const char *vmlinux;
 
-/* What each VM of the family wrote, by its id. */
+/* The output of each VM of the family, by its id. */
 struct consoles {
 	pthread_mutex_t lock;
 	char text[VMS_MAX][CONSOLE];
@@ -87,7 +87,7 @@ static void assert_disk_unchanged(const char *path)
 	close(fd);
 }
 
-/* cfg says what kernel, initrd and parameters; the rest is the same for all. */
+/* cfg has the kernel, the initrd and the parameters; the rest is the same for all tests. */
 static void launch(struct family *f, struct ramet_config cfg)
 {
 	struct ramet_err err = { "" };
@@ -112,7 +112,7 @@ static void print_consoles(const struct family *f)
 		print_message("---- console %u ----\n%s\n", i, consoles.text[i]);
 }
 
-/* Tells a VM to end and waits for that, which must be a good one. */
+/* Tells a VM to end, and waits for its end. It must end with status 0. */
 static void assert_finishes(struct family *f, unsigned i)
 {
 	struct ramet_stat st;
@@ -129,7 +129,7 @@ static void assert_finishes(struct family *f, unsigned i)
 	}
 }
 
-/* No kernel complained. */
+/* Checks that no kernel has printed a warning. */
 static void assert_quiet(const struct family *f)
 {
 	static const char *const bad[] = { "cut here", "WARNING:", "BUG:", "Oops", "soft lockup",
@@ -191,7 +191,7 @@ struct birth {
 	char random[33];
 };
 
-/* The last birth VM i told of, in a whole line. */
+/* The last birth that VM i has printed, in a complete line. */
 static bool last_birth(unsigned i, struct birth *b)
 {
 	const char *at = consoles.text[i], *end = NULL;
@@ -222,7 +222,7 @@ static void assert_births(const struct family *f)
 	}
 }
 
-/* The workload, forked eight times: the VM that booted and, every other time, one of its clones. */
+/* The workload is forked eight times: in turn the VM that booted, and one of its clones. */
 static void forks(unsigned kernel, unsigned cpus, unsigned n)
 {
 	struct family f = { .n = 0 };
@@ -277,7 +277,7 @@ static void stop_all(struct family *f)
 		assert_int_equal(ramet_stop(f->vm[i], NULL), 0);
 }
 
-/* Waits until VM i has told of a birth other than `before`. */
+/* Waits until VM i has printed a birth other than `before`. */
 static void await_birth(const struct family *f, unsigned i, const char *before, struct birth *b)
 {
 	for (unsigned ms = 0; ms < WORK_MS; ms += 10) {
@@ -289,7 +289,7 @@ static void await_birth(const struct family *f, unsigned i, const char *before, 
 	fail_msg("VM %u: no new birth", i);
 }
 
-/* A clone that is put back starts again: same memory and disk, another identity. */
+/* After a reset a clone starts again, with the same memory and disk and a new identity. */
 static void test_reset(void **state)
 {
 	struct family f = { .n = 0 };
@@ -316,7 +316,7 @@ static void test_reset(void **state)
 	end(&f);
 }
 
-/* Nobody is forked who may go on with his parent's random numbers ... */
+/* With --reseed require, a VM whose guest cannot reseed is not forked. */
 static void test_reseed_required(void **state)
 {
 	struct family f = { .n = 0 };
@@ -339,7 +339,7 @@ static void test_reseed_required(void **state)
 	end(&f);
 }
 
-/* ... and who has a driver that never hears of his birth does not go on. */
+/* A clone fails if its guest has the driver but never gets the event of its birth. */
 static void test_reseed_missed(void **state)
 {
 	struct family f = { .n = 0 };
@@ -361,7 +361,7 @@ static void test_reseed_missed(void **state)
 	end(&f);
 }
 
-/* The other boot protocol. */
+/* Boots with the other protocol. */
 static void test_pvh(void **state)
 {
 	struct family f = { .n = 0 };
@@ -376,7 +376,7 @@ static void test_pvh(void **state)
 	end(&f);
 }
 
-/* Files that are wrong give an error that names them. */
+/* Wrong files give an error that names them. */
 static void refused(
 	const char *kernel, const char *initrd, const char *disk, uint64_t memory, const char *why)
 {

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A family's process without VMs (fake-ramet.h), and clients of it. Clients assert that what they
- * wait for comes. */
+/* A family's process with fake VMs (fake-ramet.h), and its clients. A client fails the test if what
+ * it waits for does not come. */
 #ifndef RAMET_TESTS_UNIT_HOST_COMMON_H
 #define RAMET_TESTS_UNIT_HOST_COMMON_H
 
 #include "fake-ramet.h"
 #include "vmm/control/host.h"
 
-#define SOON_MS 20000 /* for what must happen, however loaded the machine is */
+#define SOON_MS 20000 /* enough for what must happen, even on a loaded machine */
 
 extern struct host host;
 extern struct ramet_family family;
@@ -17,7 +17,7 @@ int setup(void **state);
 int teardown(void **state); /* fails if references to VMs are left */
 
 int join(void);
-int join_any(int *fd); /* what host_serve() returns; the connection is made all the same */
+int join_any(int *fd); /* returns the result of host_serve(); always makes the connection */
 void say(int fd, const char *line);
 bool readable(int fd, int ms);
 const char *hear(int fd);
@@ -31,7 +31,7 @@ void sleep_ms(int ms);
 void await_clients(unsigned n);
 void await_room(void);
 
-/* run() with a runtime directory of its own. */
+/* Calls run() with a separate runtime directory. */
 int run_with_runtime_dir(int (*run)(void));
 
 #endif

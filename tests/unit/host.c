@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A family's process: when it ends, what it keeps, and its clients' places. */
+/* A family's process: when it ends, what it keeps, and the places for its clients. */
 #include <errno.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -24,7 +24,7 @@ static void end_the_parent(struct ramet_family *f)
 	sleep_ms(400);
 }
 
-/* The parent stops while its clones, which have been acknowledged to nobody yet, are waited for. */
+/* The parent stops while the fork waits for its clones and has not replied to the client yet. */
 static void test_clones_outlive_their_parent(void **state)
 {
 	json_t *reply;
@@ -125,7 +125,7 @@ static void test_family_with_a_bad_status_stays(void **state)
 
 static void test_others_end_with_their_last_vm(void **state)
 {
-	/* Not told to stay. */
+	/* The process was not told to stay. */
 	fake_end(booted, RAMET_FAILED, -1, "triple fault");
 	assert_true(is_over(SOON_MS));
 	teardown(state);
@@ -164,8 +164,8 @@ static void test_ended_clones_are_remembered(void **state)
 
 /* ---- many clients ---- */
 
-/* Silent ones fill all places. Brief requests get through at once, or as soon as one of the last
- * places is free again; the others when the silent ones have been sent away. */
+/* Silent clients fill all places. Brief requests get through at once, or as soon as one of the last
+ * places is free again. Other requests get through when the silent clients have been sent away. */
 static void test_silent_clients_make_room(void **state)
 {
 	int fd[4 * HOST_CLIENTS_MAX];
@@ -184,7 +184,7 @@ static void test_silent_clients_make_room(void **state)
 	assert_string_equal(hear(fd[n]), "");
 	await_room();
 	assert_ok(ask_alone("{\"op\":\"fork\",\"vm\":\"web\"}"));
-	/* Told why: the last that came had a place for the brief. */
+	/* These are told why: the last clients had a place for brief requests. */
 	reply = parse(hear(fd[n - 1]));
 	assert_string_equal(json_string_value(get(reply, "code")), "ETIMEDOUT");
 	json_decref(reply);
@@ -193,7 +193,7 @@ static void test_silent_clients_make_room(void **state)
 		close(fd[i]);
 }
 
-/* Those that have asked for something, and wait for it, are not sent away. */
+/* Clients that wait for the result of a request are not sent away. */
 static void test_waiting_clients_stay(void **state)
 {
 	int fd[HOST_CLIENTS_MAX - HOST_CLIENTS_RESERVED];
@@ -214,7 +214,7 @@ static void test_waiting_clients_stay(void **state)
 	}
 }
 
-/* One that takes no replies holds its place for a while only; the process ends without it. */
+/* A client that reads no replies keeps its place only for a while. The process ends without it. */
 static void test_client_that_does_not_read(void **state)
 {
 	char ask[] = "{\"op\":\"read\",\"vm\":\"web\",\"gpa\":0,\"size\":1048576}\n";

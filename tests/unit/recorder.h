@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A VM for device tests: vmm/devices/port.h implemented by writing down what a device asks for. */
+/* A fake VM for device tests: its vmm/devices/port.h records the calls of a device. */
 #ifndef TESTS_UNIT_RECORDER_H
 #define TESTS_UNIT_RECORDER_H
 
