@@ -151,8 +151,8 @@ static inline void lock_check_wait(enum lock_wait wait, const char *where)
 #define LOCK_FIRST UINT64_MAX
 
 void lock_init(struct lock *l, enum lock_rank rank);
-/* Whoever holds the lock inherits the priority of a thread that waits for it: for a lock that a
- * thread which fills a span may wait for (vmm/base/priority.h). */
+/* The holder of the lock inherits the priority of a thread that waits for it. For locks that a
+ * thread may wait for while it fills a span (vmm/base/priority.h). */
 void lock_init_inherit(struct lock *l, enum lock_rank rank);
 #define lock_destroy(l) lock_destroy_at(l, LOCK_HERE)
 
