@@ -9,22 +9,19 @@
  * on. A span is resolved when a thread needs it, or by the settler: the private pages are written
  * to frames, the span's table is published, and every VM that is born later finds the table.
  *
- *   from       to         by which function, and what it means
- *   DEFERRED   BUSY       generation_claim(): the span belongs to the calling thread. The thread may
- *                         hold the lock of a view whose source is g
- *   BUSY       DEFERRED   generation_unclaim(), like all that follow, by the thread that claimed:
- *                         the span could not be resolved, or only one block of it was placed
+ *   from       to         meaning
+ *   DEFERRED   BUSY       generation_claim(): the span belongs to the calling thread
+ *   BUSY       DEFERRED   it could not be resolved, or only one block of it was placed
  *   BUSY       RESOLVED   its table has all of it
  *   BUSY       COPIED     the same, and none of the frames that the overlay maps
- *   BUSY       TAKEN      the heir has taken the overlay's pages back, and the table lacks them: only
- *                         the heir, the VM that was frozen, needed the span. The heir's lock is held
+ *   BUSY       TAKEN      the heir has taken the overlay's pages back, and the table lacks them:
+ *                         only the heir, the VM that was frozen, needed the span. The lock of the
+ *                         heir's view is held
  *
- * The state of a span is atomic, and no lock guards it: a thread that finds BUSY waits (g->event),
- * and looks again.
- *
- * The thread that has made a span BUSY moves it on, by generation_unclaim(). This thread fills a
- * view, and holds the view's lock; or it is the settler; or it resets a VM or counts duplicates.
- * The last three states are final.
+ * Any thread may claim a span; it may hold the lock of a view whose source is g. The same thread
+ * ends BUSY, by generation_unclaim(): it fills a view and holds the view's lock, or it is the
+ * settler, or it resets a VM or counts duplicates. The last three states are final. No lock guards
+ * the state of a span, which is atomic: a thread that finds BUSY waits (g->event), and looks again.
  *
  * A view maps only frames that the root of its source generation names. So the view's reference to
  * the generation keeps these frames alive.

@@ -23,8 +23,10 @@ static int restore_span(struct ramet_vm *vm, span_t span, const uint64_t bitmap[
 {
 	struct memory *m = &vm->family->memory;
 	struct span_runs runs;
-	int r = generation_resolve(vm->home, span, &runs); /* a PARTIAL span may not be resolved yet */
+	int r;
 
+	/* A PARTIAL span may not be resolved yet. */
+	r = generation_resolve(vm->home, span, &runs);
 	if (r)
 		return r;
 	for (unsigned i = 0; i < runs.n; i++)
