@@ -76,7 +76,7 @@ static void *client_main(void *arg)
 	struct client *c = arg;
 	struct host *host = c->host;
 
-	host->session(host, &c->wire, c->reserved);
+	host->serve(host, &c->wire, c->reserved);
 	lock_take(&host->lock);
 	close(c->wire.fd);
 	host->client_fd[c->slot] = -1;

@@ -20,7 +20,7 @@ static void close_events(struct host *host)
 			close(fd[i]);
 }
 
-int host_init(struct host *host, const char *name, session_fn *session, struct ramet_err *err)
+int host_init(struct host *host, const char *name, serve_fn *serve, struct ramet_err *err)
 {
 	int ret;
 
@@ -30,7 +30,7 @@ int host_init(struct host *host, const char *name, session_fn *session, struct r
 			"'%s' cannot be a family's name; use up to %u letters, digits, '-' and '_'",
 			name, FAMILY_NAME_MAX);
 	strcpy(host->name, name);
-	host->session = session;
+	host->serve = serve;
 	host->rundir = rundir_open(err);
 	if (host->rundir < 0)
 		return host->rundir;

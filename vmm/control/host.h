@@ -32,10 +32,10 @@ struct host_ended {
 struct host;
 
 /* Serves one client until it leaves. `reserved`: it has a place for those who are brief. */
-typedef void session_fn(struct host *host, struct wire *wire, bool reserved);
+typedef void serve_fn(struct host *host, struct wire *wire, bool reserved);
 
 struct host {
-	session_fn *session;
+	serve_fn *serve;
 	struct ramet_family *family;
 	struct ramet_vm *booted;
 	char name[RAMET_NAME_MAX];
@@ -65,7 +65,7 @@ struct host {
 };
 
 /* Before ramet_launch(): takes the name. host->keep may be set after it, before the launch. */
-int host_init(struct host *host, const char *name, session_fn *session, struct ramet_err *err);
+int host_init(struct host *host, const char *name, serve_fn *serve, struct ramet_err *err);
 /* After it: serves until host_close(). Takes over the reference to vm. */
 int host_start(
 	struct host *host, struct ramet_family *family, struct ramet_vm *vm, struct ramet_err *err);

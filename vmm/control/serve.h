@@ -5,6 +5,6 @@
 
 #include "vmm/control/host.h"
 
-session_fn control_session; /* for host_init() */
+serve_fn control_session; /* for host_init() */
 
 #endif
