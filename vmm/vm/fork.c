@@ -43,23 +43,23 @@ struct fork {
 
 /* Prepares the generation: a root and room for the state. A VM that booted and was never forked has
  * its generation already. */
-static int prepare_generation(struct fork *k)
+static int prepare_generation(struct fork *fork)
 {
-	struct ramet_family *f = k->vm->family;
+	struct ramet_family *f = fork->vm->family;
 	int r;
 
-	if (k->reuse || !k->vm->birth->state) {
-		k->gen = generation_get(k->vm->birth);
-		if (k->reuse)
+	if (fork->reuse || !fork->vm->birth->state) {
+		fork->gen = generation_get(fork->vm->birth);
+		if (fork->reuse)
 			return 0;
 	} else {
-		r = generation_branch(k->vm->birth, &k->gen);
+		r = generation_branch(fork->vm->birth, &fork->gen);
 		if (r)
 			return r;
-		k->deferred = true;
+		fork->deferred = true;
 	}
-	k->gen->state = machine_state_new(&f->machine.host, f->cfg.cpus, f->machine.pit);
-	return k->gen->state ? 0 : -ENOMEM;
+	fork->gen->state = machine_state_new(&f->machine.host, f->cfg.cpus, f->machine.pit);
+	return fork->gen->state ? 0 : -ENOMEM;
 }
 
 /*
@@ -67,16 +67,16 @@ static int prepare_generation(struct fork *k)
  * be touched through another view. In a used shell KVM might do that, to fetch a page for the
  * shell's former VM. Such a view is filled on demand.
  */
-static int map_ahead(const struct fork *k, struct shell *sh)
+static int map_ahead(const struct fork *fork, struct shell *sh)
 {
-	return !k->reuse && sh->used ? 0 : generation_populate(sh->view, k->gen);
+	return !fork->reuse && sh->used ? 0 : generation_populate(sh->view, fork->gen);
 }
 
-static int prepare_child(struct fork *k, struct ramet_vm **out)
+static int prepare_child(struct fork *fork, struct ramet_vm **out)
 {
 	struct ramet_vm *c;
 	struct shell *sh;
-	int r = vm_new(k->vm->family, k->vm, &c);
+	int r = vm_new(fork->vm->family, fork->vm, &c);
 
 	if (r)
 		return r;
@@ -88,260 +88,260 @@ static int prepare_child(struct fork *k, struct ramet_vm **out)
 	if (r)
 		return r;
 	c->shell = sh;
-	return map_ahead(k, sh);
+	return map_ahead(fork, sh);
 }
 
-static void discard_children(struct fork *k)
+static void discard_children(struct fork *fork)
 {
 	/* Unlock all children first: vm_discard() locks one of them again, and they must be locked
 	 * in the order of prepare(). */
-	for (unsigned i = 0; i < k->n; i++)
-		if (k->child[i])
-			lock_release(&k->child[i]->op);
-	for (unsigned i = 0; i < k->n; i++)
-		if (k->child[i])
-			vm_discard(k->child[i]);
+	for (unsigned i = 0; i < fork->n; i++)
+		if (fork->child[i])
+			lock_release(&fork->child[i]->op);
+	for (unsigned i = 0; i < fork->n; i++)
+		if (fork->child[i])
+			vm_discard(fork->child[i]);
 }
 
-static int prepare(struct fork *k)
+static int prepare(struct fork *fork)
 {
-	int r = prepare_generation(k);
+	int r = prepare_generation(fork);
 
-	if (!r && !k->reuse)
-		r = shell_pool_take(&k->vm->family->shells, &k->shell);
-	if (!r && k->shell && !k->deferred)
-		r = map_ahead(k, k->shell);
-	for (unsigned i = 0; i < k->n && !r; i++)
-		r = prepare_child(k, &k->child[i]);
-	if (!r && k->running)
-		shell_rehearse(k->shell, k->gen->state);
+	if (!r && !fork->reuse)
+		r = shell_pool_take(&fork->vm->family->shells, &fork->shell);
+	if (!r && fork->shell && !fork->deferred)
+		r = map_ahead(fork, fork->shell);
+	for (unsigned i = 0; i < fork->n && !r; i++)
+		r = prepare_child(fork, &fork->child[i]);
+	if (!r && fork->running)
+		shell_rehearse(fork->shell, fork->gen->state);
 	return r;
 }
 
 /* Frees what prepare() has allocated. The VM continues unchanged. */
-static void undo(struct fork *k)
+static void undo(struct fork *fork)
 {
-	discard_children(k);
-	shell_pool_give(&k->vm->family->shells, k->shell);
-	if (k->gen && k->gen == k->vm->birth && !k->reuse) {
-		machine_state_put(k->gen->state);
-		k->gen->state = NULL;
-		device_set_free(k->gen->devices);
+	discard_children(fork);
+	shell_pool_give(&fork->vm->family->shells, fork->shell);
+	if (fork->gen && fork->gen == fork->vm->birth && !fork->reuse) {
+		machine_state_put(fork->gen->state);
+		fork->gen->state = NULL;
+		device_set_free(fork->gen->devices);
 	}
-	generation_put(k->gen);
+	generation_put(fork->gen);
 }
 
 /*
  * A vCPU that continues needs its code, its stack and its page tables at once. If all spans are
  * deferred, each of them would cost a fault. So this asks the stopped VM for their addresses.
  */
-static void note_first_spans(struct fork *k)
+static void note_first_spans(struct fork *fork)
 {
-	const struct machine_state *s = k->gen->state;
+	const struct machine_state *s = fork->gen->state;
 
 	for (unsigned i = 0; i < s->cpus; i++) {
 		const struct vcpu_state *v = &s->vcpu[i];
 		uint64_t linear[] = { v->regs.rip, v->regs.rsp };
 
-		k->first[k->n_first++] = gpa(v->sregs.cr3 & ~0xfffull);
+		fork->first[fork->n_first++] = gpa(v->sregs.cr3 & ~0xfffull);
 		for (unsigned j = 0; j < 2; j++) {
 			struct kvm_translation t = { .linear_address = linear[j] };
 
-			if (ioctl(k->old_shell->vcpu[i].fd, KVM_TRANSLATE, &t) == 0 && t.valid)
-				k->first[k->n_first++] = gpa(t.physical_address);
+			if (ioctl(fork->old_shell->vcpu[i].fd, KVM_TRANSLATE, &t) == 0 && t.valid)
+				fork->first[fork->n_first++] = gpa(t.physical_address);
 		}
 	}
 }
 
-static void fill_first_spans(const struct fork *k, struct ramet_vm *vm)
+static void fill_first_spans(const struct fork *fork, struct ramet_vm *vm)
 {
-	for (unsigned i = 0; i < k->n_first; i++) {
+	for (unsigned i = 0; i < fork->n_first; i++) {
 		ram_off_t off;
 
 		/* Errors are ignored: the vCPU hits such a span again, and it is reported then. */
-		if (ram_offset(&vm->family->ram, k->first[i], 1, &off))
+		if (ram_offset(&vm->family->ram, fork->first[i], 1, &off))
 			generation_touch(vm->shell->view, span_of(off), (int)page_of(off));
 	}
 }
 
 /* Moves the parent to a new shell, where it continues from the generation like a child. */
-static int move_parent(struct fork *k)
+static int move_parent(struct fork *fork)
 {
-	struct ramet_vm *vm = k->vm;
+	struct ramet_vm *vm = fork->vm;
 	int r;
 
-	k->old_shell = vm->shell;
-	if (k->deferred)
-		k->gen->overlay = k->old_shell;
-	view_set_source(k->shell->view, &k->gen->source);
-	if (!k->running) {
-		r = shell_load(k->shell, k->gen->state);
+	fork->old_shell = vm->shell;
+	if (fork->deferred)
+		fork->gen->overlay = fork->old_shell;
+	view_set_source(fork->shell->view, &fork->gen->source);
+	if (!fork->running) {
+		r = shell_load(fork->shell, fork->gen->state);
 		if (r) {
-			view_set_source(k->shell->view, NULL);
-			k->gen->overlay = NULL;
+			view_set_source(fork->shell->view, NULL);
+			fork->gen->overlay = NULL;
 			return r;
 		}
 	}
-	vm->shell = k->shell;
-	k->old_birth = vm->birth;
-	vm->birth = generation_get(k->gen);
+	vm->shell = fork->shell;
+	fork->old_birth = vm->birth;
+	vm->birth = generation_get(fork->gen);
 	/* Only if the parent runs: a paused VM may be forked again, so its generation must stay
 	 * complete. */
-	if (k->deferred && k->running)
-		atomic_store(&k->gen->heir, vm->shell->view);
-	vm->ran = k->running;
-	vm_new_birth(vm, k->request_ns, false);
+	if (fork->deferred && fork->running)
+		atomic_store(&fork->gen->heir, vm->shell->view);
+	vm->ran = fork->running;
+	vm_new_birth(vm, fork->request_ns, false);
 	device_set_attach(&vm->devices);
-	if (k->running)
-		shell_start_async(vm->shell, vm, k->gen->state);
+	if (fork->running)
+		shell_start_async(vm->shell, vm, fork->gen->state);
 	return 0;
 }
 
 /* Called when the VM has stopped and its state is saved. Does the rest before it continues. */
 static void hand_over(void *arg)
 {
-	struct fork *k = arg;
+	struct fork *fork = arg;
 
 	/* The VM has ended or failed meanwhile: children must not inherit this state. */
-	if (atomic_load(&k->vm->exit_status) >= 0) {
-		k->error = -ESRCH;
+	if (atomic_load(&fork->vm->exit_status) >= 0) {
+		fork->error = -ESRCH;
 		return;
 	}
-	k->gen->phase = atomic_load(&k->vm->phase);
-	k->gen->counter = atomic_load(&k->vm->counter);
-	k->gen->births = atomic_load(&k->vm->births);
-	k->error = device_set_clone(&k->vm->devices, NULL, k->gen->devices);
-	if (!k->error)
-		k->error = move_parent(k);
+	fork->gen->phase = atomic_load(&fork->vm->phase);
+	fork->gen->counter = atomic_load(&fork->vm->counter);
+	fork->gen->births = atomic_load(&fork->vm->births);
+	fork->error = device_set_clone(&fork->vm->devices, NULL, fork->gen->devices);
+	if (!fork->error)
+		fork->error = move_parent(fork);
 }
 
 /* Stops the VM, fills in the generation and lets the parent continue. On failure the parent
  * continues unchanged. */
-static int freeze(struct fork *k)
+static int freeze(struct fork *fork)
 {
-	struct ramet_vm *vm = k->vm;
+	struct ramet_vm *vm = fork->vm;
 	int r;
 
-	if (k->running)
+	if (fork->running)
 		vm_quiesce(vm);
-	k->stop_ns = now_ns();
-	if (k->running) {
-		r = shell_stop_then(vm->shell, k->gen->state, hand_over, k);
+	fork->stop_ns = now_ns();
+	if (fork->running) {
+		r = shell_stop_then(vm->shell, fork->gen->state, hand_over, fork);
 	} else {
-		r = shell_save(vm->shell, k->gen->state);
+		r = shell_save(vm->shell, fork->gen->state);
 		if (!r)
-			hand_over(k);
+			hand_over(fork);
 	}
-	r = r ? r : k->error;
-	if (r && k->running)
+	r = r ? r : fork->error;
+	if (r && fork->running)
 		vm_run_on(vm);
-	else if (k->running)
+	else if (fork->running)
 		device_set_unquiesce(&vm->devices); /* admit_when_loaded() lets input in */
 	return r;
 }
 
 /* The work that can wait until the parent runs again. */
-static void after_freeze(struct fork *k)
+static void after_freeze(struct fork *fork)
 {
-	shell_pool_pattern(&k->vm->family->shells, k->gen->state);
-	if (k->deferred)
-		note_first_spans(k);
+	shell_pool_pattern(&fork->vm->family->shells, fork->gen->state);
+	if (fork->deferred)
+		note_first_spans(fork);
 	/* From here on this view is not filled any more; its private pages do not change. */
-	view_set_source(k->old_shell->view, NULL);
-	generation_put(k->old_birth);
+	view_set_source(fork->old_shell->view, NULL);
+	generation_put(fork->old_birth);
 }
 
-static int start_child(struct fork *k, struct ramet_vm *c, bool run)
+static int start_child(struct fork *fork, struct ramet_vm *c, bool run)
 {
-	int r = device_set_clone(k->gen->devices, &c->port, &c->devices);
+	int r = device_set_clone(fork->gen->devices, &c->port, &c->devices);
 
 	if (r)
 		return r;
-	c->birth = generation_get(k->gen);
-	c->home = generation_get(k->gen);
-	vm_recall(c, k->gen);
-	atomic_store(&c->births, k->gen->births);
-	vm_new_birth(c, k->request_ns, true);
-	view_set_source(c->shell->view, &k->gen->source);
+	c->birth = generation_get(fork->gen);
+	c->home = generation_get(fork->gen);
+	vm_recall(c, fork->gen);
+	atomic_store(&c->births, fork->gen->births);
+	vm_new_birth(c, fork->request_ns, true);
+	view_set_source(c->shell->view, &fork->gen->source);
 	device_set_attach(&c->devices);
 	r = device_set_born(&c->devices);
 	if (r)
 		return r;
-	fill_first_spans(k, c);
+	fill_first_spans(fork, c);
 	c->counted = vm_count_at_birth(c->family);
 	c->ran = run;
 	if (!run)
-		return shell_load(c->shell, k->gen->state);
+		return shell_load(c->shell, fork->gen->state);
 	vm_move(c, RAMET_RUNNING);
-	shell_start_async(c->shell, c, k->gen->state);
+	shell_start_async(c->shell, c, fork->gen->state);
 	return 0;
 }
 
 /* The parent runs again, which nobody has waited for yet. Before that an interrupt for its input
  * would be lost: the state that is still being loaded lacks it. */
-static void admit_when_loaded(const struct fork *k)
+static void admit_when_loaded(const struct fork *fork)
 {
-	if (!k->reuse && k->running && shell_has_answered(k->vm->shell))
-		vm_admit_input(k->vm);
+	if (!fork->reuse && fork->running && shell_has_answered(fork->vm->shell))
+		vm_admit_input(fork->vm);
 }
 
-static int born(struct fork *k, bool run)
+static int born(struct fork *fork, bool run)
 {
 	unsigned started = 0;
 	int r = 0;
 
-	while (started < k->n && !r) {
-		r = start_child(k, k->child[started], run);
+	while (started < fork->n && !r) {
+		r = start_child(fork, fork->child[started], run);
 		started += !r;
-		admit_when_loaded(k);
+		admit_when_loaded(fork);
 	}
-	if (!k->reuse && k->running) {
-		int e = shell_await(k->vm->shell);
+	if (!fork->reuse && fork->running) {
+		int e = shell_await(fork->vm->shell);
 
 		if (e)
-			vm_fail(k->vm, "its state could not be loaded after a fork: %s",
+			vm_fail(fork->vm, "its state could not be loaded after a fork: %s",
 				strerror(-e));
 		else
-			vm_admit_input(k->vm);
+			vm_admit_input(fork->vm);
 	}
 	/* Wait for all of them, even if they must be stopped at once: a shell takes one command at
 	 * a time. */
 	for (unsigned i = 0; i < started && run; i++) {
-		int e = shell_await(k->child[i]->shell);
+		int e = shell_await(fork->child[i]->shell);
 
 		r = r ? r : e;
 	}
-	for (unsigned i = 0; i < k->n && !r; i++) {
-		device_set_loaded(&k->child[i]->devices);
+	for (unsigned i = 0; i < fork->n && !r; i++) {
+		device_set_loaded(&fork->child[i]->devices);
 		if (run)
-			vm_admit_input(k->child[i]);
+			vm_admit_input(fork->child[i]);
 	}
 	return r;
 }
 
-static int fork_locked(struct fork *k, bool run)
+static int fork_locked(struct fork *fork, bool run)
 {
-	struct ramet_vm *vm = k->vm;
-	int r = prepare(k);
+	struct ramet_vm *vm = fork->vm;
+	int r = prepare(fork);
 
-	if (!r && !k->reuse)
-		r = freeze(k);
+	if (!r && !fork->reuse)
+		r = freeze(fork);
 	if (r) {
-		undo(k);
+		undo(fork);
 		return r;
 	}
-	if (!k->reuse)
-		after_freeze(k);
-	r = born(k, run);
-	if (k->deferred) {
-		settler_settle(&vm->family->settler, k->gen);
-		k->reserved = false;
+	if (!fork->reuse)
+		after_freeze(fork);
+	r = born(fork, run);
+	if (fork->deferred) {
+		settler_settle(&vm->family->settler, fork->gen);
+		fork->reserved = false;
 	} else {
-		shell_pool_give(&vm->family->shells, k->old_shell);
+		shell_pool_give(&vm->family->shells, fork->old_shell);
 	}
 	if (r)
-		discard_children(k);
-	generation_put(k->gen);
+		discard_children(fork);
+	generation_put(fork->gen);
 	shell_pool_make(&vm->family->shells);
 	return r;
 }
@@ -364,24 +364,24 @@ static int explain(struct ramet_err *err, const struct ramet_vm *vm, unsigned n,
  * will make one. The thread waits for a place without the lock. Otherwise the settler might wait
  * for memory that the VM gives back only after the reaper has taken that lock.
  */
-static int lock_to_fork(struct fork *k, struct ramet_err *err)
+static int lock_to_fork(struct fork *fork, struct ramet_err *err)
 {
-	struct ramet_vm *vm = k->vm;
+	struct ramet_vm *vm = fork->vm;
 	int r;
 
 	for (;;) {
 		r = vm_lock_alive(vm, "fork", err);
 		if (r)
 			return r;
-		k->running = vm->state == RAMET_RUNNING;
-		k->reuse = vm->state == RAMET_PAUSED && !vm->ran && vm->birth->state;
-		k->reserved = !k->reuse && settler_reserve(&vm->family->settler);
-		if (k->reuse || k->reserved)
+		fork->running = vm->state == RAMET_RUNNING;
+		fork->reuse = vm->state == RAMET_PAUSED && !vm->ran && vm->birth->state;
+		fork->reserved = !fork->reuse && settler_reserve(&vm->family->settler);
+		if (fork->reuse || fork->reserved)
 			return 0;
 		vm_unlock(vm);
 		r = settler_await_room(&vm->family->settler);
 		if (r)
-			return explain(err, vm, k->n, r);
+			return explain(err, vm, fork->n, r);
 	}
 }
 
@@ -392,21 +392,21 @@ static bool may_fork(const struct ramet_vm *vm)
 }
 
 /* Hands out references to the children, which are linked. From here on they are ordinary VMs. */
-static void release_children(struct fork *k, struct ramet_vm **children)
+static void release_children(struct fork *fork, struct ramet_vm **children)
 {
-	for (unsigned i = 0; i < k->n; i++) {
-		vm_link(k->child[i]);
-		children[i] = k->child[i];
-		lock_release(&k->child[i]->op);
+	for (unsigned i = 0; i < fork->n; i++) {
+		vm_link(fork->child[i]);
+		children[i] = fork->child[i];
+		lock_release(&fork->child[i]->op);
 	}
-	atomic_fetch_add(&k->vm->family->forks, 1);
+	atomic_fetch_add(&fork->vm->family->forks, 1);
 }
 
 /* Called with the VM locked. */
-static int fork_all(struct fork *k, unsigned flags, struct ramet_vm **children,
+static int fork_all(struct fork *fork, unsigned flags, struct ramet_vm **children,
 	struct ramet_fork_times *times, struct ramet_err *err)
 {
-	struct ramet_vm *vm = k->vm;
+	struct ramet_vm *vm = fork->vm;
 	int r;
 
 	if (!may_fork(vm))
@@ -415,14 +415,15 @@ static int fork_all(struct fork *k, unsigned flags, struct ramet_vm **children,
 			"(is it still booting, or without a driver for the VM generation id?), and "
 			"that is required",
 			vm->name);
-	r = fork_locked(k, k->running || flags & RAMET_FORK_RUN);
+	r = fork_locked(fork, fork->running || flags & RAMET_FORK_RUN);
 	if (r)
-		return explain(err, vm, k->n, r);
-	release_children(k, children);
+		return explain(err, vm, fork->n, r);
+	release_children(fork, children);
 	if (times)
 		*times = (struct ramet_fork_times){
-			.request_ns = k->request_ns,
-			.pause_ns = k->running ? atomic_load(&vm->shell->done_ns) - k->stop_ns : 0,
+			.request_ns = fork->request_ns,
+			.pause_ns = fork->running ? atomic_load(&vm->shell->done_ns) - fork->stop_ns
+						  : 0,
 			.return_ns = now_ns(),
 		};
 	return 0;
@@ -431,25 +432,25 @@ static int fork_all(struct fork *k, unsigned flags, struct ramet_vm **children,
 int ramet_fork(struct ramet_vm *vm, unsigned n, unsigned flags, struct ramet_vm **children,
 	struct ramet_fork_times *times, struct ramet_err *err)
 {
-	struct fork k = { .vm = vm, .n = n, .request_ns = now_ns() };
+	struct fork fork = { .vm = vm, .n = n, .request_ns = now_ns() };
 	struct hurry hurry;
 	int r;
 
 	if (!n || n > RAMET_FORK_MAX || flags & ~RAMET_FORK_RUN)
 		return err_set(err, -EINVAL, "cannot fork '%s' into %u: 1 to %u at once", vm->name,
 			n, RAMET_FORK_MAX);
-	k.child = calloc(n, sizeof(*k.child));
-	if (!k.child)
+	fork.child = calloc(n, sizeof(*fork.child));
+	if (!fork.child)
 		return explain(err, vm, n, -ENOMEM);
-	r = lock_to_fork(&k, err);
+	r = lock_to_fork(&fork, err);
 	if (!r) {
 		hurry = hurry_begin();
-		r = fork_all(&k, flags, children, times, err);
-		if (k.reserved)
+		r = fork_all(&fork, flags, children, times, err);
+		if (fork.reserved)
 			settler_unreserve(&vm->family->settler);
 		vm_unlock(vm);
 		hurry_end(&hurry);
 	}
-	free(k.child);
+	free(fork.child);
 	return r;
 }
