@@ -14,7 +14,7 @@
 #include <cmocka.h>
 
 #include "vmm/fork/generation.h"
-#include "vmm/kvm/shell.h"
+#include "vmm/kvm/shell-make.h"
 #include "vmm/vm/life.h"
 #include "vmm/vm/vm.h"
 

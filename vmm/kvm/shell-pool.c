@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "vmm/kvm/shell-pool.h"
+#include "vmm/kvm/shell-make.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/priority.h"
 

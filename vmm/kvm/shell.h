@@ -114,10 +114,6 @@ struct machine {
 	struct lock lock; /* guards msrs_probed and host.msr while it is being probed */
 };
 
-int shell_new(struct machine *machine, struct shell **out);
-/* The vCPUs must be idle. */
-void shell_free(struct shell *sh);
-
 /* Loads as much as possible of a state into idle vCPUs. If a similar state is loaded later, only
  * the differences must be loaded then. A failure does no harm. */
 void shell_preload(struct shell *sh, struct machine_state *state);
@@ -166,6 +162,11 @@ void shell_interrupt(struct shell *sh);
 /* Gives the calling vCPU's thread the ordinary priority, with slices of that length (0: the
  * kernel's default), unless the vCPU is being stopped. */
 void vcpu_ordinary(struct vcpu *vcpu, uint64_t slice_ns);
+
+/* The main function of a vCPU's thread; the argument is the struct vcpu. It obeys commands until
+ * vcpu_quit(). */
+void *vcpu_thread(void *arg);
+void vcpu_quit(struct vcpu *vcpu);
 
 /* Installs the (empty) handler of the signal that interrupts KVM_RUN. */
 int shell_signal_init(void);

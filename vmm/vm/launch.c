@@ -9,6 +9,7 @@
 #include "vmm/boot/boot.h"
 #include "vmm/devices/pc.h"
 #include "vmm/devices/serial.h"
+#include "vmm/kvm/shell-make.h"
 
 static int set_entry(struct ramet_family *f, struct shell *sh, const struct boot_memory *mem)
 {
