@@ -53,7 +53,7 @@ static const struct {
 	const char *name;
 	op_fn *fn;
 	bool brief; /* fit for a reserved place */
-} ops[] = {
+} operations[] = {
 	{ "hello", op_hello, true },
 	{ "list", op_list, true },
 	{ "stat", op_stat, true },
@@ -83,12 +83,12 @@ static json_t *dispatch(struct session *s, json_t *req)
 	const json_t *op = json_object_get(req, "op");
 	const char *name = json_string_value(op);
 
-	for (size_t i = 0; name && i < sizeof(ops) / sizeof(ops[0]); i++) {
-		if (strcmp(ops[i].name, name))
+	for (size_t i = 0; name && i < sizeof(operations) / sizeof(operations[0]); i++) {
+		if (strcmp(operations[i].name, name))
 			continue;
-		if (s->reserved && !ops[i].brief)
+		if (s->reserved && !operations[i].brief)
 			return no_place_for(name);
-		return ops[i].fn(s, req);
+		return operations[i].fn(s, req);
 	}
 	if (name)
 		return error_json(EPROTO, "bad request: there is no operation '%.64s'", name);
