@@ -52,8 +52,9 @@ enum lock_rank { LOCK_NONE, LOCK_RANKS(LOCK_RANK_OF) LOCK_RANKS_END, LOCK_LEAVES
  * and who waits for whom" in docs/locking.md. */
 #define LOCK_WAITS(X)                                                                       \
 	X(WAIT_ROOM, LOCK_HOST, "the settler, for a place among the unsettled generations") \
-	X(WAIT_SETTLED, LOCK_PCI, "the settler, until it has nothing left to do")           \
-	X(WAIT_VCPUS, LOCK_PCI, "the vCPUs of a shell")                                     \
+	X(WAIT_SETTLED, LOCK_VM_INPUT, "the settler, until it has nothing left to do")      \
+	X(WAIT_VCPUS, LOCK_VM_INPUT, "the vCPUs of a shell")                                \
+	X(WAIT_COUNT, LOCK_VM_OP, "another thread that counts the memory of a VM")          \
 	X(WAIT_EVENT, LOCK_HOST, "something to happen to a VM")                             \
 	X(WAIT_END, LOCK_HOST, "the end of a thread")
 

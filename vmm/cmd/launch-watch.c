@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "vmm/base/err.h"
+#include "vmm/base/lock.h"
 #include "vmm/cli/command.h"
 #include "vmm/control/rundir.h"
 
@@ -54,6 +55,7 @@ int launch_watch_start(
 void launch_watch_stop(struct launch_watch *w)
 {
 	eventfd_write(w->over, 1);
+	lock_may_wait_for(WAIT_END);
 	pthread_join(w->thread, NULL);
 	close(w->over);
 }

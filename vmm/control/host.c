@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "vmm/base/err.h"
+#include "vmm/base/lock.h"
 #include "vmm/control/rundir.h"
 
 static void close_events(struct host *host)
@@ -275,6 +276,7 @@ void host_close(struct host *host)
 {
 	if (host->keeper) {
 		eventfd_write(host->leave, 1);
+		lock_may_wait_for(WAIT_END);
 		pthread_join(host->keeper, NULL);
 	}
 	rundir_release(host->rundir, host->name);

@@ -116,6 +116,7 @@ static bool try_counting(struct ramet_vm *vm)
 
 		if (!counting)
 			return false;
+		lock_may_wait_for(WAIT_COUNT);
 		futex_wait(&vm->counting, counting, 0);
 	}
 	atomic_fetch_add(&vm->counting, 1);

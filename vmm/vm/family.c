@@ -7,6 +7,7 @@
 #include "vmm/base/clock.h"
 #include "vmm/base/futex.h"
 #include "vmm/base/limits.h"
+#include "vmm/base/lock.h"
 #include "vmm/base/priority.h"
 #include "vmm/kvm/kvm-kind.h"
 #include "vmm/vm/accounts.h"
@@ -199,6 +200,7 @@ void ramet_family_stop(struct ramet_family *f)
 		ramet_stop(vm, NULL);
 		ramet_stop(vm, NULL);
 		/* Another thread may have stopped it, and be telling the embedder so. */
+		lock_may_wait_for(WAIT_EVENT);
 		while (!atomic_load(&vm->told))
 			futex_wait(&vm->told, 0, 0);
 		ramet_vm_put(vm);
