@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Units of memory. A span is the range that one PTE table maps. */
+/*
+ * Units of memory. A span is the range that one PTE table maps.
+ *
+ * Places have types of their own, so that the compiler finds mix-ups. Numbers of bytes, pages or
+ * spans are plain integers.
+ */
 #ifndef RAMET_VMM_BASE_UNITS_H
 #define RAMET_VMM_BASE_UNITS_H
 

@@ -40,11 +40,6 @@ static void init_slots(struct ramet_family *f)
 	m->n_slots = f->ram.n;
 }
 
-static void stop_ended(struct ramet_vm *vm)
-{
-	ramet_stop(vm, NULL);
-}
-
 /* How far start_family() came: stop_family() undoes exactly that. */
 enum { NOTHING, KVM, MEMORY, VIEWS, GUARD, FAULTS, SETTLER, REAPER, SHELLS };
 
@@ -82,7 +77,7 @@ static int start_family(struct ramet_family *f, struct ramet_err *err)
 	if (r)
 		return r;
 	f->stage = SETTLER;
-	r = reaper_start(f, stop_ended);
+	r = reaper_start(f, vm_reap);
 	if (r)
 		return r;
 	f->stage = REAPER;

@@ -257,7 +257,9 @@ static void tell_end(struct ramet_vm *vm, uint64_t alive)
 	futex_wake_all(&vm->told);
 }
 
-int ramet_stop(struct ramet_vm *vm, struct ramet_err *err)
+/* Stops the VM if it is alive. Otherwise, if `seen`, the user has seen the failure of a failed one.
+ */
+static void stop(struct ramet_vm *vm, bool seen)
 {
 	uint64_t alive = 0;
 	bool ends;
@@ -271,15 +273,25 @@ int ramet_stop(struct ramet_vm *vm, struct ramet_err *err)
 		vm_move(vm, atomic_load(&vm->exit_status) >= VM_EXIT_FAILED ? RAMET_FAILED
 									    : RAMET_STOPPED);
 		alive = atomic_fetch_sub(&vm->family->living, 1) - 1;
-	} else {
-		vm_move(vm, RAMET_STOPPED); /* the user has seen the failure of a failed VM */
+	} else if (seen) {
+		vm_move(vm, RAMET_STOPPED);
 	}
 	vm_unlock(vm);
 	if (ends)
 		tell_end(vm, alive);
 	vm_event(vm);
 	vm_unlink(vm);
+}
+
+int ramet_stop(struct ramet_vm *vm, struct ramet_err *err)
+{
+	stop(vm, true);
 	return 0;
+}
+
+void vm_reap(struct ramet_vm *vm)
+{
+	stop(vm, false);
 }
 
 int ramet_read(struct ramet_vm *vm, uint64_t at, void *buf, size_t len)

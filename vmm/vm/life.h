@@ -1,5 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A VM from its start to its end, and the locks of operations on it. */
+/*
+ * A VM from its start to its end, and the locks of operations on it.
+ *
+ * Only vm_move() changes `state`, with the VM's `op` held. Any thread may read it. A VM in RUNNING
+ * or PAUSED is alive: it has a shell, a birth generation and devices.
+ *
+ *   from               to        by
+ *   (made)             PAUSED    vm_new(): no other thread knows the VM yet
+ *   PAUSED             RUNNING   ramet_launch(), start_child() of a fork, ramet_resume()
+ *   RUNNING            PAUSED    ramet_pause(); a reset that failed after the vCPUs had stopped
+ *   RUNNING, PAUSED    STOPPED   ramet_stop(); the reaper, after the guest has ended the VM;
+ *                                vm_discard() of a VM that was never linked
+ *   RUNNING, PAUSED    FAILED    ramet_stop() or the reaper, if the VM has failed
+ *   FAILED, STOPPED    STOPPED   ramet_stop(): the user has seen the failure
+ *
+ * `exit_status` says that the VM ends, and why, before the VM is stopped. It moves once, without a
+ * lock, on any thread (events.c):
+ *
+ *   -1                 status    vm_exit(): the guest has ended the VM
+ *   -1                 FAILING   vm_fail(): this thread alone writes `failure`
+ *   FAILING            FAILED    vm_fail(): `failure` may be read
+ *
+ * In both cases the VM is queued for the reaper once, with a reference, and no vCPU enters the
+ * guest again.
+ */
 #ifndef RAMET_VMM_VM_LIFE_H
 #define RAMET_VMM_VM_LIFE_H
 
@@ -8,7 +32,7 @@
 int vm_new(struct ramet_family *f, struct ramet_vm *parent, struct ramet_vm **out);
 /* Returns the reason of the VM's failure, or "". */
 const char *vm_failure(const struct ramet_vm *vm);
-/* Every move of its state but its making, see above. op is held. */
+/* Makes every move of the state but the first, see above. op is held. */
 void vm_move(struct ramet_vm *vm, enum ramet_state to);
 void vm_new_birth(struct ramet_vm *vm, uint64_t born_ns, bool new_identity);
 /* Sets the phase and counter that the guest reported back to those of generation g, and clears its
@@ -39,6 +63,9 @@ void vm_admit_input(struct ramet_vm *vm);
 void vm_run_on(struct ramet_vm *vm);
 /* Frees everything that the VM holds. Its vCPUs are idle, and op is held. */
 void vm_release(struct ramet_vm *vm);
+/* Stops a VM that its guest has ended, or that has failed, unless another thread has stopped it.
+ * For the reaper. */
+void vm_reap(struct ramet_vm *vm);
 /* Stops and frees a VM that was never linked. */
 void vm_discard(struct ramet_vm *vm);
 
