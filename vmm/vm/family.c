@@ -164,6 +164,7 @@ int ramet_launch(const struct ramet_config *cfg, struct ramet_family **family,
 	}
 	r = family_boot(f, vm, err);
 	if (r) {
+		lock_take(&vm->op);
 		vm_discard(vm);
 		stop_family(f);
 		return r;

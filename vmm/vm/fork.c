@@ -91,13 +91,10 @@ static int prepare_child(struct fork *fork, struct ramet_vm **out)
 	return map_ahead(fork, sh);
 }
 
+/* The children are locked until they have stopped. Otherwise the reaper might stop one that has
+ * ended, and count it and report it as a VM of the family. */
 static void discard_children(struct fork *fork)
 {
-	/* Unlock all children first: vm_discard() locks one of them again, and they must be locked
-	 * in the order of prepare(). */
-	for (unsigned i = 0; i < fork->n; i++)
-		if (fork->child[i])
-			lock_release(&fork->child[i]->op);
 	for (unsigned i = 0; i < fork->n; i++)
 		if (fork->child[i])
 			vm_discard(fork->child[i]);
