@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -128,6 +129,50 @@ static void test_input_waits_for_room(void **state)
 		sleep_ms(5);
 	}
 	close(fd);
+}
+
+/* Lets the process make `spare` more descriptors, whose numbers are the next ones. Returns the
+ * limit that held before. */
+static struct rlimit leave_descriptors(unsigned spare)
+{
+	struct rlimit was, few;
+	int next[4];
+
+	for (unsigned i = 0; i <= spare; i++)
+		assert_true((next[i] = dup(STDOUT_FILENO)) >= 0);
+	for (unsigned i = 0; i <= spare; i++)
+		close(next[i]);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+	few = was;
+	few.rlim_cur = (rlim_t)next[spare];
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	return was;
+}
+
+/* Without an eventfd, a wait and a console look from time to time. The console's log needs one. */
+static void test_no_descriptors(void **state)
+{
+	uint64_t until = now_ns() + SOON_MS * 1000000ull;
+	int console = join(), wait = join();
+	struct rlimit was = leave_descriptors(1);
+	unsigned inputs;
+
+	fake_full(booted, true);
+	assert_ok(ask(console, "{\"op\":\"console\",\"vm\":\"web\"}"));
+	say(console, "keys");
+	assert_false(readable(console, 300)); /* it has not ended */
+	say(wait, "{\"op\":\"wait\",\"vm\":\"web\",\"event\":\"phase\",\"value\":2}\n");
+	assert_false(readable(wait, 300));
+	fake_full(booted, false);
+	fake_phase(booted, 2);
+	assert_ok(parse(hear(wait)));
+	while (typed(&inputs) < 4) {
+		assert_true(now_ns() < until);
+		sleep_ms(5);
+	}
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+	close(console);
+	close(wait);
 }
 
 static void test_half_closed_is_alive(void **state)
@@ -285,6 +330,7 @@ static int run(void)
 		cmocka_unit_test_setup_teardown(
 			test_wait_looks_when_something_happens, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_input_waits_for_room, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_descriptors, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_half_closed_is_alive, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nulls, setup, teardown),

@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #define UNREAD_CROWDED_MS 10000 /* that output may lie unread while others find no place */
+/* How long input waits for room without an eventfd to tell of that. */
+#define RETRY_MS 100
 
 struct pump {
 	struct host *host;
@@ -95,7 +97,8 @@ static void pump_run(struct pump *p)
 
 		if (!p->in_closed && p->in_len < sizeof(p->in))
 			fds[1].events = POLLIN;
-		if (poll(fds, 3, -1) < 0 && errno != EINTR)
+		if (poll(fds, 3, p->in_len && p->room.event < 0 ? RETRY_MS : -1) < 0 &&
+			errno != EINTR)
 			return;
 		if (fds[1].revents & (POLLHUP | POLLERR))
 			return;
@@ -112,12 +115,13 @@ static void pump_both(struct pump *p)
 {
 	p->room.what = RAMET_WATCH_INPUT;
 	p->room.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (p->room.event < 0)
-		return;
-	ramet_watch(p->vm, &p->room);
+	if (p->room.event >= 0)
+		ramet_watch(p->vm, &p->room);
 	pump_run(p);
-	ramet_unwatch(p->vm, &p->room);
-	close(p->room.event);
+	if (p->room.event >= 0) {
+		ramet_unwatch(p->vm, &p->room);
+		close(p->room.event);
+	}
 }
 
 static bool pump_open(struct pump *p, struct host *host, int fd, struct console_log *log)
