@@ -188,7 +188,7 @@ load common.bash
 	[ "$status" -eq 1 ]
 	grep -q "process of family 'web' ended" "$BATS_TEST_TMPDIR/err"
 	wait "$console" || true
-	fails 1 "died without stopping it" ramet stat web
+	fails 1 "its process has crashed or was killed" ramet stat web
 	fails 1 "no family 'web'" ramet stat web
 	counter web
 	kill -9 "$(processes_serving web)"

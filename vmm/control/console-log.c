@@ -10,8 +10,8 @@
 
 struct console_log {
 	atomic_uint refs;
-	struct lock lock; /* all below */
-	uint64_t written; /* bytes ever; the ring holds the last of them */
+	struct lock lock; /* guards all below */
+	uint64_t written; /* bytes since the log was made; the ring holds the last ones */
 	size_t size;	  /* of ring: a power of two, grown on demand */
 	char *ring;
 	bool closed, kept;
@@ -21,7 +21,7 @@ struct console_log {
 struct console_reader {
 	struct console_log *log;
 	struct console_reader *next;
-	uint64_t pos; /* next byte to read, counted like `written` */
+	uint64_t pos; /* the next byte to read, counted like `written` */
 	int event;
 };
 
@@ -51,7 +51,7 @@ void console_log_put(struct console_log *log)
 	free(log);
 }
 
-/* Room for `len` more bytes without losing any, as far as the limit and memory allow. */
+/* Makes room for `len` more bytes, so that none is lost, as far as the limit and memory allow. */
 static void ring_grow(struct console_log *log, size_t len)
 {
 	uint64_t need = log->written + len;
@@ -87,7 +87,7 @@ void console_log_write(struct console_log *log, const char *buf, size_t len)
 	lock_release(&log->lock);
 }
 
-/* With the lock held. */
+/* Frees the ring if no reader, present or future, needs it. The caller holds the lock. */
 static void empty_if_done(struct console_log *log)
 {
 	if (!log->closed || log->kept || log->readers)

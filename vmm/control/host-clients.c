@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The clients of a family's process: who gets a place, and how they are sent away. */
+/* The clients of a family's process: which clients get a place, and how they are turned away. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -13,9 +13,9 @@
 #include "vmm/control/host.h"
 #include "vmm/control/rundir.h"
 
-#define RETRY_MS 50  /* when a client cannot be accepted for want of something */
-#define GRACE_S	 2u  /* for clients to be told the end */
-#define CUT_S	 60u /* for what they have asked for to be done, once they have been cut off */
+#define RETRY_MS 50  /* pause after a client could not be accepted */
+#define GRACE_S	 2u  /* at the end: time for clients to receive their replies */
+#define CUT_S	 60u /* after that: time for their requests to be carried out */
 
 static void spares_top_up(struct host *host)
 {
@@ -24,7 +24,7 @@ static void spares_top_up(struct host *host)
 			host->spare[i] = fcntl(host->rundir, F_DUPFD_CLOEXEC, 0);
 }
 
-/* Gives one held-back descriptor to the system. */
+/* Closes one spare descriptor, so that accept4() can have it. */
 static bool spares_use_one(struct host *host)
 {
 	bool found = false;
@@ -67,7 +67,7 @@ bool host_crowded(struct host *host)
 struct client {
 	struct host *host;
 	unsigned slot;
-	bool reserved; /* a place for those who are brief */
+	bool reserved; /* has a place for one brief request */
 	struct wire wire;
 };
 
@@ -89,7 +89,7 @@ static void *client_main(void *arg)
 	return NULL;
 }
 
-/* Runs the client's thread in a free slot; with the lock held. */
+/* Starts the client's thread in a free slot. The caller holds the lock. */
 static int client_start(struct host *host, struct client *c)
 {
 	pthread_attr_t attr;
@@ -107,13 +107,13 @@ static int client_start(struct host *host, struct client *c)
 	err = pthread_create(&thread, &attr, client_main, c);
 	pthread_attr_destroy(&attr);
 	if (err)
-		return err == EAGAIN ? -ENOMEM : -err; /* -EAGAIN: no place */
+		return err == EAGAIN ? -ENOMEM : -err; /* -EAGAIN means that no slot is free */
 	host->client_fd[c->slot] = c->wire.fd;
 	atomic_fetch_add(&host->n_clients, 1);
 	return 0;
 }
 
-/* One line instead of service; if the client does not take it at once, not even that. */
+/* Sends an error. If the socket cannot take the line at once, the client does not get it. */
 static void turn_away(int fd, int err)
 {
 	char line[160];
@@ -171,7 +171,7 @@ static void shut_all(struct host *host, int how)
 			shutdown(host->client_fd[i], how);
 }
 
-/* Until none is left, for so long. With the lock held. */
+/* Waits until all clients have left, at most `seconds`. The caller holds the lock. */
 static void wait_for_clients(struct host *host, unsigned seconds)
 {
 	struct timespec until = timespec_of(now_ns() + seconds * 1000000000ull);
@@ -189,10 +189,12 @@ void host_end_clients(struct host *host)
 	shut_all(host, SHUT_RDWR);
 	wait_for_clients(host, CUT_S);
 	if (atomic_load(&host->n_clients)) {
-		/* What they hang in cannot be taken apart; the kernel can. */
+		/* Those threads still use the family, so it cannot be freed: leave that to the
+		 * kernel. */
 		fprintf(stderr,
-			"ramet: %u requests to '%s' have not ended %u s after its VMs; leaving "
-			"without them\n",
+			"ramet: %u requests to '%s' have not ended %u s after its VMs were "
+			"stopped; "
+			"the process ends without waiting for them\n",
 			atomic_load(&host->n_clients), host->name, CUT_S);
 		_exit(EXIT_FAILURE);
 	}

@@ -53,7 +53,7 @@ int host_init(struct host *host, const char *name, serve_fn *serve, struct ramet
 	return 0;
 }
 
-/* ---- what the library tells ---- */
+/* ---- functions that the library calls ---- */
 
 struct console_log *host_console_log(struct ramet_vm *vm)
 {
@@ -81,7 +81,7 @@ static void vm_console(void *arg, struct ramet_vm *vm, const char *buf, size_t l
 		console_log_write(log, buf, len);
 }
 
-/* With the lock held. */
+/* The caller holds the lock. */
 static void forget(struct host *host, struct host_ended *record)
 {
 	if (record->log)
@@ -92,7 +92,7 @@ static void forget(struct host *host, struct host_ended *record)
 		(size_t)(host->ended + host->n_ended - record) * sizeof(*record));
 }
 
-/* Adds a record, in place of the oldest if there are too many. */
+/* Adds a record, in place of the oldest one if there is no room. The caller holds the lock. */
 static void remember(struct host *host, const struct ramet_stat *st, struct console_log *log)
 {
 	if (host->n_ended == HOST_ENDED_MAX)
@@ -101,7 +101,8 @@ static void remember(struct host *host, const struct ramet_stat *st, struct cons
 		(struct host_ended){ *st, log ? console_log_get(log) : NULL };
 }
 
-/* Whether the process has stayed for something that nobody has stopped yet. With the lock held. */
+/* Whether the process stays for a VM that went wrong and that no client has stopped yet. `failed`:
+ * failed VMs in the family. The caller holds the lock. */
 static bool still_kept(struct host *host, uint64_t failed)
 {
 	bool wrong = failed;
@@ -111,8 +112,8 @@ static bool still_kept(struct host *host, uint64_t failed)
 	return wrong && atomic_load(&host->kept);
 }
 
-/* The process ends with its last VM, or when what it was kept for has been stopped. Called
- * after each change of that, by the thread that made it. */
+/* Tells the process to end if no VM is alive and it stays for none. Called after each change of
+ * either, by the thread that made the change. */
 static void review(struct host *host)
 {
 	struct ramet_family_stat st;
@@ -132,8 +133,8 @@ static void review(struct host *host)
 		eventfd_write(host->done, 1);
 }
 
-/* On any thread. A failed VM stays in the family until somebody stops it; of one that its guest has
- * ended there is only what is noted here. */
+/* Called on any thread. A failed VM stays in the family until a client stops it. A VM that its
+ * guest has ended leaves the family, so this function keeps a record of it. */
 static void vm_ended(void *arg, struct ramet_vm *vm, uint64_t alive)
 {
 	struct console_log *log = ramet_vm_data(vm);
@@ -179,7 +180,7 @@ void host_seen(struct host *host, struct ramet_vm *vm)
 
 /* ---- VMs that have ended ---- */
 
-/* With the lock held. NULL: none of that name. */
+/* NULL: no VM of that name has ended. The caller holds the lock. */
 static struct host_ended *find_ended(struct host *host, const char *name)
 {
 	for (unsigned i = host->n_ended; i-- > 0;)

@@ -28,7 +28,7 @@ static json_t *u64_if(bool known, uint64_t v)
 	return known ? u64(v) : json_null();
 }
 
-/* A word for a number that only some guests give a meaning. */
+/* The name of a phase, or null: only some guests give phase numbers a meaning. */
 static json_t *phase_name(uint32_t phase)
 {
 	static const char *const names[] = {
@@ -96,7 +96,7 @@ json_t *family_json(const struct ramet_family_stat *st)
 		"taken_back_spans", (json_int_t)st->taken_back_spans);
 }
 
-/* A "Key:  123 kB" line of a file in /proc, as bytes; 0 when it is not there. */
+/* The value of a "Key:  123 kB" line of a file in /proc, in bytes. 0: there is no such line. */
 static uint64_t proc_kb(const char *path, const char *key)
 {
 	FILE *f = fopen(path, "re");
@@ -155,7 +155,8 @@ json_t *error_json(int err, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(msg, sizeof(msg), fmt, ap);
 	va_end(ap);
-	/* A name that has been cut in the middle of a letter must not cost the whole reply. */
+	/* A name may have been cut inside a multi-byte letter. json_pack() would refuse that as
+	 * invalid UTF-8, and there would be no reply. */
 	for (char *c = msg; *c; c++)
 		*c = (char)(*c & 0x80 ? '?' : *c);
 	return json_pack("{s:b, s:i, s:s, s:s}", "ok", 0, "errno", err < 0 ? -err : err, "code",

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Forking on behalf of a client, who is told when each clone came to life. */
+/* The operation `fork`. Its reply tells when each clone came to life. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -15,8 +15,8 @@ struct fork_request {
 	bool run, wait, memory;
 };
 
-/* Returns how many that should run had shown nothing when the time was over, all clones having the
- * same time. */
+/* Waits until every clone that should run has run. All clones share one timeout. Returns the number
+ * of clones that had not run by then. */
 static unsigned await_clones(
 	struct session *s, const struct fork_request *r, struct ramet_vm **clones)
 {
@@ -35,13 +35,12 @@ static unsigned await_clones(
 			now < until ? (int64_t)((until - now) / 1000000) : 0);
 		silent += ret == -ETIMEDOUT || ret == -ECANCELED;
 		if (ret == -ECANCELED)
-			until = 0; /* nobody waits any more */
+			until = 0; /* the client has left: do not wait for the other clones */
 	}
 	return silent;
 }
 
-/* What a reply says of clones costs nothing that grows with their memory, unless the client asks
- * for that. */
+/* Takes no time that grows with the clones' memory, unless the client asks to count it. */
 static json_t *clones_json(const struct fork_request *r, struct ramet_vm **clones)
 {
 	json_t *array = json_array();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Operations that look at VMs, and those that do one thing to one of them. */
+/* Operations that look at VMs, and those that change one VM. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +13,8 @@ static int append_stat(void *arg, const struct ramet_stat *st)
 	return 0;
 }
 
-/* One that is in the family still, since it has just ended or has descendants, is in the list
- * already. */
+/* Adds an ended VM to the list. The list already has it if the VM is still in the family, because
+ * it has just ended or has descendants. */
 static void append_ended(void *arg, const struct ramet_stat *st)
 {
 	json_t **vms = arg;
@@ -130,7 +130,7 @@ json_t *op_stop(struct session *s, json_t *req)
 	vm = session_find(s, name, &reply);
 	if (!vm)
 		return reply;
-	ramet_stop(vm, NULL); /* which cannot fail */
+	ramet_stop(vm, NULL); /* cannot fail */
 	host_seen(s->host, vm);
 	ramet_vm_put(vm);
 	return ok_json();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Waiting for a VM on behalf of a client. */
+/* The operation `wait`. */
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
@@ -10,7 +10,7 @@
 #include "vmm/base/clock.h"
 #include "vmm/control/ops.h"
 
-/* How long a wait without a descriptor of its own overlooks an event. */
+/* If there is no descriptor left for an eventfd, the wait looks for the event this often. */
 #define SLICE_MS 100
 
 /* UINT64_MAX: never. */
@@ -23,8 +23,9 @@ static uint64_t deadline(int64_t timeout_ms)
 	return now + (uint64_t)timeout_ms * 1000000;
 }
 
-/* Until the eventfd is written to (-1: for a while), the deadline, or the end of the client. False:
- * that end. A client that has only said its last word still wants the answer. */
+/* Waits until the eventfd is written to (-1: at most SLICE_MS), the deadline has passed, or the
+ * client has closed the connection. False: it has. A client that has only shut down its sending
+ * side still gets the reply. */
 static bool await_event(struct session *s, int event, uint64_t until)
 {
 	struct pollfd fds[] = {
@@ -70,7 +71,7 @@ int session_wait(struct session *s, struct ramet_vm *vm, enum ramet_event ev, ui
 	return ret;
 }
 
-/* The event of that name; -1: none. */
+/* The event of that name; -1: there is no such event. */
 static int event_of(const char *name)
 {
 	static const char *const events[] = {
@@ -86,7 +87,7 @@ static int event_of(const char *name)
 	return -1;
 }
 
-/* Of a VM that is not in the family any more. */
+/* The result of waiting for a VM that is not in the family any more. */
 static int ended_before(enum ramet_event ev)
 {
 	return ev == RAMET_EV_STOPPED ? 0 : -ESRCH;

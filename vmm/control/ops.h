@@ -5,7 +5,8 @@
 
 #include "vmm/control/session.h"
 
-/* The reply to send. NULL: the operation has `answered`, or there was no memory for a reply. */
+/* Returns the reply to send. NULL: the operation has sent its reply itself (s->answered), or there
+ * was no memory for one. */
 typedef json_t *op_fn(struct session *s, json_t *req);
 
 /* op-vm.c */
@@ -15,8 +16,8 @@ op_fn op_fork;
 /* op-wait.c */
 op_fn op_wait;
 
-/* ramet_wait() that gives up (-ECANCELED) when nobody wants to know any more. timeout_ms < 0: for
- * ever. */
+/* Like ramet_wait(), but returns -ECANCELED when the client has left or the process ends.
+ * timeout_ms < 0: no timeout. */
 int session_wait(struct session *s, struct ramet_vm *vm, enum ramet_event ev, uint64_t value,
 	int64_t timeout_ms);
 

@@ -44,7 +44,7 @@ static const char *wanted(const struct request_field *f, char buf[80])
 	return buf;
 }
 
-/* False: it is not of the field's type. */
+/* Stores the value in the field's `out`. False: the value has another type. */
 static bool take(const struct request_field *f, const json_t *value)
 {
 	if (f->type == REQUEST_STRING && json_is_string(value))

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The fields of a request, checked against what its operation takes. */
+/* Checks the fields of a request against a table of the fields that its operation takes. */
 #ifndef RAMET_VMM_CONTROL_REQUEST_H
 #define RAMET_VMM_CONTROL_REQUEST_H
 
@@ -9,18 +9,18 @@
 
 enum request_type { REQUEST_STRING, REQUEST_INTEGER, REQUEST_BOOLEAN };
 
-/* One field; a table of them ends with a NULL name. `out` keeps its value if the field is optional
- * and left out. */
+/* One field. A table of fields ends with a NULL name. If an optional field is missing, *out keeps
+ * its value. */
 struct request_field {
 	const char *name;
 	enum request_type type;
 	bool optional;
-	int64_t min, max; /* of an integer */
+	int64_t min, max; /* the range of an integer */
 	void *out;	  /* const char *, int64_t or bool; a string lives as long as the request */
 };
 
-/* Whether every field is there, of its type and in range, and none that is not in the table. If
- * not, *refusal is the reply that says so; NULL: no memory for it. */
+/* Checks and stores all fields: each must have its type and be in range, and no other field is
+ * allowed. If that fails, *refusal receives the error reply; NULL: no memory for it. */
 bool request_take(json_t *req, const struct request_field *fields, json_t **refusal);
 
 #endif

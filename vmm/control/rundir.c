@@ -19,8 +19,8 @@
 #include "vmm/base/err.h"
 
 #define SUFFIX	 ".sock"
-#define LOCK_MS	 5000 /* that others may hold the lock, which takes them microseconds */
-#define RETRIES	 100  /* while a family has too many clients in its queue */
+#define LOCK_MS	 5000 /* how long to wait for the lock; it is usually held for microseconds */
+#define RETRIES	 100  /* attempts to connect while a family's queue is full */
 #define RETRY_MS 50
 
 bool family_name_ok(const char *name)
@@ -55,8 +55,8 @@ static int rundir_path(char path[PATH_MAX], struct ramet_err *err)
 		n = snprintf(path, PATH_MAX, "%s/ramet", xdg);
 	else
 		return err_set(err, -ENOENT,
-			"there is no place for control sockets: XDG_RUNTIME_DIR is not set; log in "
-			"properly or set RAMET_RUNTIME_DIR");
+			"there is no directory for control sockets: XDG_RUNTIME_DIR is not set; a "
+			"login session sets it; or set RAMET_RUNTIME_DIR");
 	if (n >= PATH_MAX)
 		return err_set(err, -ENAMETOOLONG, "the runtime directory's path is too long");
 	return 0;
@@ -90,7 +90,8 @@ int rundir_open(struct ramet_err *err)
 
 /* ---- the lock ---- */
 
-/* A process that has the lock, of those that we are shown; 0: unknown. */
+/* The process that holds the lock, from /proc/locks. 0: unknown, as for a process of another PID
+ * namespace. */
 static int lock_holder(int dir)
 {
 	FILE *f = fopen("/proc/locks", "re");
@@ -158,7 +159,8 @@ static void unlock(int dir)
 
 /* ---- sockets ---- */
 
-/* A path through the descriptor is short, whatever the directory's own. */
+/* Names the socket through the directory's descriptor: this path fits into sun_path even if the
+ * directory's own path is too long. */
 static socklen_t socket_address(int dir, const char *family, struct sockaddr_un *sa)
 {
 	*sa = (struct sockaddr_un){ .sun_family = AF_UNIX };
@@ -183,7 +185,7 @@ int peer_pid(int sock)
 	return getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) ? 0 : peer.pid;
 }
 
-/* Connects without blocking: a full backlog (-EAGAIN) must not hang us. */
+/* Connects without blocking: if the family's queue is full, returns -EAGAIN. */
 static int try_connect(int dir, const char *family)
 {
 	struct sockaddr_un sa;
@@ -211,7 +213,8 @@ static const char *socket_file(const char *family, char file[FAMILY_NAME_MAX + s
 	return file;
 }
 
-/* 0: it is a socket. -ENOTSOCK: something of that name is none of ours. */
+/* 0: the name is a socket. -ENOTSOCK: the name belongs to another kind of file, which ramet did not
+ * make. */
 static int look_at_socket(int dir, const char *family)
 {
 	char file[FAMILY_NAME_MAX + sizeof(SUFFIX)];
@@ -229,11 +232,12 @@ static int not_a_socket(int dir, const char *family, struct ramet_err *err)
 	return err_set(err, -ENOTSOCK,
 		"%.120s/%s" SUFFIX
 		" is in the way: it is no socket, so ramet did not make it; look "
-		"at it, and remove it",
+		"at the file and remove it, or choose another name",
 		path_of(dir, path), family);
 }
 
-/* Under the lock: a listener is bound and listening, or it is dead. */
+/* Connects, or removes a socket on which no process listens (-EOWNERDEAD). The caller holds the
+ * lock, so that no process is between bind() and listen(). */
 static int connect_or_clean(int dir, const char *family)
 {
 	char file[FAMILY_NAME_MAX + sizeof(SUFFIX)];
@@ -296,8 +300,7 @@ void rundir_release(int dir, const char *family)
 {
 	char file[FAMILY_NAME_MAX + sizeof(SUFFIX)];
 
-	/* What stays behind because the lock could not be had is removed by the next command that
-	 * finds it. */
+	/* Without the lock the socket stays: the next command that finds it removes it. */
 	if (lock(dir, NULL))
 		return;
 	unlinkat(dir, socket_file(family, file), 0);
@@ -319,9 +322,8 @@ int rundir_connect(int dir, const char *family, struct ramet_err *err)
 	} while (fd == -EAGAIN && ++tries < RETRIES);
 	if (fd == -EOWNERDEAD)
 		return err_set(err, -ENOENT,
-			"the family '%s' is gone: its process died without stopping it; its socket "
-			"has "
-			"been removed",
+			"the family '%s' is gone: its process has crashed or was killed; its "
+			"socket has been removed",
 			family);
 	if (fd == -ENOENT)
 		return err_set(

@@ -11,8 +11,8 @@
 #include "vmm/base/clock.h"
 #include "vmm/control/ops.h"
 
-/* How long clients may say nothing, or not take what they are told, in ms. Crowded: when others
- * find no place. */
+/* How long a client may send no request, or take no reply, in ms. CROWDED: when only reserved
+ * places are left. RESERVED: for a client in such a place. */
 #define RESERVED_MS	  1000
 #define NEW_CROWDED_MS	  2000
 #define NEW_MS		  60000
@@ -43,7 +43,8 @@ static json_t *op_stop_all(struct session *s, json_t *req)
 
 	if (!request_take(req, none, &reply))
 		return reply;
-	/* The process leaves as if by SIGTERM; the client sees the connection end after this. */
+	/* The process ends as after a SIGTERM. After this reply the client sees the connection end.
+	 */
 	eventfd_write(s->host->ending, 1);
 	eventfd_write(s->host->done, 1);
 	return ok_json();
@@ -52,7 +53,7 @@ static json_t *op_stop_all(struct session *s, json_t *req)
 static const struct {
 	const char *name;
 	op_fn *fn;
-	bool brief; /* fit for a reserved place */
+	bool brief; /* may be asked for in a reserved place */
 } operations[] = {
 	{ "hello", op_hello, true },
 	{ "list", op_list, true },
@@ -70,9 +71,10 @@ static const struct {
 
 static json_t *no_place_for(const char *op)
 {
-	json_t *reply =
-		error_json(EAGAIN, "too many clients: the last %u of %u places are not for '%s'",
-			HOST_CLIENTS_RESERVED, HOST_CLIENTS_MAX, op);
+	json_t *reply = error_json(EAGAIN,
+		"too many clients: the last %u of %u places are kept for brief requests, "
+		"not for '%s'; try again later",
+		HOST_CLIENTS_RESERVED, HOST_CLIENTS_MAX, op);
 
 	json_put(&reply, "busy", json_true());
 	return reply;
@@ -96,7 +98,7 @@ static json_t *dispatch(struct session *s, json_t *req)
 		op ? "must be a string" : "is missing: the name of an operation");
 }
 
-/* How long the client may be silent, in ms; 0: as long as it likes. */
+/* How long the client may send no request, in ms; 0: without limit. */
 static unsigned patience(const struct session *s)
 {
 	bool crowded = host_crowded(s->host);
@@ -108,7 +110,7 @@ static unsigned patience(const struct session *s)
 	return crowded ? IDLE_CROWDED_MS : 0;
 }
 
-/* While it sends nothing, or takes nothing. */
+/* Called while the session waits for the client. Returns -errno when the wait must end. */
 static int session_idle(void *arg, unsigned quiet_ms, bool sending)
 {
 	struct session *s = arg;
@@ -124,12 +126,13 @@ static int session_idle(void *arg, unsigned quiet_ms, bool sending)
 	return limit && (now_ns() - s->since_ns) / 1000000 >= limit ? -ETIMEDOUT : 0;
 }
 
-/* Sends the reply, and drops it. NULL: what does not need memory. */
+/* Sends the reply and frees it. If it is NULL or cannot be written, for want of memory, sends an
+ * error that needs no memory. */
 static int answer(struct session *s, json_t *reply)
 {
 	static const char no_memory[] =
 		"{\"ok\":false,\"errno\":12,\"code\":\"ENOMEM\",\"error\":\"out of memory for the "
-		"reply; what was asked for may have been done\"}\n";
+		"reply; the request may have been carried out\"}\n";
 	int err = wire_send(s->wire, reply);
 
 	if (err == -ENOMEM)
@@ -137,7 +140,8 @@ static int answer(struct session *s, json_t *reply)
 	return err;
 }
 
-/* Instead of a request. What follows rubbish cannot be trusted to start at one. */
+/* Answers a line that is no request, or a silent client. The session ends after this: the bytes
+ * that follow a bad line may not start at a new request. */
 static void answer_no_request(struct session *s, int err)
 {
 	if (err == -EPROTO)

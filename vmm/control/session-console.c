@@ -10,22 +10,23 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define UNREAD_CROWDED_MS 10000 /* that output may lie unread while others find no place */
-/* How long input waits for room without an eventfd to tell of that. */
+#define UNREAD_CROWDED_MS 10000 /* how long a client may take no output, if crowded */
+/* How long input waits for room if there is no eventfd that tells of room. */
 #define RETRY_MS 100
 
 struct pump {
 	struct host *host;
-	struct wire out; /* for its send loop only */
+	struct wire out; /* used to send only */
 	struct ramet_vm *vm;
 	struct console_reader *reader;
-	struct ramet_watch room; /* told when the guest takes more of it */
-	char in[256];		 /* typed, not taken yet */
+	struct ramet_watch room; /* signalled when the guest can take more input */
+	char in[256];		 /* input that the guest has not taken yet */
 	size_t in_len;
 	bool in_closed;
 };
 
-/* A pager may take as long as it likes, unless it is in the way of others. */
+/* A client may take output as slowly as it likes (a pager does), unless other clients need its
+ * place. */
 static int pump_idle(void *arg, unsigned quiet_ms, bool sending)
 {
 	struct pump *p = arg;
@@ -33,7 +34,7 @@ static int pump_idle(void *arg, unsigned quiet_ms, bool sending)
 	return quiet_ms >= UNREAD_CROWDED_MS && host_crowded(p->host) ? -ETIMEDOUT : 0;
 }
 
-/* False: the end, of the log or of the client. */
+/* Sends new output. `last`: all that there is. False: the log has ended, or the client has left. */
 static bool pump_output(struct pump *p, bool last)
 {
 	char buf[4096], note[64];
@@ -110,7 +111,7 @@ static void pump_run(struct pump *p)
 	}
 }
 
-/* Both ways, until the VM stops or the client leaves. */
+/* Moves input and output until the VM stops or the client leaves. */
 static void pump_both(struct pump *p)
 {
 	p->room.what = RAMET_WATCH_INPUT;
@@ -132,7 +133,8 @@ static bool pump_open(struct pump *p, struct host *host, int fd, struct console_
 	return p->reader;
 }
 
-/* The VM may have ended before it had a log: then nobody has closed that. */
+/* Sends the output of a VM that has ended. Its log may have been made after that: then no thread
+ * has closed it yet. */
 static void pump_rest(struct pump *p, struct console_log *log)
 {
 	console_log_close(log, false);

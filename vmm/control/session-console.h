@@ -4,10 +4,10 @@
 
 #include "vmm/control/host.h"
 
-/* Joins a connection and a VM's console, raw in both directions and starting with the backlog,
- * until the client leaves or the VM has stopped. */
+/* Connects a client to a VM's console: first the backlog, then raw bytes in both directions, until
+ * the client leaves or the VM has stopped. */
 void control_console(struct host *host, int fd, struct ramet_vm *vm);
-/* The same for a VM of which nothing is left but what it wrote. */
+/* Sends the console log of a VM that has ended. */
 void control_console_ended(struct host *host, int fd, struct console_log *log);
 
 #endif

@@ -20,7 +20,7 @@ void wire_free(struct wire *w)
 	*w = (struct wire){ .fd = -1 };
 }
 
-/* Until the socket is ready for `events` (or has failed), or idle() says that it took too long. */
+/* Waits until the socket is ready for `events` or has failed, or idle() ends the wait. */
 static int wait_for(struct wire *w, short events)
 {
 	struct pollfd p = { .fd = w->fd, .events = events };
@@ -40,7 +40,7 @@ static int wait_for(struct wire *w, short events)
 	}
 }
 
-/* At least one byte, at most len. -ENODATA: there will be none. */
+/* Receives at least one byte, at most len. -ENODATA: the peer will send no more. */
 static ssize_t receive(struct wire *w, void *buf, size_t len)
 {
 	for (;;) {
@@ -131,8 +131,8 @@ int wire_recv(struct wire *w, size_t max, json_t **out)
 	if ((size_t)len >= max)
 		return -EMSGSIZE;
 	obj = json_loadb(w->buf, (size_t)len, JSON_REJECT_DUPLICATES, &e);
-	/* jansson does not always say that memory ran out; but every other error has a code of its
-	 * own. */
+	/* When memory runs out, jansson may report json_error_unknown. No other error has that
+	 * code. */
 	if (!obj && json_error_code(&e) <= json_error_out_of_memory)
 		return -ENOMEM;
 	consume(w, (size_t)len + ((size_t)len < w->have));
@@ -184,11 +184,11 @@ int wire_send_raw(struct wire *w, const void *buf, size_t len)
 	return 0;
 }
 
-/* A line that is being written. */
+/* A line that is being built. */
 struct line {
 	char *text;
 	size_t len, cap;
-	bool failed; /* for want of memory, which jansson does not tell of everything */
+	bool failed; /* out of memory: jansson does not report every failure */
 };
 
 static int line_add(const char *text, size_t len, void *arg)
