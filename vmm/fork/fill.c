@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Filling views: spans that are not there yet, when a thread touches them, or ahead of that.
- * docs/fork.md lists the ways.
+ * Fills the absent spans of views, when a thread touches them or before that. docs/fork.md lists
+ * the ways.
  */
 #include "vmm/fork/fill.h"
 
@@ -55,8 +55,8 @@ static int copy_runs(struct view *view, struct memory *m, const struct frame_run
 	return r;
 }
 
-/* Takes the blocks that have been placed in a view out of the n runs of a span. Returns the number
- * of runs then. */
+/* Cuts the blocks that are already placed in a view out of the n runs of a span. Returns the new
+ * number of runs. */
 static unsigned cut_placed(struct frame_run *run, unsigned n, uint32_t blocks)
 {
 	struct frame_run old[SPAN_PAGES];
@@ -213,7 +213,7 @@ int generation_fill(struct view *view, span_t span, int page, enum touch touch)
 	bool heir = may_take(view, g, span);
 	int r;
 
-	/* Nobody else needs the span: copy nothing, leave the table as it is. */
+	/* No other VM needs the span: copy nothing, and leave the table as it is. */
 	if (heir && atomic_load(&g->refs) == 1 && generation_claim(g, span)) {
 		r = generation_inherit(g, span);
 		if (!r)
@@ -268,7 +268,7 @@ int generation_touch(struct view *view, span_t span, int page)
 	return r;
 }
 
-/* The RAM offset where a list ends that is not empty. */
+/* The RAM offset where a list ends. The list must not be empty. */
 static ram_off_t list_end(const struct frame_list *l)
 {
 	return run_end(&l->run[l->n - 1]);

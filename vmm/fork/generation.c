@@ -122,8 +122,8 @@ int generation_branch(struct generation *base, struct generation **out)
 		return r;
 	}
 	g->base = unsettled;
-	/* Mark as unsettled before publishing: the root is still the base's, so no view may map
-	 * what it says of a span. */
+	/* Mark as unsettled before publishing: the root is still the base's, and no view may map
+	 * the frames that it names. */
 	atomic_store(&g->settled, false);
 	g->span = calloc(spans_in(g->set->ram->size), 1); /* GEN_DEFERRED */
 	g->kept = calloc(spans_in(g->set->ram->size), sizeof(*g->kept));
@@ -142,11 +142,11 @@ static const char younger_first[] = "younger generations come first";
 
 static uint64_t span_order(const struct generation *g)
 {
-	return 2 * g->id + 1; /* before g's overlay, after the overlay of what is born from g */
+	/* Taken before g's overlay, and after the overlays of younger generations. */
+	return 2 * g->id + 1;
 }
 
-/* Resolves the base's span, if there is a base. *root is then the root to share it with, or NULL.
- */
+/* Resolves the base's span. *root receives the base's root, or NULL if there is no base. */
 static int resolve_base(struct generation *g, span_t span, struct mmu_root **root)
 {
 	*root = g->base ? g->base->root : NULL;
@@ -161,8 +161,8 @@ int generation_inherit(struct generation *g, span_t span)
 	return r ? r : memory_share_span(g->set->memory, g->root, base, span, NULL);
 }
 
-/* bitmap names pages of a span that a view holds privately, at src + page * 4096. Takes the pages
- * out of it that are the same in root. Returns how many are left, or -errno. */
+/* bitmap names pages of a span that a view holds privately, at src + page * 4096. Clears the bits
+ * of the pages that are the same in root. Returns the number of pages left, or -errno. */
 static int leave_out_unchanged(struct memory *m, struct mmu_root *root, span_t span,
 	uint64_t bitmap[SPAN_PAGES / 64], const uint8_t *src)
 {

@@ -5,7 +5,7 @@
  *
  * Freezing a VM that has private pages makes a generation whose spans are *deferred*. The contents
  * of such a span are those of the VM's birth generation (`base`) and, above these, the private
- * pages of the view that the VM was running on (`overlay`). Nobody writes to the overlay from then
+ * pages of the view that the VM was running on (`overlay`). No VM writes to the overlay from then
  * on. A span is resolved when a thread needs it, or by the settler: the private pages are written
  * to frames, the span's table is published, and every VM that is born later finds the table.
  *
@@ -13,15 +13,16 @@
  *   DEFERRED   BUSY       generation_claim(): the span belongs to the calling thread
  *   BUSY       DEFERRED   it could not be resolved, or only one block of it was placed
  *   BUSY       RESOLVED   its table has all of it
- *   BUSY       COPIED     the same, and none of the frames that the overlay maps
+ *   BUSY       COPIED     the same, but in new frames only: none of those that the overlay maps
  *   BUSY       TAKEN      the heir has taken the overlay's pages back, and the table lacks them:
  *                         only the heir, the VM that was frozen, needed the span. The lock of the
  *                         heir's view is held
  *
- * Any thread may claim a span; it may hold the lock of a view whose source is g. The same thread
- * ends BUSY, by generation_unclaim(): it fills a view and holds the view's lock, or it is the
- * settler, or it resets a VM or counts duplicates. The last three states are final. No lock guards
- * the state of a span, which is atomic: a thread that finds BUSY waits (g->event), and looks again.
+ * The threads that claim spans are: a thread that fills a view born from g or from a generation
+ * above it, and holds the view's lock; the settler; a thread that resets a VM or counts duplicates.
+ * The thread that has claimed a span ends BUSY, by generation_unclaim(). The last three states are
+ * final. No lock guards the state of a span, which is atomic: a thread that finds BUSY waits
+ * (g->event), and looks again.
  *
  * A view maps only frames that the root of its source generation names. So the view's reference to
  * the generation keeps these frames alive.
@@ -116,7 +117,7 @@ int generation_new(struct generations *set, struct mmu_root *root, struct genera
  * the generation then owns, before a VM is born from it. */
 int generation_branch(struct generation *base, struct generation **out);
 struct generation *generation_get(struct generation *g);
-void generation_put(struct generation *g);  /* NULL is fine */
+void generation_put(struct generation *g);  /* g may be NULL */
 void generation_free(struct generation *g); /* only for the settler, after the last put */
 
 /* Resolves a span, unless it has been resolved or TAKEN. runs (may be NULL) receives where its
@@ -135,13 +136,13 @@ void generation_unclaim(struct generation *g, span_t span, uint8_t state);
  * base, and so on: always from the younger generation to the older one.
  */
 void generation_lock_overlay(const struct generation *g);
-/* Makes the root's span what base's span is. The span is BUSY for the caller. */
+/* Makes g's span the same as its base's span. The caller has the span BUSY. */
 int generation_inherit(struct generation *g, span_t span);
 
-/* Counts pages that are held more than once since g was frozen, and that nobody has changed: an
+/* Counts pages that are held more than once since g was frozen, and have not been changed since: an
  * upper bound. */
 uint64_t generation_duplicates(struct generation *g);
-/* Counts such pages in the view of a VM that was born from g, exactly: compares memory. */
+/* Counts such pages in the view of a VM that was born from g. Exact, since it compares memory. */
 uint64_t generation_view_duplicates(struct view *view, struct generation *g);
 
 #endif

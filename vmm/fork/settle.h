@@ -4,7 +4,7 @@
 
 #include "vmm/fork/generation.h"
 
-/* Resolves all spans, or gives them back to the heir if nobody else needs them; then drops base and
+/* Resolves all spans, or gives them back to the heir if no other VM needs them; then drops base and
  * overlay. Only for the settler. 0: done. 1: try again later, since the heir still takes spans back
  * (not returned in a hurry). -errno: a span could not be resolved for lack of memory; try again
  * later. */

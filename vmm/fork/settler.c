@@ -41,7 +41,7 @@ static void drop_from_queue(struct settler *w, struct generation *g)
 		}
 }
 
-/* Waits for something to do, at most for this time. */
+/* Waits for work, at most for this time. */
 static void wait_ns(struct settler *w, uint64_t ns)
 {
 	struct timespec until = timespec_of(now_ns() + ns);
@@ -79,8 +79,8 @@ static void settle_one(struct settler *w, struct generation *g)
 		wait_ns(w, RETRY_NS);
 }
 
-/* Does one thing. The caller holds the lock; it is dropped meanwhile. False: there was nothing to
- * do. */
+/* Frees one generation, settles one, or waits until one may be settled. The caller holds the lock;
+ * it is dropped meanwhile. False: there is no generation to free or settle. */
 static bool step(struct settler *w)
 {
 	struct generation *g = w->dead;

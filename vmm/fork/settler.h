@@ -8,8 +8,8 @@
 
 struct settler {
 	pthread_t thread;
-	/* Whether no other thread is about to give memory back. *queued: how often one was asked
-	 * to. */
+	/* Whether no other thread is about to give memory back. *queued: how many times such a
+	 * thread has been given work. */
 	bool (*others_idle)(void *others, unsigned *queued);
 	void *others;
 
@@ -34,8 +34,8 @@ void settler_settle(struct settler *w, struct generation *g);
 /* Tells that memory has been given back: a generation that could not be settled is tried again. */
 void settler_retry(struct settler *w);
 /* Reserves a place among the unsettled generations. settler_settle() uses the place up, or
- * settler_unreserve() gives it back. False: there are already as many of them as a read can go
- * through without getting slow. */
+ * settler_unreserve() gives it back. False: all places are taken. Their number is limited because a
+ * read of a span may have to go through all of these generations. */
 bool settler_reserve(struct settler *w);
 void settler_unreserve(struct settler *w);
 /* Waits until there is a place. The caller holds no lock of a VM. 0, or -ENOMEM: no generation can

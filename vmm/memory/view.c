@@ -235,7 +235,7 @@ int view_blank(struct view *view)
 	int r = 0;
 
 	lock_take(&view->lock);
-	/* Nobody may touch the range before it is registered: KVM may still fetch a page for the
+	/* The range must not be touched before it is registered: KVM may still fetch a page for the
 	 * shell's former VM. The kernel would put a zero page there, and the next VM would find
 	 * this page instead of its own. */
 	if (!view->closed)
