@@ -131,7 +131,7 @@ static void test_refused(void **state)
 	assert_int_equal(ftruncate(fd, (off_t)DISK_MAX + 512), 0);
 	refused(path, "a disk has 512 to");
 	assert_int_equal(ftruncate(fd, 8 * 512 + 100), 0);
-	refused(path, "4196 bytes: 8 sectors of 512 and 100 bytes");
+	refused(path, "4196 bytes are 8 sectors of 512 and 100 bytes");
 	close(fd);
 }
 

@@ -10,7 +10,7 @@
 
 struct node {
 	uint32_t refs;
-	uint32_t seen; /* links the checker has found */
+	uint32_t seen; /* links that the checker has found */
 	union {
 		struct node *child[SLOTS];
 		block_t block[SLOTS]; /* level 1 */
@@ -22,12 +22,12 @@ static unsigned slot_of(uint64_t cluster, unsigned level)
 	return (unsigned)(cluster >> (9 * (level - 1))) % SLOTS;
 }
 
-/* Blocks; under lock. */
+/* ---- blocks; the caller holds the lock ---- */
 
 int block_get(struct disk_base *b, block_t *out)
 {
 	if (!b->n_free && b->end > UINT32_MAX / 2)
-		return -ENOSPC; /* 8 TiB of them */
+		return -ENOSPC; /* there are 8 TiB of blocks */
 	if (!b->n_free && b->end >= b->room) {
 		uint32_t room = b->room ? 2 * b->room : 1024;
 		uint32_t *refs = realloc(b->refs, room * sizeof(*refs));
@@ -52,18 +52,18 @@ void block_put(struct disk_base *b, block_t block)
 	if (!block || --b->refs[block])
 		return;
 	b->free[b->n_free++] = block;
-	/* A file system that cannot do this keeps the space until the family ends. */
+	/* If the file system cannot punch holes, the space stays used until the family ends. */
 	fallocate(b->overlay, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 		(off_t)block * MAP_CLUSTER, MAP_CLUSTER);
 }
 
-/* Nodes; under lock. */
+/* ---- nodes; the caller holds the lock ---- */
 
 static void node_put(struct disk_base *b, struct node *node, unsigned level)
 {
 	if (!node || --node->refs)
 		return;
-	/* From the last one on: block_get() hands free blocks out in ascending order then. */
+	/* Backwards, so that block_get() will hand the freed blocks out in ascending order. */
 	for (unsigned i = SLOTS; i--;) {
 		if (level > 1)
 			node_put(b, node->child[i], level - 1);
@@ -73,7 +73,7 @@ static void node_put(struct disk_base *b, struct node *node, unsigned level)
 	free(node);
 }
 
-/* Makes the node that *link names, if any, one that only *link names. */
+/* Makes *link name a node that no other link names: a copy of the shared one, or an empty one. */
 static int node_own(struct disk_base *b, struct node **link, unsigned level)
 {
 	struct node *old = *link, *node;
@@ -99,7 +99,8 @@ static int node_own(struct disk_base *b, struct node **link, unsigned level)
 	return 0;
 }
 
-/* The checker counts links into `seen` and block names into blocks[], each node once. */
+/* For the checker: counts links in `seen`, and in blocks[] the slots that name a block. Goes
+ * through each node once. */
 static void count_links(struct node *node, unsigned level, uint32_t *blocks)
 {
 	if (!node || node->seen++)
@@ -112,7 +113,7 @@ static void count_links(struct node *node, unsigned level, uint32_t *blocks)
 	}
 }
 
-/* Compares, and clears for the next time. */
+/* Whether `seen` is equal to `refs` in all nodes. Clears `seen` for the next check. */
 static bool links_right(struct node *node, unsigned level)
 {
 	bool right;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The map of a disk: which block of the overlay file each cluster is in. For disk.c only. The
- * caller holds the base's lock, but for map_check().
+ * caller holds the base's lock, except for map_check().
  */
 #ifndef RAMET_VMM_DEVICES_DISK_MAP_H
 #define RAMET_VMM_DEVICES_DISK_MAP_H
@@ -13,7 +13,7 @@
 
 #define MAP_CLUSTER 4096u /* bytes of a cluster, and of a block */
 
-/* A block of the overlay file; 0 is none. */
+/* The number of a block of the overlay file; 0: no block. */
 typedef uint32_t block_t;
 
 struct node;
@@ -22,31 +22,31 @@ struct disk_base {
 	uint64_t size;
 	bool readonly;
 	int fd, overlay;
-	struct lock lock; /* all below, and the nodes */
+	struct lock lock; /* guards all below, and the nodes */
 	unsigned disks;
-	uint32_t *refs; /* of blocks; [0] is unused */
-	block_t *free;	/* a stack of blocks below `end` that nobody names */
+	uint32_t *refs; /* references to each block; [0] is unused */
+	block_t *free;	/* a stack of the blocks below `end` that no slot names */
 	uint32_t n_free, end, room;
 };
 
 struct disk {
 	struct disk_base *base;
-	struct node *root; /* or NULL: nothing written */
+	struct node *root; /* NULL: nothing has been written */
 };
 
-/* A block that nothing names yet, with one reference. 0, -ENOSPC or -ENOMEM. */
+/* Takes a free block and gives it one reference. 0, -ENOSPC or -ENOMEM. */
 int block_get(struct disk_base *b, block_t *out);
-/* One reference less; 0 is fine. */
+/* Drops a reference to a block. Does nothing if block is 0. */
 void block_put(struct disk_base *b, block_t block);
 
-/* The block of a cluster. */
+/* The block of a cluster. 0: the cluster is in the base file. */
 block_t map_lookup(const struct disk *disk, uint64_t cluster);
-/* The slot of a cluster in a leaf of the disk's own. The slot stays this disk's until the disk is
- * cloned or freed. 0 or -ENOMEM. */
+/* Finds the slot of a cluster in a leaf that only this disk has, and makes such a leaf if needed.
+ * Other disks do not share the slot until this disk is cloned. 0 or -ENOMEM. */
 int map_own_slot(struct disk *disk, uint64_t cluster, block_t **slot);
-/* Another disk has the same map. */
+/* Takes a reference to the map, for a copy of the disk. */
 void map_share(struct disk *disk);
-/* The disk has no map any more. */
+/* Drops the disk's reference to the map. The disk has no map after that. */
 void map_drop(struct disk *disk);
 /* See disk_check(). Takes the lock. */
 int map_check(struct disk *const *disks, unsigned n);

@@ -14,14 +14,14 @@
 
 _Static_assert(MAP_CLUSTER == DISK_CLUSTER, "one is for disk-map.c, the other for all others");
 
-#define EXTENTS 64u  /* looked up at once */
-#define CHANGES 256u /* clusters whose blocks are found at once */
-#define PIECES	128u /* of memory, for one system call */
+#define EXTENTS 64u  /* extents that are looked up while the lock is held once */
+#define CHANGES 256u /* clusters whose blocks are found while the lock is held once */
+#define PIECES	128u /* pieces of memory for one system call */
 
-/* The memory of a request that has not been dealt with yet. */
+/* The part of a request's memory that has not been transferred yet. */
 struct rest {
 	const struct iovec *iov;
-	size_t skip; /* bytes of *iov that have been dealt with */
+	size_t skip; /* bytes of *iov that have been transferred */
 	uint64_t len;
 };
 
@@ -34,7 +34,7 @@ static struct rest rest_of(const struct iovec *iov, unsigned n)
 	return rest;
 }
 
-/* Takes *len bytes off the front, or fewer if they come in more than PIECES pieces. Returns the
+/* Takes *len bytes off the front, or fewer if they are in more than PIECES pieces. Returns the
  * number of pieces, and their bytes in *len. */
 static unsigned take(struct rest *rest, uint64_t *len, struct iovec piece[PIECES])
 {
@@ -58,7 +58,7 @@ static unsigned take(struct rest *rest, uint64_t *len, struct iovec piece[PIECES
 	return n;
 }
 
-/* A row of bytes in one file. */
+/* Consecutive bytes of one file. */
 struct extent {
 	int fd;
 	uint64_t pos, len;
@@ -81,7 +81,8 @@ static int transfer(const struct extent *e, struct rest *rest,
 	return ret;
 }
 
-/* Where [pos, pos + len) of the disk is: within one cluster, which has this block. */
+/* Where [pos, pos + len) of the disk is. This range is within one cluster, whose block is `block`.
+ */
 static struct extent extent_of(const struct disk *disk, block_t block, uint64_t pos, uint64_t len)
 {
 	const struct disk_base *b = disk->base;
@@ -98,8 +99,8 @@ static uint64_t to_cluster_end(uint64_t pos, uint64_t len)
 	return n < len ? n : len;
 }
 
-/* Makes the last of n extents longer by e, or adds e as one more. Returns the number of extents
- * then. */
+/* Extends the last of n extents by e, or adds e as another one. Returns the new number of extents.
+ */
 static unsigned add_extent(struct extent *list, unsigned n, const struct extent *e)
 {
 	struct extent *last = n ? &list[n - 1] : NULL;
@@ -153,14 +154,14 @@ int disk_readv(struct disk *disk, uint64_t pos, const struct iovec *iov, unsigne
 /* A cluster, or a part of one, that is to be written. */
 struct change {
 	block_t *slot;
-	block_t old; /* the block that the cluster has */
+	block_t old; /* the cluster's present block */
 	block_t new; /* the block that replaces old; 0: old is written in place */
 	uint64_t pos, len;
 	bool written;
 };
 
 /* Finds blocks for [pos, pos + len) of a disk, for at most CHANGES clusters. Returns the number of
- * clusters; or -errno if there is no block for the first one. */
+ * clusters, or -errno if there is no block for the first one. */
 static int plan(struct disk *disk, uint64_t pos, uint64_t len, struct change list[CHANGES])
 {
 	struct disk_base *b = disk->base;
@@ -216,8 +217,8 @@ static bool is_part(const struct change *c)
 	return c->new && c->len < DISK_CLUSTER;
 }
 
-/* Writes the first of n changes, and those that follow it in the file, too. Returns how many it has
- * written, or -errno. */
+/* Writes the first of n changes, together with the next ones that follow it in the same file.
+ * Returns how many it has written, or -errno. */
 static int write_some(struct disk *disk, struct change *c, unsigned n, struct rest *rest)
 {
 	struct extent all;
@@ -244,7 +245,8 @@ static int write_some(struct disk *disk, struct change *c, unsigned n, struct re
 	return ret ? ret : (int)some;
 }
 
-/* Puts the new blocks that have been written into the map, and gives up all others. */
+/* Puts the new blocks that have been written into the map. Drops the blocks that these replace, and
+ * new blocks that could not be written. */
 static void publish(struct disk *disk, struct change *list, unsigned n)
 {
 	struct disk_base *b = disk->base;
@@ -255,7 +257,7 @@ static void publish(struct disk *disk, struct change *list, unsigned n)
 	if (!any)
 		return;
 	lock_take(&b->lock);
-	/* From the last one on: block_get() hands free blocks out in ascending order then. */
+	/* Backwards, so that block_get() will hand the freed blocks out in ascending order. */
 	for (struct change *c = list + n; c-- > list;) {
 		if (!c->new)
 			continue;
@@ -317,8 +319,8 @@ static int nameless(const char *dir)
 	return -EPERM;
 }
 
-/* The overlay file must not be in memory, unless the user says so with TMPDIR: a guest may write as
- * much as its disk has. */
+/* The overlay file must not be in memory (in a tmpfs), unless the user chooses so by TMPDIR: a
+ * guest may write as many bytes as its disk has. */
 static int overlay_open(struct disk_base *b, const char *path, struct ramet_err *err)
 {
 	const char *dir = getenv("TMPDIR");
@@ -329,12 +331,12 @@ static int overlay_open(struct disk_base *b, const char *path, struct ramet_err 
 	if (b->overlay >= 0)
 		return 0;
 	return err_set(err, b->overlay,
-		"disk '%s': no file can be made in '%s' for what VMs write to it: %s; set TMPDIR "
-		"to a folder that has room for that",
+		"disk '%s': no file can be made in '%s' for the data that VMs write to the disk: "
+		"%s; set TMPDIR to a folder with enough free space",
 		path, dir, strerror(-b->overlay));
 }
 
-/* The name of the format, if an image is not a raw one. */
+/* The name of an image's format. NULL: the image is raw. */
 static const char *image_format(int fd, uint64_t size)
 {
 	static const struct {
@@ -376,16 +378,16 @@ static int base_open(struct disk_base *b, const char *path, struct ramet_err *er
 	format = image_format(b->fd, b->size);
 	if (format)
 		return err_set(err, -EINVAL,
-			"disk '%s': a %s image, and disks are raw; make one: qemu-img convert -O "
-			"raw IMAGE RAW",
+			"disk '%s': this is a %s image, but a disk must be a raw image; convert "
+			"it: qemu-img convert -O raw IMAGE RAW",
 			path, format);
 	if (b->size < DISK_SECTOR || b->size > DISK_MAX)
-		return err_set(err, -EINVAL, "disk '%s': %llu bytes; a disk has 512 to %llu", path,
-			(unsigned long long)b->size, (unsigned long long)DISK_MAX);
+		return err_set(err, -EINVAL, "disk '%s': %llu bytes, but a disk has 512 to %llu",
+			path, (unsigned long long)b->size, (unsigned long long)DISK_MAX);
 	if (b->size % DISK_SECTOR)
 		return err_set(err, -EINVAL,
-			"disk '%s': %llu bytes: %llu sectors of 512 and %llu bytes; is it whole? "
-			"'truncate -s %%512 FILE' fills it up",
+			"disk '%s': %llu bytes are %llu sectors of 512 and %llu bytes more; is the "
+			"file complete? 'truncate -s %%512 FILE' fills up the last sector",
 			path, (unsigned long long)b->size,
 			(unsigned long long)b->size / DISK_SECTOR,
 			(unsigned long long)b->size % DISK_SECTOR);

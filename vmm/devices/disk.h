@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Disks of a family: a base file that is only ever read, and for each VM a map of the clusters
- * written since. The map is a tree whose nodes are shared copy-on-write, as second-level tables
+ * Disks of a family: a base file that is never written, and for each VM a map of the clusters that
+ * have been written. The map is a tree whose nodes are shared copy-on-write, as second-level tables
  * are: cloning a disk takes one reference, the first write below a shared node copies that node,
  * and a node with one reference is changed in place.
  *
  *     disk -> node (512 spans) -> node -> node (512 clusters) -> block of the overlay file
  *
- * Counts: node.refs counts links from nodes and disks, a block's count the leaf slots that name
- * it. The overlay file has no name and lies in $TMPDIR (or /var/tmp). Blocks that no slot names are
- * punched out of the file.
+ * node.refs counts the links from nodes and disks to a node; refs[] counts the leaf slots that name
+ * a block. The overlay file has no name and lies in $TMPDIR (or /var/tmp). Blocks that no slot
+ * names are punched out of the file.
  *
- * Concurrency: calls on one disk are serialized by its owner; different disks of one base may be
- * used at once.
+ * The owner of a disk makes only one call on it at a time. Different disks of one base may be used
+ * at the same time.
  */
 #ifndef RAMET_VMM_DEVICES_DISK_H
 #define RAMET_VMM_DEVICES_DISK_H
@@ -29,18 +29,18 @@ struct disk;
 #define DISK_SECTOR  512u
 #define DISK_MAX     ((uint64_t)DISK_CLUSTER << 27) /* 512 GiB: three levels of 512 */
 
-/* Opens a base: a raw image of whole sectors. A file that starts like an image of another format is
+/* Opens a base: a raw image of whole sectors. A file that looks like an image of another format is
  * refused. 0 or -errno. */
 int disk_open(const char *path, bool readonly, struct disk **out, struct ramet_err *err);
-/* Another disk with the same content. 0 or -ENOMEM. */
+/* Makes another disk with the same content. 0 or -ENOMEM. */
 int disk_clone(const struct disk *disk, struct disk **out);
-void disk_free(struct disk *disk); /* NULL is fine */
+void disk_free(struct disk *disk); /* disk may be NULL */
 
 uint64_t disk_size(const struct disk *disk);
 bool disk_readonly(const struct disk *disk);
-/* Reads or writes as many bytes from pos on as the n pieces of memory have. All of them must be on
- * the disk. Clusters in a row that lie in a row in one file cost one lock and one system call. 0;
- * -EROFS; -EIO, -ENOSPC, -ENOMEM: some bytes may have been written. */
+/* Read or write as many bytes from pos on as the n pieces of memory have. The whole range must be
+ * on the disk. Consecutive clusters that are also consecutive in one file cost one lock and one
+ * system call. 0; -EROFS; -EIO, -ENOSPC, -ENOMEM: some bytes may have been written. */
 int disk_readv(struct disk *disk, uint64_t pos, const struct iovec *iov, unsigned n);
 int disk_writev(struct disk *disk, uint64_t pos, const struct iovec *iov, unsigned n);
 
@@ -54,8 +54,8 @@ static inline int disk_write(struct disk *disk, uint64_t pos, const void *buf, u
 	return disk_writev(disk, pos, &(struct iovec){ (void *)buf, len }, 1);
 }
 
-/* For tests: recounts what every disk given has and compares it with the base's counts; all disks
- * of the base must be given. 0 or -EUCLEAN. */
+/* For tests: counts the nodes and blocks of the given disks again, and compares these counts with
+ * the base's. disks[] must have all disks of one base. 0, -EUCLEAN or -ENOMEM. */
 int disk_check(struct disk *const *disks, unsigned n);
 
 #endif

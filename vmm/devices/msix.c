@@ -41,7 +41,7 @@ void msix_signal(struct msix *m, struct port *port, uint16_t vector)
 		fire(m, port, vector);
 }
 
-/* Masks may have gone. */
+/* Sends the pending messages whose vectors are no longer masked. */
 static void retry(struct msix *m, struct port *port)
 {
 	for (unsigned i = 0; i < MSIX_VECTORS; i++)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* MSI-X of a PCI function: PCI Local Bus Specification 3.0, 6.8.2. Its owner's lock guards it. */
+/* MSI-X of a PCI function: PCI Local Bus Specification 3.0, 6.8.2. The caller holds the lock of the
+ * device that owns the struct msix. */
 #ifndef RAMET_VMM_DEVICES_MSIX_H
 #define RAMET_VMM_DEVICES_MSIX_H
 
@@ -10,7 +11,7 @@
 
 struct msix {
 	uint16_t control;
-	uint32_t pending; /* a bit a vector */
+	uint32_t pending; /* one bit for each vector */
 	uint8_t table[MSIX_VECTORS * MSIX_ENTRY];
 };
 
@@ -18,8 +19,8 @@ struct msix {
 void msix_init(struct msix *m);
 /* Adds the capability, whose table and pending bits are at these offsets of BAR 0. */
 void msix_add_capability(struct pci_function *fn, uint32_t table, uint32_t pending);
-/* Sends the message of a vector, if the driver has enabled MSI-X and the vector exists; a vector
- * that is masked is pending then. */
+/* Sends the message of a vector, if the driver has enabled MSI-X and the vector exists. If the
+ * vector is masked, the message stays pending. */
 void msix_signal(struct msix *m, struct port *port, uint16_t vector);
 /* The driver has written the control word of the capability. */
 void msix_set_control(struct msix *m, struct port *port, uint16_t control);

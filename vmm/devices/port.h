@@ -37,7 +37,7 @@ struct port_ops {
 	int (*irq)(struct port *port, unsigned gsi, bool level);
 	/* Sends a message-signalled interrupt. 0 or -errno. */
 	int (*msi)(struct port *port, uint64_t address, uint32_t data);
-	/* After input that was not taken as a whole: the device may take more now. Optional. */
+	/* Some input could not be taken before: the device may take more now. Optional. */
 	void (*input_room)(struct port *port);
 	/* Console output, in the order of the calls. */
 	void (*console)(struct port *port, const char *buf, size_t len);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Source: National Semiconductor PC16550D data sheet (1995), 8.0 "Registers" and table II.
- * Time does not pass here: a transmitted byte is gone at once, the transmitter is always empty.
+ * Transmission takes no time: each byte leaves at once, so the transmitter is always empty.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -35,12 +35,12 @@ enum {
 	MSR_RI = 0x40,
 };
 
-/* What a copy of the UART has; all under serial.lock. */
+/* The state that a clone's UART gets a copy of. serial.lock guards it. */
 struct uart {
 	uint8_t ier, fcr, lcr, mcr, scr, dll, dlm;
-	uint8_t lsr_errors; /* until LSR is read */
-	uint8_t msr;	    /* as last seen, with deltas until MSR is read */
-	bool thre_pending;  /* the transmitter became empty and IIR has not told so yet */
+	uint8_t lsr_errors; /* error bits of LSR; a read of LSR clears them */
+	uint8_t msr;	    /* a read of MSR clears its delta bits */
+	bool thre_pending;  /* the transmitter became empty, and no read of IIR has shown that */
 	uint8_t rx[64];
 	unsigned rx_head, rx_count;
 };
@@ -51,7 +51,7 @@ struct serial {
 	struct uart u;
 	bool quiet, line;
 
-	struct lock out_lock; /* taken without `lock`; held over port_console() to keep order */
+	struct lock out_lock; /* taken without `lock`; held during port_console(), for the order */
 	char out[256];
 	size_t out_len;
 };
@@ -93,7 +93,7 @@ static uint8_t rx_pop(struct uart *u)
 	return c;
 }
 
-/* The highest-priority interrupt, without IIR_FIFO. */
+/* The pending interrupt with the highest priority, as in IIR, without IIR_FIFO. */
 static uint8_t interrupt(const struct uart *u)
 {
 	if ((u->ier & IER_LINE) && u->lsr_errors)
@@ -107,7 +107,8 @@ static uint8_t interrupt(const struct uart *u)
 	return IIR_NONE;
 }
 
-/* Modem inputs follow the outputs in loop-back, else the other end is always there. */
+/* Updates the modem inputs. In loop-back mode they follow the outputs; otherwise the other end is
+ * always connected. */
 static void modem_update(struct uart *u)
 {
 	uint8_t m = u->mcr, now = MSR_CONNECTED, changed;
@@ -115,7 +116,7 @@ static void modem_update(struct uart *u)
 	if (m & MCR_LOOP) /* DTR, RTS, OUT1, OUT2 -> DSR, CTS, RI, DCD */
 		now = (uint8_t)((m & 1) << 5 | (m & 2) << 3 | (m & 4) << 4 | (m & 8) << 4);
 	changed = (now ^ u->msr) & 0xf0;
-	if (now & MSR_RI) /* its delta tells the trailing edge */
+	if (now & MSR_RI) /* the delta bit of RI shows the trailing edge only */
 		changed &= (uint8_t)~MSR_RI;
 	u->msr = (uint8_t)(now | (u->msr & 0x0f) | changed >> 4);
 }
@@ -158,7 +159,7 @@ static void write_fcr(struct uart *u, uint8_t v)
 	u->fcr = v & FCR_ENABLE;
 }
 
-/* True when `v` is to leave through the line. */
+/* True: `v` must be sent to the console. */
 static bool uart_write(struct uart *u, unsigned reg, uint8_t v)
 {
 	switch (reg) {
@@ -198,7 +199,7 @@ static bool uart_write(struct uart *u, unsigned reg, uint8_t v)
 	return false;
 }
 
-/* Under lock. */
+/* Sets the interrupt line. The caller holds the lock. */
 static void line_update(struct serial *s)
 {
 	bool level = interrupt(&s->u) != IIR_NONE;
@@ -240,9 +241,9 @@ static void serial_byte(struct serial *s, unsigned reg, bool write, uint8_t *dat
 		leaves = uart_write(&s->u, reg, *data);
 	else
 		*data = uart_read(&s->u, reg);
-	/* The guest waits for input, or its driver has just run out of output. */
+	/* The guest polls for input, or its driver has no more output. */
 	idle = write ? reg == IER_DLM && !(s->u.ier & IER_THRE) : reg == RBR_THR_DLL;
-	/* Half of a FIFO at a time: the sender is not to be woken for each byte. */
+	/* Only when half of the FIFO is free: do not wake the sender for each byte. */
 	room = reg == (write ? IIR_FCR : RBR_THR_DLL) && s->u.rx_count <= rx_depth(&s->u) / 2;
 	line_update(s);
 	lock_release(&s->lock);
@@ -258,7 +259,7 @@ static void serial_byte(struct serial *s, unsigned reg, bool write, uint8_t *dat
 static void serial_io(struct device *dev, struct vcpu *vcpu, unsigned win, uint64_t addr,
 	bool write, void *data, unsigned size)
 {
-	/* A wider access is one to each register in turn, as the ISA bus splits it. */
+	/* The ISA bus splits a wider access into one access to each register. */
 	for (unsigned i = 0; i < size; i++)
 		serial_byte(serial_of(dev), (unsigned)(addr + i) & 7, write, (uint8_t *)data + i);
 }
@@ -289,8 +290,8 @@ static void serial_quiesce(struct device *dev)
 }
 
 /*
- * The VM may have another irqchip now, restored from a saved state that lacks the levels of its
- * input lines: tell it ours. An interrupt too many does no harm, one too few would.
+ * The VM may have a new irqchip now, loaded from a saved state that lacks the levels of the input
+ * lines: set the level of this line. An additional interrupt does no harm; a missing one would.
  */
 static void serial_unquiesce(struct device *dev)
 {
@@ -305,7 +306,7 @@ static void serial_unquiesce(struct device *dev)
 
 static int serial_clone(const struct device *dev, struct port *port, struct device **out)
 {
-	/* Collected output stays behind: it was written before the fork, by the other VM. */
+	/* The clone does not get the collected output: the other VM wrote it, before the fork. */
 	const struct serial *from = (const struct serial *)dev;
 	struct device *to;
 	int ret = serial_new(port, &to);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A 16550A UART at COM1. Output is always taken at once and collected; it reaches port_console() by
- * the line, when the guest shows that it has no more for now, and before a fork or a stop.
+ * A 16550A UART at COM1. The device takes each byte of output at once, and collects the bytes. It
+ * passes them to port_console() at the end of a line, when the guest has no more output for now,
+ * and before a fork or a stop.
  */
 #ifndef RAMET_VMM_DEVICES_SERIAL_H
 #define RAMET_VMM_DEVICES_SERIAL_H
@@ -13,7 +14,7 @@
 /* 0 or -ENOMEM. */
 int serial_new(struct port *port, struct device **out);
 
-/* Input from outside, from any thread: returns how many bytes were taken, none while quiesced. */
+/* Input from outside, on any thread. Returns how many bytes were taken: 0 while quiesced. */
 size_t serial_input(struct device *dev, const char *buf, size_t len);
 
 #endif

@@ -11,12 +11,12 @@
 #include "vmm/devices/virtio-devices.h"
 
 #define REQUEST_MAX (32ull << 20)	 /* bytes of data; Linux asks for a few MiB at most */
-#define SEGMENTS    (VIRTQ_SIZE_MAX - 2) /* header and status take two */
+#define SEGMENTS    (VIRTQ_SIZE_MAX - 2) /* the header and the status use two descriptors */
 
 struct virtio_blk {
 	struct virtio v;
 	struct disk *disk;
-	bool told; /* this VM's console has been told about an error of the host's */
+	bool told; /* an error of the host has been printed on this VM's console */
 };
 
 static struct virtio_blk *blk_of(struct virtio *v)
@@ -56,13 +56,13 @@ static void tell(struct virtio_blk *blk, bool read, int error)
 		return; /* errors that the guest has made */
 	blk->told = true;
 	n = snprintf(line, sizeof(line),
-		"\r\nramet: the host cannot %s this VM's disk: %s%s; its guest gets I/O errors\r\n",
+		"\r\nramet: the host cannot %s this VM's disk: %s%s; the guest gets I/O errors\r\n",
 		read ? "read from" : "write to", strerror(-error),
 		error == -ENOSPC ? " (where TMPDIR was, or in /var/tmp)" : "");
 	port_console(blk->v.fn.port, line, (size_t)n);
 }
 
-/* Data in or out: `len` bytes at the sector the header names. Returns a status. */
+/* Reads or writes `len` bytes at the sector that the header names. Returns a status. */
 static uint8_t data_request(struct virtio_blk *blk, const struct virtq_chain *chain, bool read,
 	uint64_t sector, uint64_t len)
 {
@@ -83,7 +83,7 @@ static int64_t blk_request(struct virtio *v, const struct virtq_chain *chain)
 {
 	struct virtio_blk *blk = blk_of(v);
 	struct virtio_blk_outhdr hdr;
-	uint64_t written = 1; /* the status, last byte of what is writable */
+	uint64_t written = 1; /* the status: the last byte of the writable part */
 	uint8_t status = VIRTIO_BLK_S_UNSUPP;
 	char id[VIRTIO_BLK_ID_BYTES] = "ramet";
 
@@ -99,7 +99,8 @@ static int64_t blk_request(struct virtio *v, const struct virtq_chain *chain)
 		status = data_request(blk, chain, false, hdr.sector, chain->read_len - sizeof(hdr));
 		break;
 	case VIRTIO_BLK_T_FLUSH:
-		/* An overlay lasts as long as its VM, not longer: nothing to wait for. */
+		/* No overlay outlives the family's process, so no data must reach the host's
+		 * disk. */
 		status = VIRTIO_BLK_S_OK;
 		break;
 	case VIRTIO_BLK_T_GET_ID:
@@ -165,7 +166,7 @@ int virtio_blk_new(struct port *port, struct disk *disk, struct pci_function **o
 
 	if (!blk)
 		return -ENOMEM;
-	/* Up to the last field of the features offered. */
+	/* Up to the last field of the features that the device offers. */
 	virtio_init(&blk->v, &blk_ops, port, features, &config,
 		offsetof(struct virtio_blk_config, geometry));
 	blk->disk = disk;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Console: VIRTIO 1.2, 5.3, one port. Output is the VM's console, as the serial port's is. */
+/* Console: VIRTIO 1.2, 5.3, one port. Its output goes to the VM's console, like the serial port's.
+ */
 #include <errno.h>
 #include <linux/virtio_ids.h>
 #include <stdlib.h>
@@ -8,7 +9,7 @@
 
 enum { QUEUE_RECEIVE, QUEUE_TRANSMIT, QUEUES };
 
-#define TRANSMIT_MAX 65536u /* of one request; the rest of a longer one is dropped */
+#define TRANSMIT_MAX 65536u /* bytes of one request; the rest of a longer request is dropped */
 
 static int64_t console_transmit(struct virtio *v, const struct virtq_chain *chain)
 {
@@ -31,12 +32,12 @@ static int console_kick(struct virtio *v, unsigned queue)
 {
 	if (queue == QUEUE_TRANSMIT)
 		return virtio_serve(v, queue, console_transmit);
-	/* Buffers to receive into stay in their queue until there is input. */
+	/* The guest has added receive buffers: they stay in the queue until there is input. */
 	port_input_room(v->fn.port);
 	return 0;
 }
 
-/* Fills one waiting buffer. Bytes taken, 0: none waits, -EPROTO. */
+/* Fills one waiting buffer. Returns the number of bytes taken; 0: no buffer waits; or -EPROTO. */
 static int64_t receive(struct virtio *v, const char *buf, size_t len)
 {
 	struct virtq *q = &v->s.queue[QUEUE_RECEIVE];

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Entropy: VIRTIO 1.2, 5.4. Each request is filled from getrandom(2), in part if it is long. */
+/* Entropy: VIRTIO 1.2, 5.4. getrandom(2) fills each request; of a long one, only the first
+ * REQUEST_MAX bytes. */
 #include <errno.h>
 #include <linux/virtio_ids.h>
 #include <stdlib.h>

@@ -12,7 +12,7 @@
 #define VENDOR_VIRTIO 0x1af4
 #define DEVICE_VIRTIO 0x1040 /* + the virtio device id */
 
-/* BAR 0, a page for each structure. */
+/* The layout of BAR 0: one page for each structure. */
 enum {
 	BAR_COMMON = 0x0000,
 	BAR_ISR = 0x1000,
@@ -39,7 +39,7 @@ bool virtio_running(const struct virtio *v)
 	       VIRTIO_CONFIG_S_DRIVER_OK;
 }
 
-/* Queues */
+/* ---- queues ---- */
 
 void virtio_interrupt(struct virtio *v, unsigned queue)
 {
@@ -64,7 +64,7 @@ int virtio_serve(struct virtio *v, unsigned queue,
 	bool pushed = false;
 	int ret = 0;
 
-	/* What is added later comes with a notification of its own. */
+	/* At most one ring of chains: for chains that the driver adds later, it notifies again. */
 	for (unsigned n = q->size; n; n--) {
 		int64_t written;
 
@@ -89,7 +89,7 @@ static void notify(struct virtio *v, uint64_t queue)
 		virtio_broken(v);
 }
 
-/* The queue the driver has selected, or NULL. */
+/* The queue that the driver has selected, or NULL. */
 static struct virtq *selected(struct virtio *v)
 {
 	return v->s.queue_select < v->ops->queues ? &v->s.queue[v->s.queue_select] : NULL;
@@ -97,7 +97,7 @@ static struct virtq *selected(struct virtio *v)
 
 static void queue_enable(struct virtio *v, struct virtq *q)
 {
-	/* 2.7: what each part is aligned to. */
+	/* 2.7: the alignment of each part. */
 	if (q->desc.v % 16 || q->avail.v % 2 || q->used.v % 4) {
 		virtio_broken(v);
 		return;
@@ -105,7 +105,7 @@ static void queue_enable(struct virtio *v, struct virtq *q)
 	q->ready = true;
 }
 
-/* Common configuration */
+/* ---- common configuration ---- */
 
 static void reset(struct virtio *v)
 {
@@ -130,7 +130,7 @@ static void set_status(struct virtio *v, uint8_t status)
 	if ((status & VIRTIO_CONFIG_S_FEATURES_OK) &&
 		((v->s.driver_features & ~v->features) || !(v->s.driver_features & must)))
 		status &= (uint8_t)~VIRTIO_CONFIG_S_FEATURES_OK;
-	/* A driver cannot take back that the device needs a reset, but by one. */
+	/* Only a reset clears NEEDS_RESET. */
 	v->s.status = status | (v->s.status & VIRTIO_CONFIG_S_NEEDS_RESET);
 }
 
@@ -208,7 +208,7 @@ static void queue_write(struct virtio *v, struct virtq *q, uint64_t reg, uint32_
 		return;
 	if (reg == VIRTIO_PCI_COMMON_Q_MSIX)
 		q->vector = vector_or_none(value);
-	if (q->ready) /* the rest may not change under a live queue */
+	if (q->ready) /* the other registers must not change while the queue is enabled */
 		return;
 	switch (reg) {
 	case VIRTIO_PCI_COMMON_Q_SIZE:
@@ -261,7 +261,7 @@ static void common_write(struct virtio *v, uint64_t reg, uint32_t value)
 	}
 }
 
-/* BAR 0, under lock. Reads find data zeroed. */
+/* An access to BAR 0. The caller holds the lock. For a read, data[] is zero before the call. */
 static void bar_access(struct virtio *v, uint64_t offset, bool write, void *data, unsigned size)
 {
 	uint64_t at = offset % BAR_PAGE, value = 0;
@@ -275,7 +275,7 @@ static void bar_access(struct virtio *v, uint64_t offset, bool write, void *data
 			value = common_read(v, at);
 		break;
 	case BAR_ISR:
-		if (!write) { /* reading acknowledges */
+		if (!write) { /* a read acknowledges the interrupt */
 			value = v->s.isr;
 			v->s.isr = 0;
 		}
@@ -312,7 +312,7 @@ static void virtio_bar(struct pci_function *fn, struct vcpu *vcpu, uint64_t offs
 	lock_release(&v->lock);
 }
 
-/* The window through which the configuration space reaches the BAR (4.1.4.9). */
+/* An access to the BAR through the window in the configuration space (4.1.4.9). */
 static void window_access(struct virtio *v, bool write)
 {
 	uint32_t offset = pci_get(&v->fn, v->cfg_cap + VIRTIO_PCI_CAP_OFFSET, 4);
@@ -343,7 +343,7 @@ static void virtio_config(
 	lock_release(&v->lock);
 }
 
-/* Life */
+/* ---- clone, quiesce, free ---- */
 
 static int virtio_clone(const struct pci_function *fn, struct port *port, struct pci_function **out)
 {

@@ -5,7 +5,8 @@
 
 #include "vmm/devices/virtq.h"
 
-/* Ring indices are shared with running vCPUs: ordered as 2.7.13 and 2.7.14 ask. */
+/* Reads a ring index. Running vCPUs change ring indices, so the order of the accesses is the one
+ * that 2.7.13 and 2.7.14 require. */
 static bool load16(struct port *port, gpa_t at, uint16_t *value)
 {
 	const uint16_t *p = port_mem(port, at, sizeof(*p));
@@ -15,7 +16,7 @@ static bool load16(struct port *port, gpa_t at, uint16_t *value)
 	return p;
 }
 
-/* One descriptor, read once. */
+/* Reads a descriptor, each field once. */
 static bool load_desc(
 	struct port *port, const struct virtq *q, uint16_t index, struct vring_desc *desc)
 {
@@ -44,7 +45,7 @@ static int follow(struct port *port, const struct virtq *q, struct virtq_chain *
 		/* A chain longer than the queue is a loop. */
 		if (index >= q->size || c->n == q->size || !load_desc(port, q, index, &d))
 			return -EPROTO;
-		/* Indirect tables are not offered. */
+		/* The device does not offer indirect tables. */
 		if (d.flags & ~(VRING_DESC_F_NEXT | VRING_DESC_F_WRITE))
 			return -EPROTO;
 		writable = d.flags & VRING_DESC_F_WRITE;
@@ -108,7 +109,8 @@ bool virtq_wants_interrupt(struct port *port, const struct virtq *q)
 {
 	uint16_t flags;
 
-	/* The driver sets the flag, then looks at used->idx: our store must be visible first. */
+	/* The driver clears the flag, then reads used->idx. Here it is the other way round: the
+	 * store to used->idx must be visible before the flag is read. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	return load16(port, gpa(q->avail.v + offsetof(struct vring_avail, flags)), &flags) &&
 	       !(flags & VRING_AVAIL_F_NO_INTERRUPT);

@@ -15,14 +15,14 @@ struct virtq {
 	bool ready;
 	uint16_t vector;
 	gpa_t desc, avail, used;
-	uint16_t last_avail; /* next entry of the available ring to take */
+	uint16_t last_avail; /* the next entry of the available ring to take */
 	uint16_t used_idx;
 };
 
-/* A descriptor chain: what the device reads, then what it writes, each as a stream of bytes. */
+/* A descriptor chain: first a stream of bytes that the device reads, then one that it writes. */
 struct virtq_chain {
 	uint16_t head;
-	unsigned n_read, n; /* seg[0..n_read) are read, seg[n_read..n) written */
+	unsigned n_read, n; /* seg[0..n_read) are read, seg[n_read..n) are written */
 	uint64_t read_len, write_len;
 	struct {
 		gpa_t at;
@@ -30,23 +30,25 @@ struct virtq_chain {
 	} seg[VIRTQ_SIZE_MAX];
 };
 
-/* Takes the next chain. 1, 0: there is none, -EPROTO: the queue is broken. */
+/* Takes the next chain. 1: done. 0: there is none. -EPROTO: the queue is broken. */
 int virtq_pop(struct port *port, struct virtq *q, struct virtq_chain *chain);
-/* Gives a chain back, `written` bytes of its writable part filled. 0 or -EPROTO. */
+/* Returns a chain to the driver. `written`: bytes of its writable part that are filled. 0 or
+ * -EPROTO. */
 int virtq_push(
 	struct port *port, struct virtq *q, const struct virtq_chain *chain, uint32_t written);
-/* Whether the driver wants an interrupt for what was pushed. */
+/* Whether the driver wants an interrupt for the chains that were pushed. */
 bool virtq_wants_interrupt(struct port *port, const struct virtq *q);
 
 /* A place in the readable or the writable stream of a chain. */
 struct virtq_cursor {
 	const struct virtq_chain *chain;
-	unsigned seg, end; /* the current segment; the one after the stream's last */
+	unsigned seg, end; /* the current segment; the one after the stream's last one */
 	uint64_t at;	   /* a byte of the current segment */
 };
 struct virtq_cursor virtq_at(const struct virtq_chain *chain, bool writable, uint64_t offset);
-/* Returns a pointer to the bytes at the cursor, and in *len how many follow in one piece, at most
- * what *len was. Moves the cursor behind them. NULL: the stream ends here, or this is not RAM. */
+/* Returns a pointer to the bytes at the cursor. *len: in: the number of bytes wanted; out: how many
+ * of these are in one piece. Moves the cursor behind them. NULL: the stream ends here, or this is
+ * not RAM. */
 void *virtq_next(struct port *port, struct virtq_cursor *cursor, uint64_t *len);
 /* Copies all of len bytes. 0 or -EFAULT. */
 int virtq_read(struct port *port, const struct virtq_chain *chain, uint64_t offset, void *buf,
