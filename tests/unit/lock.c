@@ -206,11 +206,11 @@ static void test_wrong(void **state)
 		"in the wrong order: nested, since younger generations come first; the "
 		"thread holds view.lock");
 	dies(span_after_memory, "under the leaf memory.lock");
-	dies(twice, "which the thread has;");
+	dies(twice, "which the thread already holds;");
 	dies(read_twice, "taking family.operations");
 	dies(not_held, "releasing vm.op");
-	dies(not_read, "which the thread has not");
-	dies(span_not_held, "which the thread has not");
+	dies(not_read, "which the thread does not hold");
+	dies(span_not_held, "which the thread does not hold");
 	dies(destroyed_while_held, "destroying a lock");
 	dies(never_made, "never initialised");
 	dies(not_asserted, "should be held");

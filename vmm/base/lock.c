@@ -41,7 +41,8 @@ void rwlock_init(struct rwlock *l, enum lock_rank rank)
 
 #ifdef RAMET_LOCK_CHECK
 
-/* What a thread may hold at once that is no lock: chains of generations are short. */
+/* How many things other than mutexes (readers-writer locks, BUSY spans) a thread may hold at once:
+ * chains of generations are short. */
 #define ENTERED_MAX 64
 
 #define NAME(rank, name) [rank] = (name),
@@ -54,11 +55,12 @@ static const struct {
 	const char *name;
 } waits[] = { LOCK_WAITS(WAIT) };
 
-/* What the calling thread holds, and room for what is no lock. */
+/* The list of what the calling thread holds, and room for entries that are in no mutex. */
 static _Thread_local struct lock_held *held;
 static _Thread_local struct lock_held room[ENTERED_MAX];
 
-/* A file's name as from the top of the source tree: meson gives it from the build folder. */
+/* A file's name, relative to the top of the source tree. Meson gives a name relative to the build
+ * folder. */
 static const char *shown(const char *where)
 {
 	while (where[0] == '.' && where[1] == '.' && where[2] == '/')
@@ -66,7 +68,7 @@ static const char *shown(const char *where)
 	return where;
 }
 
-/* Tells what is wrong, and all that the thread holds, and ends the process. */
+/* Prints what is wrong and what the thread holds, and ends the process. */
 static void __attribute__((noreturn))
 wrong(const char *does, const char *name, const char *where, const char *with, const char *why)
 {
@@ -78,7 +80,8 @@ wrong(const char *does, const char *name, const char *where, const char *with, c
 	abort();
 }
 
-/* Views and BUSY spans take turns on the way from younger generations to older ones. */
+/* Views and BUSY spans count as one rank: a thread takes them alternately, from younger generations
+ * to older ones. */
 static enum lock_rank level_of(enum lock_rank rank)
 {
 	return rank == LOCK_SPAN ? LOCK_VIEW : rank;
@@ -101,7 +104,7 @@ void lock_check_order(
 	if (rank == LOCK_NONE)
 		wrong("taking", name, where, ": it was never initialised", "");
 	if (find(what))
-		wrong("taking", name, where, ", which the thread has", "");
+		wrong("taking", name, where, ", which the thread already holds", "");
 	for (const struct lock_held *h = held; h; h = h->next) {
 		if (h->rank >= LOCK_LEAVES)
 			wrong("taking", name, where, " under the leaf ", rank_name[h->rank]);
@@ -127,7 +130,7 @@ static void push(struct lock_held *h, enum lock_rank rank, const void *what, uin
 	held = h;
 }
 
-/* Takes it out of the list: what is held need not be given up in order. */
+/* Removes an entry from the list. A thread may release its locks in any order. */
 static void pop(const void *what, const char *name, const char *where)
 {
 	struct lock_held **p = &held;
@@ -135,7 +138,7 @@ static void pop(const void *what, const char *name, const char *where)
 	while (*p && (*p)->what != what)
 		p = &(*p)->next;
 	if (!*p)
-		wrong("releasing", name, where, ", which the thread has not", "");
+		wrong("releasing", name, where, ", which the thread does not hold", "");
 	(*p)->what = NULL;
 	*p = (*p)->next;
 }
@@ -169,13 +172,13 @@ void lock_check_left(const void *what, const char *where)
 void lock_check_held(const void *what, const char *where)
 {
 	if (!find(what))
-		wrong("a lock", "should be held", where, ", but the thread has it not", "");
+		wrong("a lock", "should be held", where, ", but the thread does not hold it", "");
 }
 
 void lock_check_idle(const void *what, const char *where)
 {
 	if (find(what))
-		wrong("destroying", "a lock", where, ", which the thread has", "");
+		wrong("destroying", "a lock", where, ", which the thread holds", "");
 }
 
 void lock_check_wait(enum lock_wait wait, const char *where)

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The locks of the monitor, each with its place in the one order that docs/locking.md explains.
+ * The locks of the monitor. Each has a place in one order, which docs/locking.md explains.
  *
  * A build with RAMET_LOCK_CHECK (a debug build, or one with a sanitizer) keeps a list of what each
- * thread holds, and aborts with both names and both places when a thread
+ * thread holds. It prints both names and both places, and aborts, when a thread
  *   - takes a lock while it holds one of the same rank or further down,
  *   - takes anything while it holds a leaf,
  *   - releases or waits with a lock that it does not hold, or takes one that was never initialised,
  *   - waits for another thread while it holds a lock that this other thread may need.
- * In other builds each call is the pthread call that it is named after, and nothing else.
+ * In other builds each call is only the pthread call that it stands for.
  */
 #ifndef RAMET_VMM_BASE_LOCK_H
 #define RAMET_VMM_BASE_LOCK_H
@@ -18,8 +18,8 @@
 #include <stdint.h>
 #include <time.h>
 
-/* Every lock, in the order in which locks are taken, with its name in docs/locking.md. From
- * LOCK_LEAVES on, nothing is taken under any of them. */
+/* Every lock, in the order in which locks are taken, with its name in docs/locking.md. A thread
+ * that holds a lock from LOCK_LEAVES on takes no other lock. */
 #define LOCK_RANKS(X)                           \
 	X(LOCK_HOST, "host.lock")               \
 	X(LOCK_OPERATIONS, "family.operations") \
@@ -48,8 +48,8 @@
 enum lock_rank { LOCK_NONE, LOCK_RANKS(LOCK_RANK_OF) LOCK_RANKS_END, LOCK_LEAVES = LOCK_MEMORY };
 #undef LOCK_RANK_OF
 
-/* What a thread may wait for, and from which rank on it may hold no lock meanwhile: see "Threads,
- * and who waits for whom" in docs/locking.md. */
+/* What a thread may wait for. Meanwhile it must hold no lock of the given rank or a later one: see
+ * the last table of docs/locking.md. */
 #define LOCK_WAITS(X)                                                                       \
 	X(WAIT_ROOM, LOCK_HOST, "the settler, for a place among the unsettled generations") \
 	X(WAIT_SETTLED, LOCK_VM_INPUT, "the settler, until it has nothing left to do")      \
@@ -64,10 +64,11 @@ enum lock_wait { LOCK_WAITS(LOCK_WAIT_OF) };
 
 #ifdef RAMET_LOCK_CHECK
 
-/* That a thread holds something. That of a lock is in it, and written by its holder alone. */
+/* An entry in the list of what a thread holds. The entry of a mutex is in its struct lock, and only
+ * the thread that holds the lock writes it. */
 struct lock_held {
-	struct lock_held *next; /* what the same thread took before */
-	const void *what;	/* its address; NULL: nothing */
+	struct lock_held *next; /* the entry that the same thread made before this one */
+	const void *what;	/* the address of the lock or span; NULL: this entry is free */
 	const char *where;	/* FILE:LINE */
 	uint64_t order;
 	enum lock_rank rank;
