@@ -2,8 +2,8 @@
 /*
  * Units of memory. A span is the range that one PTE table maps.
  *
- * Places have types of their own, so that the compiler finds mix-ups. Numbers of bytes, pages or
- * spans are plain integers.
+ * Each kind of address has a type of its own, so that the compiler refuses one in place of another.
+ * Numbers of bytes, pages or spans are plain integers.
  */
 #ifndef RAMET_VMM_BASE_UNITS_H
 #define RAMET_VMM_BASE_UNITS_H

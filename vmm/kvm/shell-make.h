@@ -5,7 +5,7 @@
 
 #include "vmm/kvm/shell.h"
 
-/* 0 or -errno. Any thread may call it, and waits for no guest. */
+/* 0 or -errno. Any thread may call this function, which waits for no guest. */
 int shell_new(struct machine *machine, struct shell **out);
 /* The vCPUs must be idle. Waits for their threads. sh may be NULL. */
 void shell_free(struct shell *sh);

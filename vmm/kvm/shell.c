@@ -259,7 +259,7 @@ static bool leads(enum shell_state from, enum shell_state to)
 	return false;
 }
 
-/* Every move of a shell but its making. In IDLE and RUNNING all vCPUs have acknowledged. */
+/* Moves the shell to another state. All vCPUs have obeyed the last command. */
 static void move(struct shell *sh, enum shell_state to)
 {
 	bool legal = leads(sh->state, to) && !atomic_load(&sh->pending);

@@ -5,18 +5,18 @@
  * a tenth of that. So a family keeps some shells ready, and reuses the shells of VMs that are gone.
  *
  * A vCPU's thread belongs to its shell, since KVM expects one thread for each vCPU (on older
- * kernels a change costs an RCU grace period). It waits for commands to load, run and save.
+ * kernels a change costs an RCU grace period). The thread waits for commands to load, run and save.
  *
- * One thread at a time commands a shell, and it alone moves `state`: the one that holds `op` of the
- * VM whose shell it is, or that has taken the shell from the pool, or, in the pause of a fork, the
- * vCPU thread that runs `then` for the holder of `op`, which waits for it meanwhile.
+ * One thread at a time commands a shell, and only this thread moves `state`. It is the thread that
+ * holds `op` of the shell's VM, or one that has taken the shell from the pool. In the pause of a
+ * fork it is the vCPU thread that runs `then`, while the holder of `op` waits for that thread.
  *
  *   state       moved by                          what the vCPUs do, and what may be called
  *   IDLE        shell_new(), shell_await()        wait for `cmd`: start, load, save, rehearse,
  *                                                 preload, give back, free
  *   STARTING    IDLE: shell_start_async()         load, if told to: await
- *   RUNNING     STARTING: shell_await()           run the guest, or wait for `stop` if their state
- *                                                 could not be loaded: stop
+ *   RUNNING     STARTING: shell_await()           run the guest; or, if their state could not be
+ *                                                 loaded, wait for `stop`: stop
  *   STOPPING    RUNNING: shell_stop_then()        leave the guest, save, run `then`: await, which
  *                                                 leads to IDLE
  *   COMMANDED   IDLE: shell_load(), shell_save()  load or save: await, which leads to IDLE
@@ -24,7 +24,7 @@
  *   word        set by the commander              changed by the vCPUs' threads
  *   cmd         bits, with each command but stop  0: before the vCPU obeys
  *   pending     number of vCPUs: each command     one less: the vCPU has obeyed; at 0 await returns
- *   error       0, or what the commander met      the first -errno
+ *   error       0, or the commander's own -errno  the first -errno
  *   stop        0: start; 1: stop                 only read
  *   loaded      0: start                          one more: loaded. Waits for all, then enters
  *   stopped     0: start                          one more: has left. Waits for all, then saves
@@ -159,12 +159,12 @@ void shell_rehearse(struct shell *sh, struct machine_state *scratch);
  * they are just about to enter the guest. */
 void shell_interrupt(struct shell *sh);
 
-/* Gives the calling vCPU's thread the ordinary priority, with slices of that length (0: the
- * kernel's default), unless the vCPU is being stopped. */
+/* Gives the calling thread, a vCPU's, the ordinary priority, with time slices of slice_ns (0: the
+ * kernel's default). Does nothing if the vCPU is being stopped. */
 void vcpu_ordinary(struct vcpu *vcpu, uint64_t slice_ns);
 
-/* The main function of a vCPU's thread; the argument is the struct vcpu. It obeys commands until
- * vcpu_quit(). */
+/* The main function of a vCPU's thread; the argument is the struct vcpu. The thread obeys commands
+ * until vcpu_quit(). */
 void *vcpu_thread(void *arg);
 void vcpu_quit(struct vcpu *vcpu);
 

@@ -90,7 +90,7 @@ static void count_tables(struct ramet_vm *vm, struct vm_count *count)
 	}
 }
 
-/* op is held, or nobody else knows the VM. */
+/* op is held, or no other thread knows the VM. */
 struct vm_count vm_count(struct ramet_vm *vm)
 {
 	struct vm_count count = { 0 };
@@ -108,7 +108,7 @@ static void begin_counting(struct ramet_vm *vm)
 	atomic_fetch_add(&vm->counting, 1);
 }
 
-/* Like begin_counting(), but does not wait for an operation. False: one is under way. */
+/* Like begin_counting(), but does not wait for an operation. False: an operation is under way. */
 static bool try_counting(struct ramet_vm *vm)
 {
 	while (!lock_try(&vm->op)) {
@@ -141,7 +141,7 @@ void ramet_vm_stat(struct ramet_vm *vm, struct ramet_stat *st)
 	put_count(st, &count);
 }
 
-/* The same, but during an operation on the VM the memory is what was counted the last time. */
+/* Like ramet_vm_stat(), but during an operation on the VM the memory is that of the last count. */
 static void stat_at_once(struct ramet_vm *vm, struct ramet_stat *st)
 {
 	bool counts = try_counting(vm);
@@ -177,7 +177,8 @@ void ramet_family_stat_quick(struct ramet_family *f, struct ramet_family_stat *s
 	*st = s;
 }
 
-/* Counts the pages that a VM has copied or taken back, and has not written to since. */
+/* Counts the pages that a VM has copied or taken back, and has not written to since. During an
+ * operation on the VM, returns the last count. */
 static uint64_t vm_duplicates(struct ramet_vm *vm)
 {
 	bool counts = try_counting(vm);

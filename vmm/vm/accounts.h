@@ -5,9 +5,9 @@
 
 #include "vmm/vm/vm.h"
 
-/* op is held, or nobody else knows the VM yet. */
+/* Counts the VM's memory. op is held, or no other thread knows the VM yet. */
 struct vm_count vm_count(struct ramet_vm *vm);
-/* What a clone has when it is born. */
+/* The memory of a clone when it is born, without counting. */
 struct vm_count vm_count_at_birth(const struct ramet_family *f);
 
 #endif

@@ -142,7 +142,7 @@ static void memory_lost(struct view *view)
 		return;
 	budget_hint(&vm->family->budget, why);
 	vm_fail(vm, "it touched memory that could not be provided%s",
-		why[0] ? why : ": the host is out of memory, or the family at its limit");
+		why[0] ? why : ": the host is out of memory, or the family has reached its limit");
 	shell_interrupt(sh);
 }
 

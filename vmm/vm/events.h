@@ -7,7 +7,7 @@
 
 /* Wakes the threads that wait for the VM. The caller may hold any lock. */
 void vm_event(struct ramet_vm *vm);
-/* Wakes the threads that wait for room: the VM may take input now that it has refused. */
+/* Wakes the threads that wait for room: the VM may now take input that it refused before. */
 void vm_input_room(struct ramet_vm *vm);
 /* The source that fills the views of VMs. */
 extern const struct view_source vm_view_source;

@@ -274,7 +274,7 @@ static int start_child(struct fork *fork, struct ramet_vm *c, bool run)
 	return 0;
 }
 
-/* The parent runs again, which nobody has waited for yet. Before that an interrupt for its input
+/* Lets input in again if the parent's vCPUs have been loaded. Earlier, an interrupt for the input
  * would be lost: the state that is still being loaded lacks it. */
 static void admit_when_loaded(const struct fork *fork)
 {

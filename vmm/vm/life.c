@@ -68,8 +68,7 @@ void vm_new_birth(struct ramet_vm *vm, uint64_t born_ns, bool new_identity)
 {
 	if (new_identity &&
 		getrandom(vm->genid, sizeof(vm->genid), GRND_NONBLOCK) != sizeof(vm->genid))
-		memcpy(vm->genid, &born_ns,
-			sizeof(born_ns)); /* unreachable once the host has booted */
+		memcpy(vm->genid, &born_ns, sizeof(born_ns)); /* only early in the host's boot */
 	atomic_fetch_add(&vm->births, 1);
 	vm->born_ns = born_ns;
 	atomic_store(&vm->ready_ns, 0);
@@ -246,7 +245,8 @@ int ramet_resume(struct ramet_vm *vm, struct ramet_err *err)
 	return 0;
 }
 
-/* No lock is held: the embedder may take its own, and call back. */
+/* Tells the embedder that the VM has ended. The caller holds no lock, so the embedder may take its
+ * own locks and call the library. */
 static void tell_end(struct ramet_vm *vm, uint64_t alive)
 {
 	const struct ramet_config *cfg = &vm->family->cfg;
@@ -303,7 +303,7 @@ int ramet_read(struct ramet_vm *vm, uint64_t at, void *buf, size_t len)
 		return r;
 	if (!ram_offset(&vm->family->ram, gpa(at), len, &off))
 		r = -EFAULT;
-	/* Span by span: a read of all memory must not need all of it filled before it starts. */
+	/* Span by span: otherwise all of a large range would be filled before the first copy. */
 	for (uint8_t *to = buf; len && !r;) {
 		size_t n = SPAN_SIZE - at % SPAN_SIZE < len ? SPAN_SIZE - at % SPAN_SIZE : len;
 		const void *p = port_mem(&vm->port, gpa(at), n);
@@ -321,7 +321,7 @@ int ramet_read(struct ramet_vm *vm, uint64_t at, void *buf, size_t len)
 	return r;
 }
 
-/* With input_lock held. */
+/* The caller holds input_lock. */
 static size_t take_input(struct ramet_vm *vm, const char *buf, size_t len)
 {
 	if (!vm->input)
@@ -338,7 +338,8 @@ size_t ramet_console_input(struct ramet_vm *vm, const char *buf, size_t len)
 	lock_take(&vm->input_lock);
 	n = take_input(vm, buf, len);
 	if (n < len) {
-		/* Again: what has made room before this was stored has told nobody. */
+		/* Try once more: a thread that made room before the flag was set has woken no
+		 * watch. */
 		atomic_store(&vm->input_refused, true);
 		n += take_input(vm, buf + n, len - n);
 	}

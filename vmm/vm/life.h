@@ -2,49 +2,51 @@
 /*
  * A VM from its start to its end, and the locks of operations on it.
  *
- * Only vm_move() changes `state`, with the VM's `op` held. Any thread may read it. A VM in RUNNING
+ * Only vm_move() changes `state`, with the VM's `op` held; any thread may read it. A VM in RUNNING
  * or PAUSED is alive: it has a shell, a birth generation and devices.
  *
  *   from               to        by
- *   (made)             PAUSED    vm_new(): no other thread knows the VM yet
+ *   (new)              PAUSED    vm_new(): no other thread knows the VM yet
  *   PAUSED             RUNNING   ramet_launch(), start_child() of a fork, ramet_resume()
  *   RUNNING            PAUSED    ramet_pause(); a reset that failed after the vCPUs had stopped
- *   RUNNING, PAUSED    STOPPED   ramet_stop(); the reaper, after the guest has ended the VM;
+ *   RUNNING, PAUSED    STOPPED   ramet_stop(); vm_reap(), when the guest has ended the VM;
  *                                vm_discard() of a VM that was never linked
- *   RUNNING, PAUSED    FAILED    ramet_stop() or the reaper, if the VM has failed
- *   FAILED, STOPPED    STOPPED   ramet_stop(): the user has seen the failure
+ *   RUNNING, PAUSED    FAILED    ramet_stop() or vm_reap(), when the VM has failed
+ *   FAILED, STOPPED    STOPPED   ramet_stop(): the user has seen the failure of a failed VM
  *
- * `exit_status` says that the VM ends, and why, before the VM is stopped. It moves once, without a
- * lock, on any thread (events.c):
+ * `exit_status` tells that the VM has ended, and how, before the reaper stops it. It changes once,
+ * on any thread, without a lock (events.c):
  *
  *   -1                 status    vm_exit(): the guest has ended the VM
  *   -1                 FAILING   vm_fail(): this thread alone writes `failure`
- *   FAILING            FAILED    vm_fail(): `failure` may be read
+ *   FAILING            FAILED    vm_fail(): any thread may read `failure`
  *
- * In both cases the VM is queued for the reaper once, with a reference, and no vCPU enters the
- * guest again.
+ * In both cases the VM is queued for the reaper once, with a reference of its own, and no vCPU
+ * enters the guest any more.
  */
 #ifndef RAMET_VMM_VM_LIFE_H
 #define RAMET_VMM_VM_LIFE_H
 
 #include "vmm/vm/vm.h"
 
+/* Makes a VM that is not in the tree yet; parent may be NULL. 0 or -ENOMEM. */
 int vm_new(struct ramet_family *f, struct ramet_vm *parent, struct ramet_vm **out);
 /* Returns the reason of the VM's failure, or "". */
 const char *vm_failure(const struct ramet_vm *vm);
-/* Makes every move of the state but the first, see above. op is held. */
+/* Moves the VM to another state: see the table above. op is held. */
 void vm_move(struct ramet_vm *vm, enum ramet_state to);
 void vm_new_birth(struct ramet_vm *vm, uint64_t born_ns, bool new_identity);
 /* Sets the phase and counter that the guest reported back to those of generation g, and clears its
  * report. No vCPU runs. */
 void vm_recall(struct ramet_vm *vm, const struct generation *g);
 /*
- * Operations. lock() holds off the family's checker, and other operations on this VM, until
- * unlock(). lock_alive() does not when the VM has stopped or failed: then -ESRCH and a line about
- * it.
+ * Operations. lock() keeps the family's checker, and other operations on this VM, waiting until
+ * unlock(). lock_alive() does the same, or, if the VM has stopped or failed, returns -ESRCH with a
+ * message and without the locks.
  */
 void vm_lock(struct ramet_vm *vm);
-/* The locks of several VMs are taken from the parent to its children, as this says: lock.h. */
+/* The order for lock_take_nested(): the locks of several VMs are taken from the parent to its
+ * children. */
 static inline uint64_t vm_op_order(const struct ramet_vm *vm)
 {
 	return UINT64_MAX - 1 - vm->id;

@@ -65,7 +65,7 @@ struct ramet_vm {
 	 */
 	struct lock input_lock;
 	bool input;
-	atomic_bool input_refused; /* not all input was taken, and no room has been told since */
+	atomic_bool input_refused; /* some input was not taken, and no watch was woken since */
 
 	/* The present birth, as the doorbell shows it. */
 	_Atomic uint64_t births;
@@ -85,11 +85,11 @@ struct ramet_vm {
 	struct lock watch_lock; /* guards `watches`; nothing is taken under it */
 	struct ramet_watch *watches;
 	STAILQ_ENTRY(ramet_vm) next_ended; /* in the reaper's queue */
-	atomic_uint told; /* a futex: 1 when the embedder has been told that it has ended */
+	atomic_uint told; /* a futex: 1 when the embedder has been told that this VM has ended */
 };
 
 struct ramet_family {
-	int stage;		 /* how far it has been set up, see family.c */
+	int stage;		 /* the steps of the set-up that are done, see family.c */
 	struct ramet_config cfg; /* the strings are private copies */
 	struct ram_layout ram;
 	bool virtio_console; /* console input goes to the virtio console */
