@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
-# scripts/layers accepts a house that only looks down, and refuses each kind of arrow that goes up.
+# scripts/layers accepts a tree in which each folder uses only lower ones, and refuses each kind of use that goes up.
 
 setup()
 {
@@ -24,7 +24,7 @@ put()
 	printf '%s\n' "$@" >"$file"
 }
 
-# As meson does: an archive for each folder.
+# build: makes an archive for each folder, as meson does.
 build()
 {
 	local folder file
@@ -45,7 +45,7 @@ look()
 	echo "$output"
 }
 
-@test "a house that only looks down" {
+@test "a tree in which each folder uses only lower ones" {
 	look
 	[ "$status" -eq 0 ]
 	[ -z "$output" ]
@@ -65,7 +65,7 @@ look()
 	[ "$output" = 'vmm/devices/side.c includes vmm/memory/view.h, but devices/ may use only: base' ]
 }
 
-@test "a function that is declared by hand, and lives upstairs" {
+@test "a function of a higher folder that is declared by hand" {
 	put vmm/base/up.c 'int view_map(int off);' 'int up(void) { return view_map(0); }'
 	look
 	[ "$status" -eq 1 ]
