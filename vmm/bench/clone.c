@@ -280,7 +280,7 @@ int clone_measure(struct clone_result *r, unsigned reps)
 	}
 	/* Started before the family, so that the separate process has no memory of the family. */
 	if (baseline_start(&b, r->dirty))
-		complain("no memory to compare with fork(2) of %" PRIu64 " MiB: leaving it out",
+		complain("no memory for a process of %" PRIu64 " MiB: no comparison with fork(2)",
 			r->dirty >> 20);
 	ret = measure_warm(r, reps, &b, children);
 	baseline_stop(&b);

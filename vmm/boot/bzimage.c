@@ -84,10 +84,10 @@ static int place(const struct setup_header *hdr, uint64_t size, const struct boo
 		return 0;
 	if (*at >= RAMET_RAM_HOLE || size > RAMET_RAM_HOLE - *at)
 		return err_set(err, -ENOSPC,
-			"it wants %llu MiB from %llu MiB on, where this machine never has RAM",
+			"it needs %llu MiB from %llu MiB on, where this machine never has RAM",
 			(unsigned long long)(size >> 20) + 1, (unsigned long long)*at >> 20);
 	return err_set(err, -ENOSPC,
-		"it takes %llu MiB from %llu MiB on to start: it needs --memory %lluM or more",
+		"it uses %llu MiB from %llu MiB on to start: it needs --memory %lluM or more",
 		(unsigned long long)(size >> 20) + 1, (unsigned long long)*at >> 20,
 		(unsigned long long)linux_memory_for(*at + size) >> 20);
 }
@@ -109,7 +109,7 @@ int bzimage_load(const void *file, size_t len, const struct boot_memory *mem,
 	setup = ((hdr.setup_sects ? hdr.setup_sects : 4) + 1ull) * SECTOR;
 	body = hdr.syssize * 16ull; /* rounded up: the file may end up to 15 bytes earlier */
 	if (setup >= len || body > (len - setup + 15) || body <= ENTRY64)
-		return err_set(err, -ENOEXEC, "cut off: %zu bytes of %llu", len,
+		return err_set(err, -ENOEXEC, "cut off: the file has %zu bytes of %llu", len,
 			(unsigned long long)(setup + body));
 	body = body < len - setup ? body : len - setup;
 	size = hdr.init_size > body ? hdr.init_size : body;

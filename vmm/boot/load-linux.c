@@ -56,7 +56,8 @@ static int load_kernel_from(int fd, uint64_t size, const struct ramet_config *cf
 	int ret;
 
 	if (size > KERNEL_FILE_MAX)
-		return err_set(err, -EFBIG, "kernel '%s': larger than any kernel", cfg->kernel);
+		return err_set(err, -EFBIG, "kernel '%s': the file is too large for a kernel",
+			cfg->kernel);
 	file = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (file == MAP_FAILED)
 		return err_set(err, -ENOMEM, "kernel '%s': no memory for it", cfg->kernel);
@@ -95,7 +96,7 @@ static int no_room(const struct ramet_config *cfg, const struct linux_image *ima
 
 	if (end > image->initrd_end || end > RAMET_RAM_HOLE)
 		return err_set(err, -ENOSPC,
-			"initrd '%s': its %llu MiB do not fit, however much memory there is",
+			"initrd '%s': its %llu MiB do not fit with any --memory; use a smaller one",
 			cfg->initrd, (unsigned long long)size >> 20);
 	return err_set(err, -ENOSPC,
 		"initrd '%s': its %llu KiB do not fit above the kernel, which ends at %llu MiB: "
@@ -138,7 +139,8 @@ static int load_cmdline(const struct ramet_config *cfg, const struct boot_memory
 	if (max > LINUX_CMDLINE_MAX - 1)
 		max = LINUX_CMDLINE_MAX - 1;
 	if (len > max)
-		return err_set(err, -E2BIG, "kernel '%s': command line of %zu bytes, it takes %zu",
+		return err_set(err, -E2BIG,
+			"kernel '%s': the command line has %zu bytes, but at most %zu are possible",
 			cfg->kernel, len, max);
 	memcpy(boot_mem(mem, gpa(LINUX_GPA_CMDLINE), LINUX_CMDLINE_MAX), cmdline, len + 1);
 	return 0;

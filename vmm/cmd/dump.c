@@ -74,7 +74,8 @@ static int dump(struct client *c, const struct dump_args *a, char *buf)
 			status = write_zeros(buf, len, sparse);
 		else if (wire_recv_raw(&c->wire, buf, len))
 			status = complain(
-				"the process of family '%s' ended in the middle", c->family);
+				"the process of family '%s' ended before all memory was read",
+				c->family);
 		else
 			status = write_out(buf, len);
 		json_decref(reply);

@@ -83,7 +83,8 @@ int sandbox_enter(struct ramet_err *err)
 	int r = wanted ? enter() : 0;
 
 	return r ? err_set(err, r,
-			   "cannot give up privileges with seccomp: %s; --no-sandbox does without",
+			   "cannot give up privileges with seccomp: %s; --no-sandbox runs the VM "
+			   "without this protection",
 			   strerror(-r))
 		 : 0;
 }

@@ -78,5 +78,5 @@ int kvm_runs_linux(struct ramet_err *err)
 	return err_set(err, -ENOTSUP,
 		"this KVM cannot run a Linux kernel: there is no VMX or SVM behind it, and its "
 		"emulator lacks instructions that Linux starts with; use scripts/nested, see "
-		"docs/linux.md (RAMET_KVM_KIND=hardware tries it all the same)");
+		"docs/linux.md (to try in spite of this, set RAMET_KVM_KIND=hardware)");
 }

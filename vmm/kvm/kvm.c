@@ -119,8 +119,8 @@ static int add_msr(struct kvm_host *host, uint32_t msr, struct ramet_err *err)
 			return 0;
 	if (host->n_msrs == KVM_MSRS_MAX)
 		return err_set(err, -E2BIG,
-			"this KVM has more than %u model-specific registers to save, more than it "
-			"can be asked for at once; this ramet is too old for it",
+			"this KVM has more than %u model-specific registers to save, more than "
+			"ramet can read with one call; try a newer ramet",
 			KVM_MSRS_MAX);
 	host->msr[host->n_msrs++] = msr;
 	return 0;
@@ -256,7 +256,7 @@ static int check_kind(int fd, struct ramet_err *err)
 		return err_set(err, -ENOTTY, "%s is not a KVM device", device_path());
 	if (version != KVM_API_VERSION)
 		return err_set(err, -ENOTSUP,
-			"this is not the KVM we know: API version %d, expected %d", version,
+			"this KVM has API version %d, but ramet needs version %d", version,
 			KVM_API_VERSION);
 	for (unsigned i = 0; i < sizeof(needed) / sizeof(needed[0]); i++)
 		if (!check_ext(fd, needed[i].cap))
@@ -278,7 +278,7 @@ int kvm_host_open(struct kvm_host *host, struct ramet_err *err)
 	r = ioctl(h.fd, KVM_GET_VCPU_MMAP_SIZE, 0);
 	if (r < (int)sizeof(struct kvm_run)) {
 		r = err_set(err, r < 0 ? -errno : -ENOTSUP,
-			"this KVM does not tell how large a vCPU's shared area is: %s",
+			"this KVM does not report the size of a vCPU's shared area: %s",
 			r < 0 ? strerror(errno) : "the answer is too small");
 		goto fail;
 	}

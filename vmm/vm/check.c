@@ -33,7 +33,7 @@ static int check_generations(
 				(unsigned long long)g->id, refs, atomic_load(&g->refs));
 		if (!refs)
 			return err_set(err, -EUCLEAN,
-				"generation %llu is used by nobody but still there",
+				"generation %llu has no reference but was not freed",
 				(unsigned long long)g->id);
 	}
 	return 0;
@@ -87,7 +87,8 @@ static int check_quiet(struct ramet_family *f, struct ramet_err *err)
 	/* Background work holds references of its own, so wait until it has ended. */
 	if (settler_drain(&f->settler))
 		return err_set(err, -ENOMEM,
-			"cannot check '%s': out of memory, so what its VMs hold is not settled",
+			"cannot check '%s': out of memory to settle its generations first; stop "
+			"some VMs",
 			f->cfg.name);
 	vm = family_snapshot(f, &n);
 	if (!vm)

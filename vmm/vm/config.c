@@ -47,16 +47,18 @@ static int check_config(const struct ramet_config *c, struct ramet_err *err)
 		return err_set(
 			err, -EINVAL, "bad number of vCPUs %u: 1 to %u", c->cpus, RAMET_CPUS_MAX);
 	if (!c->guest == !c->kernel)
-		return err_set(err, -EINVAL, "either a built-in guest or a kernel is needed");
+		return err_set(err, -EINVAL,
+			"a VM needs a built-in guest or a kernel, and cannot have both");
 	if (c->guest && (c->initrd || c->n_disks))
 		return err_set(err, -EINVAL,
-			"an initrd and disks go with a kernel: built-in guests have no driver for "
+			"an initrd and disks need a kernel: built-in guests have no driver for "
 			"them");
 	if (c->n_disks > RAMET_DISKS_MAX)
 		return err_set(err, -EINVAL, "too many disks: %u, at most %u", c->n_disks,
 			RAMET_DISKS_MAX);
 	if (c->reseed > RAMET_RESEED_OFF)
-		return err_set(err, -EINVAL, "unknown way to reseed %d", (int)c->reseed);
+		return err_set(err, -EINVAL, "bad value %d of `reseed`: 0 to %d", (int)c->reseed,
+			(int)RAMET_RESEED_OFF);
 	if (c->max_pool && c->max_pool < c->memory)
 		return err_set(err, -EINVAL,
 			"the family's memory limit of %llu MiB is less than one VM's memory, %llu "

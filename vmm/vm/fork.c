@@ -352,8 +352,8 @@ static int explain(struct ramet_err *err, const struct ramet_vm *vm, unsigned n,
 		return err_set(err, r, "cannot fork '%s': it has just ended", vm->name);
 	if (r == -ENOMEM && !*hint)
 		hint = "; stop some clones, or give it more memory";
-	return err_set(err, r, "cannot fork '%s' into %u: %s%s%s; it goes on as before", vm->name,
-		n, strerror(-r), budget_hint(&vm->family->budget, why), hint);
+	return err_set(err, r, "cannot fork '%s' into %u: %s%s%s; the VM continues unchanged",
+		vm->name, n, strerror(-r), budget_hint(&vm->family->budget, why), hint);
 }
 
 /*
@@ -408,9 +408,10 @@ static int fork_all(struct fork *fork, unsigned flags, struct ramet_vm **childre
 
 	if (!may_fork(vm))
 		return err_set(err, -EOPNOTSUPP,
-			"cannot fork '%s': its guest has not promised to reseed its random numbers "
-			"(is it still booting, or without a driver for the VM generation id?), and "
-			"that is required",
+			"cannot fork '%s': its guest has not promised to reseed its random "
+			"numbers, "
+			"which this family requires; the guest may still be booting, or have no "
+			"driver for the VM generation id",
 			vm->name);
 	r = fork_locked(fork, fork->running || flags & RAMET_FORK_RUN);
 	if (r)

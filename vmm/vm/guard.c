@@ -103,8 +103,8 @@ static bool fail_heaviest(struct ramet_family *f, const struct headroom_left *no
 	vm = all ? lock_heaviest(all, n, &bytes) : NULL;
 	if (vm) {
 		vm_fail(vm,
-			"%s had %llu MiB of its %llu MiB left, and of all that ran this VM had "
-			"most for itself (%llu MiB)",
+			"%s had %llu MiB of its %llu MiB left, and this VM had the most private "
+			"memory of all running VMs (%llu MiB)",
 			now->where, (unsigned long long)now->left >> 20,
 			(unsigned long long)now->limit >> 20, (unsigned long long)bytes >> 20);
 		shell_interrupt(vm->shell);

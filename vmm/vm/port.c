@@ -131,7 +131,7 @@ void vm_io(struct ramet_vm *vm, struct vcpu *vcpu, enum device_space space, uint
 	if (doorbell_reseed_late(vm->devices.dev[DEVICE_DOORBELL])) {
 		vm_fail(vm,
 			"its guest has not reseeded its random numbers within %u ms of its birth, "
-			"so they may be another VM's",
+			"so they may be equal to another VM's",
 			vm->family->cfg.reseed_ms);
 		device_no_answer(write, data, size);
 		return;

@@ -206,8 +206,8 @@ int ramet_reset(struct ramet_vm *vm, struct ramet_err *err)
 	if (!vm->home) {
 		vm_unlock(vm);
 		return err_set(err, -EINVAL,
-			"cannot reset '%s': it booted, so it has no birth to go back to; reset a "
-			"clone of it",
+			"cannot reset '%s': only clones can be reset, and this VM was not made by "
+			"a fork; reset a clone of it",
 			vm->name);
 	}
 	k.running = vm->state == RAMET_RUNNING;

@@ -105,8 +105,8 @@ static bool may_begin(struct vcpu *vcpu)
 		ioctl(vcpu->fd, KVM_KVMCLOCK_CTRL, 0);
 	if (atomic_load(&vcpu->shell->view->poisoned))
 		vm_fail(vm_of(vcpu),
-			"some of its memory could not be provided when KVM looked at it before it "
-			"ran: out of memory");
+			"KVM needed memory of this VM before it could run, and the host had no "
+			"memory for it");
 	return wanted(vcpu);
 }
 
