@@ -24,7 +24,7 @@
  *     ANDed over the levels (SDM vol. 3, 29.3.3.2; APM vol. 2, 15.25.6), so one clear bit
  *     write-protects everything below it. A software bit in the entry (MMU_INTENT) remembers
  *     that writes are allowed.
- *  6. Nobody writes to a table with refs > 1. A root that must change such a table breaks it first.
+ *  6. A table with refs > 1 is not written. A root that must change such a table breaks it first.
  *  7. A table with refs 1 is reused: W is set, nothing is copied.
  *  8. A table is complete before one store links it. The reference to an unlinked table or to an
  *     unmapped frame is dropped only after the flush. A table's memory and lock are freed only

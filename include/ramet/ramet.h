@@ -88,8 +88,9 @@ struct ramet_config {
 	 */
 	void (*ended)(void *arg, struct ramet_vm *vm, uint64_t alive);
 	void *ended_arg;
-	/* Releases what ramet_vm_set_data() has attached to a VM to which nobody has a reference
-	 * any more. Locks of the library may be held: the call must not call back, nor wait. */
+	/* Releases the data that ramet_vm_set_data() has attached to a VM. Called when the last
+	 * reference to the VM is dropped. Locks of the library may be held, so this function must
+	 * not call the library, and must not wait. */
 	void (*data_free)(void *data);
 };
 
@@ -177,9 +178,9 @@ struct ramet_vm *ramet_find(struct ramet_family *family, const char *name);
 struct ramet_vm *ramet_vm_get(struct ramet_vm *vm);
 void ramet_vm_put(struct ramet_vm *vm); /* vm may be NULL */
 struct ramet_family *ramet_vm_family(struct ramet_vm *vm);
-/* A pointer of the embedder's, NULL at first, in a clone too. set_data() attaches `data` unless
- * something is attached already, and returns what is attached then: of several threads that try,
- * one succeeds, and the others learn of its data. Neither takes a lock. */
+/* A pointer that belongs to the embedder. It is NULL at first, also in a clone. set_data() attaches
+ * `data`, unless a pointer is attached already, and returns the pointer that is attached now. So if
+ * several threads try, one succeeds, and the others get its pointer. Neither call takes a lock. */
 void *ramet_vm_data(struct ramet_vm *vm);
 void *ramet_vm_set_data(struct ramet_vm *vm, void *data);
 void ramet_vm_stat(struct ramet_vm *vm, struct ramet_stat *st);
@@ -223,18 +224,19 @@ enum ramet_event { RAMET_EV_STOPPED, RAMET_EV_READY, RAMET_EV_PHASE, RAMET_EV_HE
 int ramet_wait(struct ramet_vm *vm, enum ramet_event ev, uint64_t value, int timeout_ms);
 
 /*
- * Waiting for a VM and for something else: from ramet_watch() to ramet_unwatch() the library writes
- * to an eventfd, which the caller polls, whenever a ramet_wait() might end; or whenever a
- * ramet_console_input() might take more, after one that has not taken all. What happened before is
- * not told, so the caller looks after ramet_watch() and after each event: it calls ramet_wait()
- * with no time-out, or ramet_console_input() again. The structure and the eventfd, which must not
- * block, belong to the caller; so does the reference to the VM.
+ * Waiting for a VM and for other descriptors with one poll(2). From ramet_watch() to
+ * ramet_unwatch() the library writes to an eventfd: for RAMET_WATCH_EVENTS whenever a ramet_wait()
+ * might end; for RAMET_WATCH_INPUT when a VM that did not take all of an earlier
+ * ramet_console_input() might take more. Earlier events are not reported. So after ramet_watch(),
+ * and after each event, the caller calls ramet_wait() with a time-out of 0, or
+ * ramet_console_input() again. The structure, the eventfd (which must not block) and the reference
+ * to the VM belong to the caller.
  */
 enum ramet_watch_for { RAMET_WATCH_EVENTS, RAMET_WATCH_INPUT };
 struct ramet_watch {
 	enum ramet_watch_for what;
 	int event;
-	struct ramet_watch *next; /* the library's */
+	struct ramet_watch *next; /* for the library only */
 };
 void ramet_watch(struct ramet_vm *vm, struct ramet_watch *watch);
 void ramet_unwatch(struct ramet_vm *vm, struct ramet_watch *watch);

@@ -58,7 +58,7 @@ int io_pwrite(int fd, uint64_t pos, const void *buf, size_t len)
 	return ret;
 }
 
-/* Skips `done` bytes, and what is empty after them. */
+/* Skips `done` bytes, and empty pieces after them. */
 static void skip(struct iovec **iov, unsigned *n, size_t done)
 {
 	while (*n && done >= (*iov)->iov_len) {

@@ -27,7 +27,7 @@
 #define SPAN	(2ull << 20)
 #define GIB	(1ull << 30)
 
-/* The span that has the local APIC's page, and nothing else. */
+/* The span that contains the local APIC's page. No RAM and no other device is in this span. */
 #define LAPIC_SPAN 0xfee00000ull
 
 /*
@@ -94,12 +94,12 @@ int boot_guest_load(
 		return err_set(err, -EINVAL, "guest '%s': too little memory", cfg->guest);
 	ret = machine_fdt(cfg, mem->ram, fdt, RAMET_FDT_MAX);
 	if (ret)
-		return err_set(
-			err, ret, "guest '%s': arguments too long for its device tree", cfg->guest);
+		return err_set(err, ret,
+			"guest '%s': the arguments are too long for its device tree", cfg->guest);
 	ret = elf_load(elf, len, mem, RAMET_GPA_IMAGE, &image, err);
 	if (!ret && (image.entry != RAMET_GPA_IMAGE || !elf_has(elf, image.entry)))
-		ret = err_set(
-			err, -ENOEXEC, "guest '%s': not entered at its first byte", cfg->guest);
+		ret = err_set(err, -ENOEXEC, "guest '%s': its entry point is not its first byte",
+			cfg->guest);
 	return ret;
 }
 

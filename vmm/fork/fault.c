@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The fault threads. A thread that touches an ABSENT span waits in the kernel (userfaultfd) until a
- * fault thread has filled the span. The locks that a fault thread takes are view.lock and what is
- * below it (docs/locking.md): a thread that holds none of these may touch guest memory.
+ * fault thread has filled the span. A fault thread takes only view.lock and locks that come after
+ * it in docs/locking.md: a thread that holds none of these may touch guest memory.
  */
 #include <errno.h>
 #include <linux/userfaultfd.h>
