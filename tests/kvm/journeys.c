@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Who waits for nobody: a list and a keystroke come through while an operation on their VM lasts.
- * The operation is this test's, which holds the VM's lock; the watchdog ends a test that hangs.
+ * Requests that wait for no operation: a list and a keystroke succeed while an operation on their
+ * VM lasts. The test plays the operation: it holds the VM's lock. The watchdog ends a test that
+ * hangs.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -74,7 +75,7 @@ static void test_memory_at_birth(void **state)
 	assert_ok(ramet_pause(f.root, NULL), NULL);
 	clone = fork_one(f.root);
 	ramet_vm_stat_born(clone, &born);
-	/* Nobody has counted yet. */
+	/* No thread has counted the clone's memory yet. */
 	vm_lock(clone);
 	assert_ok(ramet_family_each(f.family, look, &seen), NULL);
 	vm_unlock(clone);

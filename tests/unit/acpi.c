@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How a guest ends its machine by ports: which writes do, and no others. */
+/* How a guest ends its VM by a write to an I/O port: which writes end it, and that no others do. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -22,7 +22,7 @@ static const struct device_window *window(uint64_t port, unsigned *i)
 	return NULL;
 }
 
-/* The exit status that a write leads to; -1: none. */
+/* The exit status that a write leads to; -1: the VM does not end. */
 static int written(uint64_t port, uint32_t value, unsigned size)
 {
 	unsigned win;

@@ -83,7 +83,7 @@ static unsigned waits(void)
 	return n;
 }
 
-/* While nothing happens nobody looks. */
+/* While there is no event, a waiting session does not call ramet_wait() again. */
 static void test_wait_looks_when_something_happens(void **state)
 {
 	int fd = join();
@@ -110,7 +110,7 @@ static size_t typed(unsigned *inputs)
 	return n;
 }
 
-/* What a guest does not take yet is offered again when it has made room. */
+/* Input that a guest does not take yet is offered again when the guest has made room. */
 static void test_input_waits_for_room(void **state)
 {
 	uint64_t until = now_ns() + SOON_MS * 1000000ull;
@@ -264,14 +264,14 @@ static void test_nulls(void **state)
 
 /* ---- no memory ---- */
 
-static atomic_int until_failure; /* allocations of jansson's; negative: none fails */
+static atomic_int until_failure; /* jansson's allocations until one fails; negative: none fails */
 
 static void *scarce(size_t size)
 {
 	return atomic_fetch_sub(&until_failure, 1) == 0 ? NULL : malloc(size);
 }
 
-/* The reply when jansson's n-th allocation, and no other, fails. */
+/* The reply when only jansson's n-th allocation fails. */
 static json_t *ask_with(int fd, const char *line, int n)
 {
 	const char *answer;
@@ -309,7 +309,7 @@ static void test_no_memory(void **state)
 			for (key = strtok_r(keys, " ", &save); ok && key;
 				key = strtok_r(NULL, " ", &save))
 				get(reply, key);
-			/* jansson calls some of its own failures bad syntax. */
+			/* jansson reports some failed allocations as bad syntax. */
 			if (!ok && strcmp(code, "EPROTO"))
 				assert_string_equal(code, "ENOMEM");
 			json_decref(reply);

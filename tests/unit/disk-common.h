@@ -27,10 +27,10 @@ struct model {
 void model_open(struct model *m);
 void model_clone(struct model *m, unsigned i);
 void model_free(struct model *m, unsigned i);
-/* Of any range, from or to memory in any pieces. */
+/* Reads or writes a random range, with memory in random pieces. */
 void model_write(struct model *m, unsigned i);
 void model_read(struct model *m, unsigned i);
-/* Compares all, and frees all, one after the other. */
+/* Compares and frees all disks, one after the other. */
 void model_end(struct model *m);
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a request to a disk costs in locks and system calls, and what happens when these fall short.
+/* How many locks and system calls a request to a disk takes, and what happens when a call does
+ * less.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -14,7 +15,7 @@
 
 #include "tests/unit/disk-common.h"
 
-/* What a disk asks of the system, counted; and a system that does a bit of it at a time. */
+/* Counts the locks and system calls of a disk. Can also make a call transfer only a few bytes. */
 static struct {
 	unsigned preadv, pwritev, pread, pwrite, locks;
 } calls;
@@ -100,7 +101,7 @@ static void write_counted(struct model *m, unsigned i, uint64_t pos, uint64_t le
 
 #define CLUSTERS(n) ((uint64_t)(n)*DISK_CLUSTER)
 
-/* Clusters in a row that lie in a row in one file cost one lock and one call. */
+/* Consecutive clusters that are also consecutive in one file cost one lock and one call. */
 static void test_coalesced(void **state)
 {
 	struct model m;
@@ -119,25 +120,25 @@ static void test_coalesced(void **state)
 	write_counted(&m, 0, CLUSTERS(20) + 7, CLUSTERS(5), 1, 0, 1);
 	/* Mixed: base, overlay, base, overlay, base. */
 	read_counted(&m, 0, CLUSTERS(10) + 1, CLUSTERS(58), 5, 1);
-	/* In place, new, and in place again, which is elsewhere. */
+	/* In place, new, and again in place, at another place in the file. */
 	write_counted(&m, 0, CLUSTERS(40), CLUSTERS(22), 3, 0, 2);
-	/* The last cluster is not whole. */
+	/* The last cluster is shorter than a block. */
 	write_counted(&m, 0, SIZE - CLUSTERS(3), CLUSTERS(3), 1, 2, 2);
 	read_counted(&m, 0, SIZE - CLUSTERS(8), CLUSTERS(8), 2, 1);
-	/* A clone's first write takes new blocks, and leaves the others alone. */
+	/* A clone's first write takes new blocks, and does not change the shared ones. */
 	model_clone(&m, 0);
 	read_counted(&m, 1, CLUSTERS(16), CLUSTERS(24), 1, 1);
 	write_counted(&m, 1, CLUSTERS(16), CLUSTERS(8), 1, 0, 2);
 	read_counted(&m, 1, CLUSTERS(16), CLUSTERS(24), 2, 1);
 	read_counted(&m, 0, CLUSTERS(16), CLUSTERS(24), 1, 1);
-	/* What the other one does not need any more is used again, in a row. */
+	/* Blocks that the other disk has freed are used again, as consecutive blocks. */
 	write_counted(&m, 0, CLUSTERS(16), CLUSTERS(8), 1, 0, 1);
 	model_free(&m, 0);
 	write_counted(&m, 0, CLUSTERS(200), CLUSTERS(8), 1, 0, 2);
 	model_end(&m);
 }
 
-/* More sources, and more pieces of memory, than are dealt with at once. */
+/* More extents, and more pieces of memory, than one step handles. */
 static void test_many(void **state)
 {
 	static uint8_t bytes[SIZE];
@@ -160,7 +161,7 @@ static void test_many(void **state)
 	model_end(&m);
 }
 
-/* A call may be interrupted, or do less than asked for. */
+/* A system call may be interrupted, or transfer fewer bytes than asked for. */
 static void test_short(void **state)
 {
 	struct model m;
@@ -176,7 +177,7 @@ static void test_short(void **state)
 	model_end(&m);
 }
 
-/* A request of which a part does not fit changes nothing but for what was written in place. */
+/* If a part of a request finds no space, only the clusters that are written in place change. */
 static void test_full_at_once(void **state)
 {
 	struct rlimit was, few;

@@ -39,7 +39,7 @@ static void test_model(void **state)
 	model_end(&m);
 }
 
-/* The overlay's file cannot grow: what cannot be written stays as it was, for everybody. */
+/* The overlay's file cannot grow: a block that cannot be written stays as it was, for all disks. */
 static void test_full(void **state)
 {
 	struct rlimit was, few;
@@ -87,7 +87,7 @@ static void test_readonly(void **state)
 	assert_base_unchanged();
 }
 
-/* The base gets shorter under us: an error, not a made-up content. */
+/* If the base file gets shorter during the test, a read fails and does not invent contents. */
 static void test_cut_base(void **state)
 {
 	struct disk *disk;
@@ -98,7 +98,7 @@ static void test_cut_base(void **state)
 	assert_int_equal(disk_read(disk, 0, &byte, 1), 0);
 	assert_int_equal(disk_read(disk, 200 * DISK_CLUSTER, &byte, 1), -EIO);
 	assert_int_equal(disk_write(disk, 200 * DISK_CLUSTER, &byte, 1), -EIO);
-	/* Clusters before the cut come in the same call as those behind it. */
+	/* One call reads clusters before the cut together with clusters after it. */
 	bytes = malloc(20 * DISK_CLUSTER);
 	assert_int_equal(disk_read(disk, 90 * DISK_CLUSTER, bytes, 20 * DISK_CLUSTER), -EIO);
 	assert_int_equal(disk_read(disk, 90 * DISK_CLUSTER, bytes, 10 * DISK_CLUSTER), 0);
@@ -135,7 +135,7 @@ static void test_refused(void **state)
 	close(fd);
 }
 
-/* Images of other formats would be wrong disks. */
+/* Images of other formats are refused: as raw disks they would have wrong contents. */
 static void test_formats(void **state)
 {
 	static const struct {
@@ -159,7 +159,7 @@ static void test_formats(void **state)
 		assert_int_equal(pwrite(fd, tries[i].magic, len, tries[i].at), len);
 		refused(path, tries[i].why);
 		refused(path, "qemu-img convert -O raw");
-		/* Anywhere else it is nothing. */
+		/* At another place in the file the mark means nothing. */
 		assert_int_equal(pwrite(fd, "?", 1, tries[i].at), 1);
 		assert_int_equal(pwrite(fd, tries[i].magic, len, 4096), len);
 		assert_int_equal(disk_open(path, true, &disk, NULL), 0);
@@ -202,7 +202,7 @@ static void test_overlay_place(void **state)
 		assert_int_equal(disk_write(disk, 5, "x", 1), 0);
 		assert_int_equal(disk_read(disk, 5, &byte, 1), 0);
 		assert_int_equal(byte, 'x');
-		assert_int_equal(rmdir(dir), 0); /* nothing is in it */
+		assert_int_equal(rmdir(dir), 0); /* works because the directory is empty */
 		disk_free(disk);
 		assert_int_equal(mkdir(dir, 0700), 0);
 	}

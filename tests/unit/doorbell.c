@@ -88,7 +88,8 @@ static void test_ignored(void **state)
 	assert_memory_equal(&vcpu, &cpu_before, sizeof(vcpu));
 }
 
-/* A fork between the halves of a report loses nothing; a clone answers for its own VM. */
+/* A fork between the two halves of a report loses no half. A clone's doorbell reports to its own
+ * VM. */
 static void test_clone(void **state)
 {
 	static struct recorder child = { .port = { &recorder_ops },
@@ -109,7 +110,7 @@ static void test_clone(void **state)
 	copy->ops->free(copy);
 }
 
-/* One moment's, whatever is read between the halves. */
+/* Both halves belong to the moment when the low half was read. */
 static void test_wall_clock(void **state)
 {
 	uint64_t before = (uint64_t)time(NULL), at;
@@ -128,7 +129,7 @@ static void await_late(struct device *dev)
 	assert_true(doorbell_reseed_late(dev));
 }
 
-/* A guest that has promised owes a reseed in each birth to come, and so do its clones. */
+/* A guest that has promised to reseed must do so after each later birth, and so must its clones. */
 static void test_reseed(void **state)
 {
 	struct device *copy, *grandchild;
@@ -155,7 +156,8 @@ static void test_reseed(void **state)
 	grandchild->ops->free(grandchild);
 }
 
-/* The time counts from the start. A clone that reseeds is never late; nor is one without a limit.
+/* The time counts from the start of the VM. A clone that has reseeded is never late, nor is a clone
+ * without a limit.
  */
 static void test_reseed_late(void **state)
 {

@@ -81,7 +81,7 @@ static void test_good(void **state)
 	memset(ram_bytes, 0, RAM_SIZE);
 }
 
-/* Who needs the entry asks whether it is among what the file brings. */
+/* elf_has() tells whether the entry point is in a part that the file fills. */
 static void test_entry(void **state)
 {
 	static const struct {

@@ -63,7 +63,8 @@ static void release(struct ramet_vm *vm)
 	free(vm);
 }
 
-/* With the lock held. Only those without children are pruned in truth; nobody here looks. */
+/* The caller holds the lock. The library prunes only VMs without children; the tests need no such
+ * check. */
 static void prune(struct ramet_vm *vm)
 {
 	if (vm->family->vm[vm->st.id]) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the host lets through to a built-in guest. */
+/* Which arguments the host passes to a built-in guest. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -79,7 +79,7 @@ static void test_refused(void **state)
 	{
 		char why[320] = "";
 
-		/* All that there are are named. */
+		/* The message names all keys of the guest. */
 		assert_int_equal(
 			guest_args_check("counter", NULL, MEMORY, why, sizeof(why)), -ENOENT);
 		for (unsigned i = 0; ramet_guest_name(i); i++)

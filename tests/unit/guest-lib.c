@@ -56,7 +56,7 @@ static void test_fdt(void **state)
 	assert_string_equal(m.args, "");
 }
 
-/* No damage of one byte makes it read outside the tree or loop. */
+/* If one byte of the tree is damaged, the reader neither loops nor reads outside the tree. */
 static void test_damaged_fdt(void **state)
 {
 	size_t len = make("rate=3", 2, 5ull << 30);
@@ -74,7 +74,7 @@ static void test_damaged_fdt(void **state)
 	assert_true(refused > 100);
 }
 
-/* A number, or the exit status below 0. */
+/* A number; or a negative exit status, if the guest has ended. */
 static long number(const char *args, const char *key)
 {
 	struct guest_machine m = { .args = args };

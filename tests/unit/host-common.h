@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A family's process with fake VMs (fake-ramet.h), and its clients. A client fails the test if what
- * it waits for does not come. */
+/* A family's process with fake VMs (fake-ramet.h), and its clients. The test fails if a client
+ * waits in vain for a reply. */
 #ifndef RAMET_TESTS_UNIT_HOST_COMMON_H
 #define RAMET_TESTS_UNIT_HOST_COMMON_H
 

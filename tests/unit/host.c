@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A family's process: when it ends, what it keeps, and the places for its clients. */
+/* A family's process: when it ends, which VMs it remembers, and the places for its clients. */
 #include <errno.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -41,7 +41,7 @@ static void test_clones_outlive_their_parent(void **state)
 	assert_true(is_over(SOON_MS));
 }
 
-/* ---- what went wrong ---- */
+/* ---- VMs that went wrong ---- */
 
 static json_t *stopped_reply(const char *name)
 {
@@ -172,7 +172,8 @@ static void test_silent_clients_make_room(void **state)
 	unsigned n = 0;
 	json_t *reply;
 
-	/* On a loaded machine the first are sent away before the last have come. */
+	/* On a loaded machine the first clients are sent away before the last ones have connected.
+	 */
 	while (n < 4 * HOST_CLIENTS_MAX && !join_any(&fd[n]))
 		n++;
 	assert_true(n < 4 * HOST_CLIENTS_MAX);
@@ -184,7 +185,7 @@ static void test_silent_clients_make_room(void **state)
 	assert_string_equal(hear(fd[n]), "");
 	await_room();
 	assert_ok(ask_alone("{\"op\":\"fork\",\"vm\":\"web\"}"));
-	/* These are told why: the last clients had a place for brief requests. */
+	/* The last clients get a reason, because they had a place for brief requests. */
 	reply = parse(hear(fd[n - 1]));
 	assert_string_equal(json_string_value(get(reply, "code")), "ETIMEDOUT");
 	json_decref(reply);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whole reads and writes, over signals; files that are none are not waited for. */
+/* Complete reads and writes in spite of signals; opening a file that is not regular does not wait.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -83,7 +84,7 @@ static void interrupted(bool reads)
 	pthread_join(o.thread, NULL);
 	assert_true(signals > 0);
 	assert_memory_equal(mine, theirs, LEN);
-	/* The end of what there is: an error, no waiting. */
+	/* At the end of the data, a read fails and does not wait. */
 	close(fd[1]);
 	assert_int_equal(io_read(fd[0], mine, 1), -EIO);
 	close(fd[0]);
@@ -129,7 +130,7 @@ static void refused(const char *path, int error, const char *words)
 	assert_int_equal(size, 42);
 }
 
-/* The test's time limit is what fails if one of them is waited for. */
+/* If io_open_regular() waited for one of these files, the test would exceed its time limit. */
 static void test_open(void **state)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };

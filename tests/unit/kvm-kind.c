@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What stands behind /dev/kvm, told from trees that look like those of several hosts. */
+/* The kind of KVM behind /dev/kvm, found from trees that look like those of several hosts. */
 #include <errno.h>
 #include <ftw.h>
 #include <setjmp.h>
@@ -90,7 +90,7 @@ static void test_hardware(void **state)
 
 static void test_software(void **state)
 {
-	/* Parts of other words do not count, and a built-in module that has nothing to drive. */
+	/* A part of another word does not count, nor does a built-in module without hardware. */
 	put_flags("fpu svm_lock xvmx lm vmxx");
 	assert_int_equal(kvm_kind(root), KVM_KIND_SOFTWARE);
 	put_module("kvm_intel");
@@ -100,7 +100,7 @@ static void test_software(void **state)
 	assert_int_equal(kvm_kind(root), KVM_KIND_SOFTWARE);
 }
 
-/* A processor that could, and a module that does not use it. */
+/* The processor has virtualization, but the loaded module does not use it. */
 static void test_pvm(void **state)
 {
 	put_flags("fpu vmx lm");

@@ -27,7 +27,7 @@ static struct setup_header *hdr(void)
 	return (struct setup_header *)(file + 0x1f1);
 }
 
-/* What Debian's 6.12 says of itself. */
+/* The header fields of Debian's kernel 6.12. */
 static void good(void)
 {
 	memset(file, 0x5a, sizeof(file));
@@ -98,7 +98,7 @@ static void test_sizes(void **state)
 		loaded_at(mib * MIB, 16 * MIB);
 	hdr()->init_size++;
 	refused(72 * MIB, -ENOSPC, "it needs --memory 74M or more");
-	/* No machine has that. */
+	/* No machine has RAM at this address. */
 	hdr()->init_size = 0xffffffff;
 	refused(128 * MIB, -ENOSPC, "never has RAM");
 	good();
@@ -116,11 +116,11 @@ static void test_alignment(void **state)
 	hdr()->kernel_alignment = 16 * MIB;
 	loaded_at(128 * MIB, 32 * MIB);
 	refused(86 * MIB, -ENOSPC, "--memory 88M");
-	/* One that is not stays where it was linked. */
+	/* A kernel that is not relocatable stays where it was linked. */
 	hdr()->relocatable_kernel = 0;
 	hdr()->kernel_alignment = 0;
 	loaded_at(128 * MIB, 17 * MIB);
-	/* It has no preference: as low as may be. */
+	/* Without a preferred address it is loaded at the lowest allowed address. */
 	good();
 	hdr()->pref_address = 0;
 	loaded_at(128 * MIB, 2 * MIB);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The check of the order of locks: it fires for each thing that is wrong, and for nothing else; and
+/* The check of the order of locks: it aborts for each kind of error, and never otherwise; and
  * docs/locking.md has the order that it checks. Skipped in a build without the check. */
 #include <errno.h>
 #include <setjmp.h>
@@ -37,7 +37,7 @@ static int set_up(void **state)
 	return 0;
 }
 
-/* Runs `wrong` in a process of its own, which must be aborted, and say this. */
+/* Runs `wrong` in a separate process, which must abort and print this text. */
 static void dies(void (*wrong)(void), const char *says)
 {
 	char said[2048];
@@ -241,7 +241,7 @@ static void test_right(void **state)
 	lock_entered(LOCK_SPAN, &soon, 5);
 	lock_take_nested(&overlay, 4, younger_first);
 	lock_take(&memory);
-	/* In whatever order they are given up. */
+	/* Locks may be released in any order. */
 	lock_left(&soon);
 	rwlock_release(&operations);
 	lock_release(&view);
@@ -253,7 +253,7 @@ static void test_right(void **state)
 	assert_int_equal(cond_wait_until(&cond, &host, &soon), ETIMEDOUT);
 	lock_assert_held(&host);
 	lock_release(&host);
-	/* A try never fails the order. */
+	/* A try is allowed under any lock. */
 	lock_take(&settler);
 	assert_true(lock_try(&op));
 	lock_release(&op);

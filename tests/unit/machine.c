@@ -152,7 +152,7 @@ static void test_fdt(void **state)
 	}
 }
 
-/* What the tables at RAMET_GPA_TABLES map `va` to, by the rules of a CPU in 64-bit mode. */
+/* The address to which the tables at RAMET_GPA_TABLES map `va` for a CPU in 64-bit mode. */
 static bool walk(const struct boot_memory *mem, uint64_t va, uint64_t *to, uint64_t *attr)
 {
 	uint64_t table = RAMET_GPA_TABLES;

@@ -17,11 +17,11 @@
 #define SPANS 4u
 #define MAGIC 0x5a
 
-/* Times that memory.lock is taken to fill a span of which the overlay has nothing of its own, pages
- * that were written to, or pages some of which are copies. */
+/* How often memory.lock is taken to fill a span. The overlay has: no private page of the span;
+ * pages that the VM wrote to; or pages of which some are only copies. */
 enum { LOCKS_EMPTY = 1, LOCKS_PAGES = 2, LOCKS_COPIES = 3 };
-/* To resolve the base's span before: the same, but its runs are not asked for, and it has no base
- * to share a table with. */
+/* How often it is taken to resolve the base's span first. This needs no runs, and the base itself
+ * has no base to share a table with. */
 enum { LOCKS_BASE_PAGES = 2, LOCKS_BASE_COPIES = 3 };
 
 /* A family without VMs. A "shell" is a view only. */
@@ -123,7 +123,7 @@ static uint8_t *page_at(struct view *view, uint64_t span, unsigned page)
 	return view_at(view, off_add(span_off(span_nr(span)), (uint64_t)page * PAGE_SIZE));
 }
 
-/* Freezes what runs on a view that was born from g, as a fork does. */
+/* Freezes the VM that runs on a view born from g, as a fork does. */
 static struct generation *freeze(struct view *view, struct generation *g, struct shell *shell)
 {
 	struct generation *branch;
@@ -144,7 +144,7 @@ static void put(struct generation *g)
 	generation_put(g);
 }
 
-/* All counts are those that these generations make. */
+/* Checks that the counts are exactly those that these generations cause. */
 static void check(struct generation *a, struct generation *b, struct generation *c)
 {
 	struct mmu_root *root[3] = { a->root, b->root, c ? c->root : NULL };
@@ -214,7 +214,7 @@ static void test_locks(void **state)
 	put(first);
 }
 
-/* A generation on top of one that has not been resolved, either. */
+/* A generation whose base has not been resolved either. */
 static void test_chain(void **state)
 {
 	struct generation *first = birth(), *second, *third;

@@ -20,7 +20,7 @@ static void *thread(void *arg)
 	return NULL;
 }
 
-/* There is no way out of it: this test is the last. */
+/* A process cannot leave the sandbox, so this test is the last one. */
 static void test_inside(void **state)
 {
 	struct ramet_err err;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The UART as a driver sees it, and what becomes of its bytes. */
+/* The UART as a driver sees it, and where the bytes go. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -94,7 +94,7 @@ static void test_probe(void **state)
 	assert_int_equal(in(IIR) >> 6, 0);
 	out(SCR, 0x5a);
 	assert_int_equal(in(SCR), 0x5a);
-	/* Behind DLAB lie the divisor latches, and only they. */
+	/* With DLAB set, only the divisor latches are accessible instead. */
 	out(LCR, 0x83);
 	out(DATA, 0x0c);
 	out(IER, 0x01);
@@ -143,7 +143,7 @@ static void test_output(void **state)
 	memset(big, 'b', sizeof(big));
 	big[999] = 0;
 	send(big);
-	uart->ops->quiesce(uart); /* nothing is lost at a fork or stop */
+	uart->ops->quiesce(uart); /* a fork or stop loses no output */
 	assert_int_equal(vm->console_len, 18 + 999);
 }
 
@@ -241,7 +241,7 @@ static void test_clone(void **state)
 	frozen->ops->free(frozen);
 	uart->ops->unquiesce(uart);
 	copy->ops->loaded(copy);
-	assert_true(child.irq[4]); /* the interrupt under way is seen on both sides */
+	assert_true(child.irq[4]); /* parent and child both have the pending interrupt */
 	assert_true(vm->irq[4]);
 	uart = copy;
 	assert_int_equal(in(LCR), 0x1b);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Moves that are in no table of states: of a shell, of a VM, of a generation's span. Each in a
- * process of its own, which an assertion must end. Skipped in a release build, which has none. */
+/* Moves that are in no table of states: of a shell, of a VM, of a generation's span. Each is made
+ * in a separate process, and an assertion must end this process. Skipped in a release build, which
+ * has no assertions. */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -20,7 +21,7 @@
 
 #ifndef NDEBUG
 
-/* Runs `move` in a process of its own: how it ended, 0 or a signal. */
+/* Runs `move` in a separate process. Returns the signal that ended the process, or 0. */
 static int run(void (*move)(void))
 {
 	int status;

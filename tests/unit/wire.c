@@ -156,7 +156,7 @@ static void test_silent_peer(void **state)
 	say(p, "{\"a\":");
 	assert_int_equal(wire_recv(&p->wire, WIRE_REQUEST_MAX, &obj), -ETIMEDOUT);
 	assert_int_equal(p->asked, 2);
-	/* What had come is still there. */
+	/* The bytes that had arrived before are still in the buffer. */
 	say(p, "1}\nxy");
 	expect(p, "a");
 	p->asked = 0;
