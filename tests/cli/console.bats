@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
-# The ends of a console: terminals, pipes, guests that do not listen. A fake family answers.
+# The user's end of a console: terminals, pipes, guests that read no input. A fake family answers.
 
 load common.bash
 
@@ -13,14 +13,14 @@ teardown()
 	no_reports
 }
 
-@test "console: a reader that goes is noticed although the guest is quiet" { terminal quiet_guest; }
+@test "console: it ends when its reader leaves, although the guest prints nothing" { terminal quiet_guest; }
 
 @test "console: signals end it although the guest reads nothing" { terminal deaf_guest; }
 
-@test "console: so does Ctrl-], after 400 KB were pasted" { terminal deaf_guest_terminal; }
+@test "console: Ctrl-] ends it although the guest reads nothing, after 400 KB were pasted" { terminal deaf_guest_terminal; }
 
 @test "console: no input of a pipe is lost" { terminal all_typed; }
 
-@test "console: a full disk is told" { terminal full_disk; }
+@test "console: a full disk gives an error message" { terminal full_disk; }
 
 @test "console: the background, the foreground, Ctrl-Z, SIGSTOP and SIGCONT" { terminal background; }

@@ -1,10 +1,10 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
-# The control socket: who may, and what happens to input that no client of ours would send.
+# The control socket: which users may connect, and how it handles input that no ramet command sends.
 
 load common.bash
 
-# Processes of a test that are none of ramet's. They would keep bats waiting.
+# Processes that a test has started besides ramet. They must end, otherwise bats waits for them.
 eval "common_$(declare -f teardown)"
 teardown()
 {
@@ -27,7 +27,7 @@ ends_helpers()
 	[ -S "$RAMET_RUNTIME_DIR/web.sock" ]
 }
 
-@test "hostile input is refused and harms nobody" {
+@test "hostile input is refused, and other clients do not suffer" {
 	counter web
 	python3 "$BATS_TEST_DIRNAME/hostile.py" "$RAMET_RUNTIME_DIR/web.sock" web
 	ramet wait web --heartbeats 5 --timeout 20
@@ -55,7 +55,7 @@ ends_helpers()
 	done
 }
 
-# Not all machines have a setpriv that can do it.
+# Not all machines have a setpriv that can change the user.
 as_nobody()
 {
 	python3 -c 'import os, sys
@@ -65,11 +65,11 @@ os.setresuid(65534, 65534, 65534)
 os.execv(sys.argv[1], sys.argv[1:])' "$@"
 }
 
-@test "somebody else cannot talk to a family" {
-	[ "$(id -u)" -eq 0 ] || skip "needs root, to become somebody else"
+@test "another user cannot talk to a family" {
+	[ "$(id -u)" -eq 0 ] || skip "needs root, to become another user"
 	counter web
 	fails 1 "." as_nobody "$RAMET" stat web
-	# Even when the directory lets them in.
+	# Even if the directory lets other users in.
 	chmod 755 "$RAMET_RUNTIME_DIR" && chmod 777 "$RAMET_RUNTIME_DIR/web.sock"
 	run as_nobody /usr/bin/python3 -c '
 import os, socket, sys
@@ -87,12 +87,12 @@ except OSError:
 	[ "$status" -eq 0 ]
 }
 
-@test "clones are not stopped with their parent, though it stops while they are made" {
+@test "clones are not stopped with their parent, even if the parent stops during the fork" {
 	counter web
 	ramet wait web --heartbeats 2 --timeout 60
 	ramet fork web --count 30 >"$BATS_TEST_TMPDIR/clones" 2>"$BATS_TEST_TMPDIR/err" &
 	fork=$!
-	# As soon as one is seen: the others are still waited for.
+	# As soon as one clone is listed: the fork still waits for the others.
 	until ramet list --json | grep -q '"web.1"'; do :; done
 	ramet stop web
 	status=0
@@ -118,11 +118,11 @@ except OSError:
 	ramet console rb </dev/null | grep -q "^count"
 	ramet stop rb
 	nothing_left
-	# One that ends well takes its family with it.
+	# If the last VM ends with status 0, the family's process ends, too.
 	ramet run --name fine --memory 16M --guest count --args 'rate=100 beats=300' --detach
 	ramet wait fine --stopped --timeout 60 || true
 	nothing_left
-	# And so does a clone that went wrong before.
+	# The process also ends if a clone went wrong before.
 	ramet run --name p --memory 16M --guest count --args 'rate=100 beats=500 status=7' --detach
 	ramet fork p --count 2
 	ramet pause p.2
@@ -133,7 +133,7 @@ except OSError:
 	! ramet list --json | grep running
 }
 
-@test "what is no socket of ours is named and left alone" {
+@test "a file with a socket's name that is no socket is named in an error, and left alone" {
 	mkdir -m 700 "$RAMET_RUNTIME_DIR"
 	mkdir "$RAMET_RUNTIME_DIR/d.sock"
 	ln -s nowhere "$RAMET_RUNTIME_DIR/l.sock"
@@ -159,7 +159,7 @@ time.sleep(float(sys.argv[2]))' "$RAMET_RUNTIME_DIR" "$1" >"$BATS_TEST_TMPDIR/lo
 	until [ -s "$BATS_TEST_TMPDIR/lock" ]; do sleep 0.1; done
 }
 
-# A helper that listens as family $1, and says $2 to whoever comes, but nothing else.
+# A helper that listens as family $1, and sends $2 to each client, but nothing more.
 pretends()
 {
 	python3 -c 'import os, socket, sys, time
@@ -177,19 +177,19 @@ while True:
 	sleep 0.5 # it listens a moment later
 }
 
-# The command must still wait when it is ended, having said this by then.
+# The command must still be waiting when it is killed, and must have printed this text by then.
 waits_and_says()
 {
 	local text=$1
 	shift
 	run timeout -s INT 5 "$RAMET" "$@"
 	echo "status $status: $output"
-	# 130 of a timeout that is not of coreutils
+	# 130: from a timeout(1) that is not the one of coreutils
 	[ "$status" -eq 124 ] || [ "$status" -eq 130 ]
 	grep -q "$text" <<<"$output"
 }
 
-@test "a lock that somebody keeps is waited for, but not for ever" {
+@test "if another process keeps the lock, a command waits for it, but not for ever" {
 	mkdir -m 700 "$RAMET_RUNTIME_DIR"
 	holds_lock 60
 	fails 1 "process $helper has held the lock of .*/run for more than 5 s" ramet stat web
@@ -198,7 +198,7 @@ waits_and_says()
 	fails 1 "there is no family 'web'" ramet stat web
 }
 
-@test "families that do not answer: list goes on, brief commands end, long ones say so" {
+@test "families that do not answer: list skips them, brief commands fail, long ones print a message" {
 	mkdir -m 700 "$RAMET_RUNTIME_DIR"
 	pretends silent ''
 	pretends half '{"ok":tr'
@@ -224,7 +224,7 @@ waits_and_says()
 	rm "$RAMET_RUNTIME_DIR"/*.sock
 }
 
-@test "a client that is sent away comes back for a while" {
+@test "a client that is turned away tries again for a while" {
 	mkdir -m 700 "$RAMET_RUNTIME_DIR"
 	pretends busy '{"ok":false,"errno":11,"code":"EAGAIN","error":"too many clients","busy":true}
 '

@@ -31,7 +31,7 @@ load common.bash
 	ramet fork web --json | field clones 0 name | grep -qx web.5
 }
 
-@test "whose memory it is: all of it private, then all but a little shared" {
+@test "private and shared memory: at first all is private, after a fork nearly all is shared" {
 	need_kvm
 	memory() { ramet stat "$1" --json | field vm "$2"; }
 	ramet run --name web --memory 64M --guest dirty --args 'dirty=32M rate=1' --detach
@@ -49,7 +49,7 @@ load common.bash
 	ramet fork web --memory | grep -E '^memory mapped, each VM +64M +64M'
 }
 
-@test "run --shells: so many are kept ready" {
+@test "run --shells N: N shells are kept ready" {
 	need_kvm
 	ramet run --name web --memory 16M --shells 5 --guest count --detach
 	for _ in $(seq 100); do
@@ -104,7 +104,7 @@ load common.bash
 
 @test "dump: the image, holes, refusals" {
 	counter web
-	# The guest's code, as it was linked.
+	# The guest's code must be the same as in its ELF file.
 	objcopy -O binary "$(dirname "$RAMET")/guest/count.elf" "$BATS_TEST_TMPDIR/image"
 	ramet dump web --gpa 1M --size 2K | cmp -n 2048 - "$BATS_TEST_TMPDIR/image"
 	ramet dump web --gpa 0x10000 --size 4 | od -An -tx1 | grep -q 'd0 0d fe ed'
@@ -192,7 +192,7 @@ load common.bash
 	fails 1 "no family 'web'" ramet stat web
 	counter web
 	kill -9 "$(processes_serving web)"
-	# A killed process keeps its socket until the kernel has taken it apart.
+	# A killed process keeps its socket until the kernel has freed the process.
 	while [ -n "$(processes)" ]; do sleep 0.1; done
 	counter web
 }

@@ -89,7 +89,7 @@ for _ in range(300):
     talk(bytes(data), close_early=rng.random() < 0.3)
 serves()
 
-# Said by name.
+# The error names the field.
 for bad, says in [
     (b'{"op":"list","x":1}', "'list' has no field 'x'"),
     (b'{"op":"stat","vm":1}', "'vm' must be a string"),
@@ -100,7 +100,7 @@ for bad, says in [
     assert says in json.loads(refused(bad))["error"], bad
 
 
-# More silent clients than there is room for: what is brief gets through, and those who are sent away are told.
+# More silent clients than places: brief requests succeed, and clients that are turned away get an error.
 def reply_of(request):
     with connect() as s:
         try:
@@ -128,7 +128,7 @@ for _ in range(200):
 assert reply["protocol"] == 1 and reply["ended"] is None, reply
 serves()
 
-# A client that has said its last word is still answered, however far its deadline; one without newline, too.
+# A client that has shut down its sending side still gets its reply, even with a far deadline or without a last newline.
 beats = json.loads(talk(good))["vm"]["heartbeats"]
 for timeout in 18446744073710, 9223372036854775807, -1:
     wait = {"op": "wait", "vm": NAME, "event": "heartbeats", "value": beats + 20, "timeout_ms": timeout}

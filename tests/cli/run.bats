@@ -4,7 +4,8 @@
 
 load common.bash
 
-# A command in the background, as a terminal's: a script's would ignore SIGINT. Its pid is $pid.
+# Starts a command in the background, as an interactive shell does: a script's background command would
+# ignore SIGINT. Its pid is $pid.
 background()
 {
 	set -m
@@ -13,7 +14,7 @@ background()
 	set +m
 }
 
-# Its exit status must be this.
+# The exit status of that command must be $1.
 ended()
 {
 	local status=0
@@ -22,7 +23,7 @@ ended()
 	[ "$status" -eq "$1" ]
 }
 
-# A launch that hangs, as on a file server that does not answer.
+# A launch that hangs, as if a file server did not answer.
 launch_hanging()
 {
 	! ldd "$RAMET" | grep -q libasan || skip "AddressSanitizer wants to be loaded first"
@@ -91,7 +92,7 @@ until_there()
 	done
 }
 
-@test "foreground: input that the guest does not read, output that nobody reads: signals and stop --all" {
+@test "foreground: signals and stop --all work although the guest reads no input, or no process reads the output" {
 	need_kvm
 	mkfifo "$BATS_TEST_TMPDIR/out"
 	exec 4<>"$BATS_TEST_TMPDIR/out"
@@ -111,7 +112,7 @@ until_there()
 	exec 4>&-
 }
 
-@test "foreground: a full disk ends it, with a word; a reader that goes, without" {
+@test "foreground: a full disk ends it, with a message; a reader that leaves ends it without one" {
 	need_kvm
 	fails 1 "writing to stdout: No space" bash -c "'$RAMET' run --guest count --memory 16M </dev/null >/dev/full"
 	nothing_left
@@ -135,7 +136,7 @@ until_there()
 	ramet fork web --memory
 }
 
-@test "run --detach fails with a guest that ends at once, and says what it said" {
+@test "run --detach fails if the guest ends at once, and prints the guest's output" {
 	need_kvm
 	fails 7 "VM 'brief' ended at once with status 7" ramet run --name brief --guest count --args 'beats=0 status=7' --detach
 	grep -q "count: hello" <<<"$output"
@@ -158,8 +159,8 @@ until_there()
 	nothing_left
 }
 
-# Not elsewhere: it changes who may do what on this machine.
-@test "an ordinary user's family, which nobody may look into" {
+# Runs only where this is allowed: it changes the permissions of users on this machine.
+@test "an ordinary user's family, whose process other users cannot inspect" {
 	[ -n "${RAMET_EMULATED-}" ] || skip "not an emulated machine"
 	need_kvm
 	! ldd "$RAMET" | grep -q libasan || skip "it can be looked into, for the leak checker"

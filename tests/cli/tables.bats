@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
-# ramet bench tables: what it prints has the form that is promised.
+# ramet bench tables: its output has the documented form.
 
 small="--mapped 64M,128M --reclaim 64M --reps 1"
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
-# What needs no VM: help, usage, bad options, no KVM.
+# Cases that need no VM: help, usage, bad options, no KVM.
 
 load common.bash
 
@@ -60,7 +60,7 @@ load common.bash
 	fails 1 "cannot be a VM's name" ramet stat ../../etc/passwd
 }
 
-@test "without /dev/kvm: says so, before leaving anything" {
+@test "without /dev/kvm: an error, and no file or process is left" {
 	export RAMET_KVM_DEVICE=$BATS_TEST_TMPDIR/nokvm
 	fails 1 "nokvm" ramet run --guest count
 	fails 1 "nokvm" ramet run --guest count --detach
@@ -75,7 +75,7 @@ load common.bash
 	[ "$(id -u)" -eq 0 ] || skip "needs root, to become somebody else"
 	[ -e /dev/kvm ] || skip "no /dev/kvm"
 	device=$BATS_TEST_TMPDIR/kvm
-	# bats' own folders are not for others.
+	# Other users cannot enter the folders of bats.
 	dir=$(mktemp -d /tmp/ramet-cli.XXXXXX)
 	cp "$RAMET" "$dir/ramet"
 	mkdir -m 700 "$dir/run"
@@ -126,7 +126,7 @@ load common.bash
 	[ -z "$output" ]
 }
 
-@test "what was meant by a word that is no command; -h and --version everywhere" {
+@test "a suggestion for a mistyped command; -h and --version for every command" {
 	fails 2 "no command 'runn'; did you mean 'run'" ramet runn
 	fails 2 "no command 'kill'; did you mean 'stop'" ramet kill
 	fails 2 "no command 'xyzzy'; see" ramet xyzzy

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The disk's content, which test and guest both know. */
+/* The contents of the disk, as both the test and the guest compute them. */
 #ifndef TESTS_NESTED_PATTERN_H
 #define TESTS_NESTED_PATTERN_H
 
