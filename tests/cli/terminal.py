@@ -222,7 +222,7 @@ def background():
     until("raw in the foreground", t.raw)
     t.type(b"a\x1a\x03\x1cb")
     until("the keys", lambda: family.got == b"a\x1a\x03\x1cb")
-    os.kill(t.pid, signal.SIGTSTP) # somebody who asks for it
+    os.kill(t.pid, signal.SIGTSTP) # as if another process asked the command to stop
     assert t.event(1) is None
     os.kill(t.pid, signal.SIGSTOP)
     assert t.event() == "stopped"

@@ -72,7 +72,7 @@ load common.bash
 }
 
 @test "without permission for /dev/kvm: says so" {
-	[ "$(id -u)" -eq 0 ] || skip "needs root, to become somebody else"
+	[ "$(id -u)" -eq 0 ] || skip "needs root, to become another user"
 	[ -e /dev/kvm ] || skip "no /dev/kvm"
 	device=$BATS_TEST_TMPDIR/kvm
 	# Other users cannot enter the folders of bats.

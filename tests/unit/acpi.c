@@ -18,7 +18,7 @@ static const struct device_window *window(uint64_t port, unsigned *i)
 	for (*i = 0; *i < DEVICE_WINDOWS_MAX; ++*i)
 		if (dev->win[*i].space == SPACE_PIO && port - dev->win[*i].base < dev->win[*i].len)
 			return &dev->win[*i];
-	fail_msg("nobody has port %#lx", port);
+	fail_msg("no device has port %#lx", port);
 	return NULL;
 }
 

@@ -235,7 +235,7 @@ static void test_right(void **state)
 	lock_take(&op);
 	lock_assert_held(&op);
 	lock_may_wait_for(WAIT_VCPUS);
-	lock_take_nested(&child_op, 1, "nobody else knows the child");
+	lock_take_nested(&child_op, 1, "no other thread knows the child");
 	lock_take(&view);
 	lock_may_enter(LOCK_SPAN, &soon, 5, younger_first);
 	lock_entered(LOCK_SPAN, &soon, 5);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Headroom: how much more memory this process can get before the kernel kills a process. It is the
- * smallest of what is left to its memory control group (version 1 or 2), to each enclosing group,
- * and to the host. Memory that the kernel can reclaim without harm counts as left: cached files,
- * and pages that can still be swapped out.
+ * Headroom: how much more memory this process can get before the kernel kills a process. The
+ * process's memory control group (version 1 or 2), each enclosing group and the host have some
+ * memory left; the headroom is the smallest of these amounts. Memory that the kernel can reclaim
+ * without harm counts as left: cached files, and pages that can still be swapped out.
  */
 #ifndef RAMET_VMM_BASE_HEADROOM_H
 #define RAMET_VMM_BASE_HEADROOM_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The machine: its RAM, its description as a flattened device tree, what is loaded into memory, and
+ * The machine: its RAM, its description as a flattened device tree, the contents of its memory, and
  * the state in which its vCPUs start. All of this happens once, before the VM that boots runs.
  */
 #ifndef RAMET_VMM_BOOT_BOOT_H

@@ -37,8 +37,8 @@ void client_close(struct client *c);
 json_t *client_call(struct client *c, json_t *req);
 /* client_open() and client_call() for a request about one VM. */
 json_t *client_ask(const char *vm_name, json_t *req);
-/* True if the family's process has stayed only to show what went wrong; `why` is that. Prints
- * nothing. */
+/* True if the family's process has stayed only to show what went wrong. `why` receives the reason.
+ * Prints nothing. */
 bool client_kept(const char *family, char *why, size_t len);
 
 /* Returns an integer of a reply; 0 if it is missing or null. */

@@ -21,7 +21,7 @@
 
 /* How long to wait for a sign that the VM keeps running. */
 #define LIVES_MS 1000
-/* How long to wait after it is first seen to run: most failures come by then. */
+/* How long to wait after the VM is first seen to run: most failures happen in this time. */
 #define BEGUN_MS 250
 
 /* ---- the process that stays ---- */
@@ -147,7 +147,7 @@ static int await(pid_t pid, int ready, int signals, char *ok)
 			sig = ending_signal(signals);
 		} else if (fds[0].revents) {
 			if (read(ready, ok, 1) == 1 && sig)
-				continue; /* it is ending anyway */
+				continue; /* the process is ending anyway */
 			return sig;
 		}
 	}
@@ -168,7 +168,7 @@ static int wait_for_launch(pid_t pid, int ready, int signals, const char *name)
 	if (sig)
 		return 128 + sig;
 	if (WIFEXITED(status))
-		return WEXITSTATUS(status); /* it has printed the reason */
+		return WEXITSTATUS(status); /* that process has printed the reason */
 	return complain("the process of family '%s' died while launching it", name);
 }
 
@@ -189,7 +189,7 @@ int run_detached(struct host *host, struct run_options *o, bool stay_paused)
 	if (pid < 0)
 		return complain("cannot start a process: %s", strerror(errno));
 	if (pid == 0) {
-		/* Until it has taken the name, a signal simply kills it. */
+		/* Until the new process has taken the name, a signal simply kills it. */
 		sigprocmask(SIG_SETMASK, &before, NULL);
 		return stay(host, o, stay_paused, ready[1]);
 	}

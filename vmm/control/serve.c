@@ -126,7 +126,7 @@ static int session_idle(void *arg, unsigned quiet_ms, bool sending)
 	return limit && (now_ns() - s->since_ns) / 1000000 >= limit ? -ETIMEDOUT : 0;
 }
 
-/* Sends the reply and frees it. If it is NULL or cannot be written, for want of memory, sends an
+/* Sends the reply and frees it. If there was no memory to make or to write the reply, sends an
  * error that needs no memory. */
 static int answer(struct session *s, json_t *reply)
 {

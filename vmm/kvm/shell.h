@@ -126,7 +126,7 @@ void shell_preload(struct shell *sh, struct machine_state *state);
  * already.
  *
  * They return 0 or -errno. If start() could not load all of `state`, no vCPU has entered the guest,
- * and stop() must still be called. If stop() fails, the vCPUs are stopped all the same. If the
+ * and stop() must still be called. If stop() fails, the vCPUs are stopped nevertheless. If the
  * shell is then `broken`, a vCPU is in the middle of an instruction, which only start() can
  * complete.
  */

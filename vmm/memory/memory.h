@@ -67,7 +67,7 @@ void memory_refund(struct memory *m, uint64_t bytes);
 /* Gives the memory of frames without references back to the host. Takes a while. */
 void memory_trim(struct memory *m);
 
-/* Recomputes the counts of all tables and frames. root[] must have all roots that there are. */
+/* Recomputes the counts of all tables and frames, and compares them. root[] must have all roots. */
 int memory_check(struct memory *m, struct mmu_root **root, unsigned n, struct ramet_err *err);
 
 /* Reads n_pages pages from frame on into buf. */
