@@ -14,10 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "tests/kvm/common.h"
-
-struct device_set;
+#include "vmm/vm/events.h"
 
 #define MEMORY (16 * MIB)
 #define N_MAX  2000 /* far more allocations than any operation makes */
@@ -119,6 +119,9 @@ static __thread enum { WHOLE, HALF, REST } next_copy;
 
 static int copy_some(int fd, struct uffdio_copy *copy);
 
+/* The third child of a fork cannot get its identity, and the second one has ended. */
+static atomic_bool third_fails;
+
 int __real_ioctl(int fd, unsigned long request, void *arg);
 int __wrap_ioctl(int fd, unsigned long request, void *arg);
 int __wrap_ioctl(int fd, unsigned long request, void *arg)
@@ -129,6 +132,8 @@ int __wrap_ioctl(int fd, unsigned long request, void *arg)
 		return -1;
 	if (request == UFFDIO_COPY && next_copy != WHOLE)
 		return copy_some(fd, arg);
+	if (request == KVM_RUN && atomic_load(&third_fails))
+		usleep(20000); /* a vCPU takes its time to stop */
 	return __real_ioctl(fd, request, arg);
 }
 
@@ -352,11 +357,28 @@ static void test_load_refused(void **state)
 
 /* A clone that cannot get its identity must not run. The same holds after a reset. */
 static bool born_fails;
+static bool fails_as_third(struct device_set *set)
+{
+	static struct ramet_vm *second;
+	static unsigned calls;
+
+	if (!atomic_load(&third_fails))
+		return false;
+	calls++;
+	if (calls == 2)
+		second = (struct ramet_vm *)((char *)set - offsetof(struct ramet_vm, devices));
+	if (calls < 3)
+		return false;
+	vm_exit(second, 0);
+	usleep(20000); /* the reaper waits for the fork */
+	return true;
+}
+
 int __real_device_set_born(struct device_set *set);
 int __wrap_device_set_born(struct device_set *set);
 int __wrap_device_set_born(struct device_set *set)
 {
-	return born_fails ? -ENOMEM : __real_device_set_born(set);
+	return born_fails || fails_as_third(set) ? -ENOMEM : __real_device_set_born(set);
 }
 
 static void test_no_identity(void **state)
@@ -377,6 +399,37 @@ static void test_no_identity(void **state)
 	stop_and_put(clone);
 	await_beats(f.root, 20);
 	finish(&f);
+	assert_no_leak(before);
+}
+
+static atomic_uint ends;
+
+static void note_end(void *arg, struct ramet_vm *vm, uint64_t alive)
+{
+	atomic_fetch_add(&ends, 1);
+}
+
+/* The child that has ended was never a VM of the family. The reaper could stop it while the fork
+ * waits for the vCPU of the first child. */
+static void test_child_ended(void **state)
+{
+	struct ramet_config cfg = {
+		.guest = "count", .memory = MEMORY, .cold = true, .ended = note_end
+	};
+	struct resources before = resources_now();
+	struct family f = launch_config(&cfg);
+	struct ramet_vm *child[3];
+	struct ramet_err err = { "" };
+
+	atomic_store(&third_fails, true);
+	assert_int_equal(ramet_fork(f.root, 3, RAMET_FORK_RUN, child, NULL, &err), -ENOMEM);
+	atomic_store(&third_fails, false);
+	await_beats(f.root, 5);
+	assert_int_equal(atomic_load(&f.family->living), 1);
+	assert_int_equal(atomic_load(&ends), 0);
+	assert_ok(ramet_family_check(f.family, &err), &err);
+	finish(&f);
+	assert_int_equal(atomic_load(&ends), 1);
 	assert_no_leak(before);
 }
 
@@ -426,6 +479,7 @@ int main(void)
 		cmocka_unit_test(test_reset),
 		cmocka_unit_test(test_load_refused),
 		cmocka_unit_test(test_no_identity),
+		cmocka_unit_test(test_child_ended),
 		cmocka_unit_test(test_launch),
 	};
 
