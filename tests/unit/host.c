@@ -98,6 +98,38 @@ static void test_failed_family_stays(void **state)
 	assert_true(is_over(SOON_MS));
 }
 
+static void assert_last_words(void)
+{
+	int fd = join();
+
+	assert_ok(ask(fd, "{\"op\":\"console\",\"vm\":\"web\"}"));
+	assert_string_equal(hear(fd), "last words");
+	assert_string_equal(hear(fd), "");
+	close(fd);
+	await_clients(0);
+}
+
+static void (*tell_host)(void *arg, struct ramet_vm *vm, uint64_t alive);
+
+static void read_before_told(void *arg, struct ramet_vm *vm, uint64_t alive)
+{
+	assert_last_words();
+	tell_host(arg, vm, alive);
+}
+
+/* A client that comes after a failure, and before the host knows of that, takes nothing away. */
+static void test_console_before_the_end_is_told(void **state)
+{
+	host.keep = true;
+	console_log_write(host_console_log(booted), "last words\n", 11);
+	tell_host = family.cfg.ended;
+	family.cfg.ended = read_before_told;
+	fake_end(booted, RAMET_FAILED, -1, "triple fault");
+	assert_last_words();
+	assert_ok(ask_alone("{\"op\":\"stop\",\"vm\":\"web\"}"));
+	assert_true(is_over(SOON_MS));
+}
+
 static void test_family_with_a_bad_status_stays(void **state)
 {
 	json_t *reply;
@@ -243,6 +275,8 @@ static int run(void)
 			test_others_end_with_their_last_vm, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_clones_outlive_their_parent, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failed_family_stays, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_console_before_the_end_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_ended_clones_are_remembered, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_silent_clients_make_room, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_waiting_clients_stay, setup, teardown),

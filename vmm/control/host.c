@@ -143,7 +143,7 @@ static void vm_ended(void *arg, struct ramet_vm *vm, uint64_t alive)
 	bool wrong;
 
 	ramet_vm_stat_quick(vm, &st);
-	wrong = st.state == RAMET_FAILED || st.exit_status > 0;
+	wrong = ended_wrong(&st);
 	lock_take(&host->lock);
 	if (log)
 		console_log_close(log, wrong);

@@ -29,6 +29,13 @@ struct host_ended {
 	struct console_log *log; /* a reference; NULL: the VM had no log */
 };
 
+/* Of a VM that has ended: whether the end is one that a user must see. The VM's console log is then
+ * kept until a user stops the VM. */
+static inline bool ended_wrong(const struct ramet_stat *st)
+{
+	return st->state == RAMET_FAILED || st->exit_status > 0;
+}
+
 struct host;
 
 /* Serves one client until it leaves. `reserved`: the client has a place for one brief request. */

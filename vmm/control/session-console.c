@@ -76,12 +76,9 @@ static void pump_input(struct pump *p, bool readable)
 	}
 }
 
-static bool stopped(struct ramet_vm *vm)
+static bool stopped(const struct ramet_stat *st)
 {
-	struct ramet_stat st;
-
-	ramet_vm_stat_quick(vm, &st);
-	return st.state != RAMET_RUNNING && st.state != RAMET_PAUSED;
+	return st->state != RAMET_RUNNING && st->state != RAMET_PAUSED;
 }
 
 static void pump_run(struct pump *p)
@@ -133,24 +130,26 @@ static bool pump_open(struct pump *p, struct host *host, int fd, struct console_
 	return p->reader;
 }
 
-/* Sends the output of a VM that has ended. Its log may have been made after that: then no thread
- * has closed it yet. */
-static void pump_rest(struct pump *p, struct console_log *log)
+/* Sends the output of a VM that has ended. Its log may have been made after that, or the host has
+ * not been told of the end yet: then no thread has closed the log yet. */
+static void pump_rest(struct pump *p, struct console_log *log, bool keep)
 {
-	console_log_close(log, false);
+	console_log_close(log, keep);
 	pump_output(p, true);
 }
 
 void control_console(struct host *host, int fd, struct ramet_vm *vm)
 {
 	struct console_log *log = host_console_log(vm);
+	struct ramet_stat st;
 	struct pump p;
 
 	if (!pump_open(&p, host, fd, log))
 		return;
 	p.vm = vm;
-	if (stopped(vm))
-		pump_rest(&p, log);
+	ramet_vm_stat_quick(vm, &st);
+	if (stopped(&st))
+		pump_rest(&p, log, ended_wrong(&st));
 	else
 		pump_both(&p);
 	console_reader_close(p.reader);
@@ -162,6 +161,6 @@ void control_console_ended(struct host *host, int fd, struct console_log *log)
 
 	if (!pump_open(&p, host, fd, log))
 		return;
-	pump_rest(&p, log);
+	pump_rest(&p, log, false); /* what has been kept stays kept */
 	console_reader_close(p.reader);
 }
