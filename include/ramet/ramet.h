@@ -83,7 +83,8 @@ struct ramet_config {
 	 * ramet_family_destroy(). The call may come before the ramet_fork() that made the VM has
 	 * returned. `alive` is how many VMs of the family run or are paused then: one call, and
 	 * only one, is told 0. ramet_find() finds the VM until the call has returned. The call must
-	 * not block long, and may call every function but ramet_family_stop() and
+	 * not block long, and may call every function but ramet_fork(), which may wait for memory
+	 * that VMs free whose end has yet to be told, ramet_family_stop() and
 	 * ramet_family_destroy().
 	 */
 	void (*ended)(void *arg, struct ramet_vm *vm, uint64_t alive);
