@@ -275,7 +275,7 @@ static void test_poisoned_before_it_ran(void **state)
 	assert_ok(ramet_resume(child, NULL), NULL);
 	await_failure(child, &st);
 	assert_int_equal(st.heartbeats, 0);
-	assert_non_null(strstr(st.failure, "before it ran"));
+	assert_non_null(strstr(st.failure, "before it could run"));
 	stop_and_put(child);
 	assert_ok(ramet_resume(f.root, NULL), NULL);
 	await_beats(f.root, FULL_CHECK);
