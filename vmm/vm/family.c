@@ -173,14 +173,11 @@ int ramet_launch(const struct ramet_config *cfg, struct ramet_family **family,
 	 * fail a linked VM, and its guest may end a running one. */
 	vm_lock(vm);
 	vm->counted = vm_count(vm);
+	f->tables = vm->counted.table_bytes / PAGE_SIZE + vm->counted.tables_shared;
 	vm_new_birth(vm, now_ns(), true);
 	vm_link(vm);
-	if (!cfg->paused) {
-		vm->ran = true;
-		vm_move(vm, RAMET_RUNNING);
-		shell_start(vm->shell, vm, NULL);
-		vm_admit_input(vm);
-	}
+	if (!cfg->paused)
+		vm_begin(vm);
 	vm_unlock(vm);
 	*family = f;
 	*out = vm;

@@ -82,7 +82,6 @@ static int load(struct ramet_vm *vm, struct ramet_err *err)
 int family_boot(struct ramet_family *f, struct ramet_vm *vm, struct ramet_err *err)
 {
 	struct mmu_root *root;
-	uint64_t own, shared;
 	frame_t frame;
 	struct shell *sh;
 	int r = shell_new(&f->machine, &sh);
@@ -94,8 +93,6 @@ int family_boot(struct ramet_family *f, struct ramet_vm *vm, struct ramet_err *e
 	r = memory_new_root(&f->memory, &root, &frame);
 	if (r)
 		return err_set(err, r, "cannot get memory for '%s': %s", vm->name, strerror(-r));
-	memory_root_stat(&f->memory, root, &own, &shared);
-	f->tables = own / PAGE_SIZE + shared;
 	r = generation_new(&f->generations, root, &vm->birth);
 	if (r) {
 		memory_put_root(&f->memory, root);

@@ -227,6 +227,14 @@ int ramet_pause(struct ramet_vm *vm, struct ramet_err *err)
 		 : 0;
 }
 
+void vm_begin(struct ramet_vm *vm)
+{
+	vm->ran = true;
+	vm_move(vm, RAMET_RUNNING);
+	shell_start(vm->shell, vm, NULL);
+	vm_admit_input(vm);
+}
+
 int ramet_resume(struct ramet_vm *vm, struct ramet_err *err)
 {
 	int r = vm_lock_alive(vm, "resume", err);
@@ -236,10 +244,7 @@ int ramet_resume(struct ramet_vm *vm, struct ramet_err *err)
 	if (vm->state == RAMET_PAUSED) {
 		device_set_unquiesce(&vm->devices);
 		doorbell_reseed_start(vm->devices.dev[DEVICE_DOORBELL]);
-		vm->ran = true;
-		vm_move(vm, RAMET_RUNNING);
-		shell_start(vm->shell, vm, NULL);
-		vm_admit_input(vm);
+		vm_begin(vm);
 	}
 	vm_unlock(vm);
 	return 0;

@@ -60,6 +60,8 @@ void vm_quiesce(struct ramet_vm *vm);
 void vm_unquiesce(struct ramet_vm *vm);
 /* Lets input in again: the VM's devices are new, and its vCPUs run. */
 void vm_admit_input(struct ramet_vm *vm);
+/* Makes a PAUSED VM run. op is held. */
+void vm_begin(struct ramet_vm *vm);
 /* Lets a VM continue after an operation that failed: its vCPUs have been stopped and its devices
  * quiesced. op is held. */
 void vm_run_on(struct ramet_vm *vm);
