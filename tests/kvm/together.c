@@ -205,12 +205,13 @@ static void test_counter_is_of_the_moment(void **state)
 	finish(&f);
 }
 
-/* Makes a VM that is paused before its guest has gone beyond READY. On a slow machine the pause may
- * come too late; then the test tries again. */
+/* Makes a VM that is paused before its guest has gone beyond READY. The guest sleeps between two
+ * chunks of its memory, so that it stays READY for a while. On a very slow machine the pause may
+ * come too late nevertheless; then the test tries again. */
 static struct family launch_paused_ready(struct ramet_stat *moment)
 {
 	for (unsigned i = 0; i < 50; i++) {
-		struct family f = launch("verify", "memory=8M", MEMORY, 1);
+		struct family f = launch("verify", "memory=8M pause=10000", MEMORY, 1);
 
 		assert_ok(ramet_pause(f.root, NULL), NULL);
 		ramet_vm_stat_quick(f.root, moment);
