@@ -12,6 +12,8 @@
 
 #include "tests/kvm/common.h"
 #include "tests/kvm/watchdog.h"
+#include "vmm/vm/events.h"
+#include "vmm/vm/life.h"
 
 void check_ok(int ret, const struct ramet_err *err, const char *file, int line)
 {
@@ -225,4 +227,14 @@ bool kvm_usable(void)
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
 	return true;
+}
+
+void fail_now(struct ramet_vm *vm)
+{
+	vm_fail(vm, "the test ended it");
+	/* The reaper may have stopped the VM already, and the maker may free the shell. */
+	vm_lock(vm);
+	if (vm->shell)
+		shell_interrupt(vm->shell);
+	vm_unlock(vm);
 }

@@ -40,6 +40,9 @@ void fork_many(struct ramet_vm *vm, unsigned n, struct ramet_vm **children);
 /* Stops the VM and puts the reference. */
 void stop_and_put(struct ramet_vm *vm);
 
+/* Fails the VM, and makes its vCPUs leave the guest at once. */
+void fail_now(struct ramet_vm *vm);
+
 /* Fails unless the VM runs or is paused, and its guest has reported no fault. */
 void assert_healthy(struct ramet_vm *vm);
 /* Waits until the VM has failed, with a reason, but without a report by its guest. */

@@ -134,11 +134,7 @@ static void test_each_end_is_told_once(void **state)
 
 	fork_many(f.root, VMS - 1, vm);
 	vm_exit(vm[0], 7);
-	vm_fail(vm[1], "the test ended it");
-	vm_lock(vm[1]); /* the reaper may have stopped it already */
-	if (vm[1]->shell)
-		shell_interrupt(vm[1]->shell);
-	vm_unlock(vm[1]);
+	fail_now(vm[1]);
 	for (unsigned i = 0; i < 2; i++)
 		assert_int_equal(pthread_create(&thread[i], NULL, stop_main, vm[2]), 0);
 	for (unsigned i = 0; i < 2; i++)

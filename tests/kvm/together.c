@@ -12,7 +12,6 @@
 #include "tests/kvm/common.h"
 #include "vmm/vm/vm.h" /* vm_exit(), vm_fail() */
 #include "vmm/vm/events.h"
-#include "vmm/vm/life.h"
 #include "vmm/vm/vm.h"
 
 #define MEMORY (16 * MIB)
@@ -164,12 +163,7 @@ static void test_end_while_forks_wait(void **state)
 
 		while (atomic_load(&k[i].forks) < then + many_or_few(50, 5))
 			usleep(1000);
-		vm_fail(vm[i], "the test ended it");
-		/* The reaper may have stopped the VM already, and its shell may be freed soon. */
-		vm_lock(vm[i]);
-		if (vm[i]->shell)
-			shell_interrupt(vm[i]->shell);
-		vm_unlock(vm[i]);
+		fail_now(vm[i]);
 		pthread_join(thread[i], NULL);
 		stop_and_put(vm[i]);
 	}
