@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "tests/kvm/common.h"
-#include "vmm/vm/vm.h" /* vm_fail(), view_poison() */
 #include "vmm/vm/events.h"
 #include "vmm/vm/vm.h"
 

@@ -10,9 +10,7 @@
 #include <unistd.h>
 
 #include "tests/kvm/common.h"
-#include "vmm/vm/vm.h" /* vm_exit(), vm_fail() */
 #include "vmm/vm/events.h"
-#include "vmm/vm/vm.h"
 
 #define MEMORY (16 * MIB)
 
