@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/vm/config.h"
 #include "guest/guests.h"
 #include "vmm/base/err.h"
 #include "vmm/base/units.h"
