@@ -29,9 +29,9 @@ static int set_up(void **state)
 	lock_init(&host, LOCK_HOST);
 	lock_init(&op, LOCK_VM_OP);
 	lock_init(&child_op, LOCK_VM_OP);
-	lock_init_inherit(&view, LOCK_VIEW);
-	lock_init_inherit(&overlay, LOCK_VIEW);
-	lock_init_inherit(&memory, LOCK_MEMORY);
+	lock_init(&view, LOCK_VIEW);
+	lock_init(&overlay, LOCK_VIEW);
+	lock_init(&memory, LOCK_MEMORY);
 	lock_init(&settler, LOCK_SETTLER);
 	lock_init(&reaper, LOCK_REAPER);
 	return 0;

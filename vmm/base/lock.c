@@ -13,12 +13,6 @@
 
 void lock_init(struct lock *l, enum lock_rank rank)
 {
-	pthread_mutex_init(&l->mutex, NULL);
-	SET_RANK(l, rank);
-}
-
-void lock_init_inherit(struct lock *l, enum lock_rank rank)
-{
 	pthread_mutexattr_t attr;
 
 	pthread_mutexattr_init(&attr);

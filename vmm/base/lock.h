@@ -152,10 +152,10 @@ static inline void lock_check_wait(enum lock_wait wait, const char *where)
 /* The order of a lock that is taken before all others of its rank. */
 #define LOCK_FIRST UINT64_MAX
 
+/* The holder of a lock inherits the priority of a thread that waits for it (vmm/base/priority.h).
+ * Otherwise a vCPU's thread that holds a lock for a microsecond, and loses its CPU to other guests
+ * then, would hold up a real-time thread until these guests give the CPU back. */
 void lock_init(struct lock *l, enum lock_rank rank);
-/* The holder of the lock inherits the priority of a thread that waits for it. For locks that a
- * thread may wait for while it fills a span (vmm/base/priority.h). */
-void lock_init_inherit(struct lock *l, enum lock_rank rank);
 #define lock_destroy(l) lock_destroy_at(l, LOCK_HERE)
 
 #define lock_take(l) lock_take_at(l, LOCK_HERE)

@@ -176,7 +176,7 @@ int memory_init(struct memory *m, const struct ram_layout *ram, uint64_t max_byt
 	m->descriptor = sparse(TABLES_MAX * sizeof(*m->descriptor));
 	m->free_table = sparse(TABLES_MAX * sizeof(*m->free_table));
 	m->fd = memfd_create("ramet-frames", MFD_CLOEXEC);
-	lock_init_inherit(&m->lock, LOCK_MEMORY);
+	lock_init(&m->lock, LOCK_MEMORY);
 	if (!m->table || !m->descriptor || !m->free_table || m->fd < 0 ||
 		ftruncate(m->fd, (off_t)(blocks << SPAN_SHIFT)) < 0) {
 		int e = errno;

@@ -105,7 +105,7 @@ int view_arena_init(struct view_arena *arena, uint64_t len, int pool_fd)
 		return r;
 	}
 	*arena = a;
-	lock_init_inherit(&arena->lock, LOCK_VIEW_ARENA);
+	lock_init(&arena->lock, LOCK_VIEW_ARENA);
 	return 0;
 }
 
@@ -140,7 +140,7 @@ static struct view *slot_claim(struct view_arena *arena)
 			v->base = arena->base + i * arena->stride;
 			v->span = (_Atomic uint8_t *)(v + 1);
 			v->flags = (uint8_t *)(v + 1) + view_spans(arena);
-			lock_init_inherit(&v->lock, LOCK_VIEW);
+			lock_init(&v->lock, LOCK_VIEW);
 			arena->used[i] = v;
 			v->in_use = v->closed = true;
 		} else if (!arena->used[i]->in_use) {

@@ -131,7 +131,7 @@ static int new_family(
 		return r;
 	}
 	ram_layout_init(&f->ram, f->cfg.memory);
-	lock_init_inherit(&f->lock, LOCK_FAMILY); /* the guard takes it */
+	lock_init(&f->lock, LOCK_FAMILY);
 	rwlock_init(&f->operations, LOCK_OPERATIONS);
 	generations_init(&f->generations, &f->memory, &f->ram, &f->shells, &vm_view_source);
 	init_slots(f);

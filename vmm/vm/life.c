@@ -34,7 +34,7 @@ int vm_new(struct ramet_family *f, struct ramet_vm *parent, struct ramet_vm **ou
 	atomic_init(&vm->state, RAMET_PAUSED);
 	lock_init(&vm->op, LOCK_VM_OP);
 	lock_init(&vm->watch_lock, LOCK_VM_WATCH);
-	lock_init_inherit(&vm->input_lock, LOCK_VM_INPUT); /* a fork waits for it */
+	lock_init(&vm->input_lock, LOCK_VM_INPUT);
 	lock_take(&f->lock);
 	vm->id = f->next_id++;
 	lock_release(&f->lock);
