@@ -228,6 +228,28 @@ static void test_here(void **state)
 	headroom_close(&h);
 }
 
+static void test_kernel(void **state)
+{
+	struct headroom h;
+	uint64_t bytes, tables;
+
+	put("proc/self/mounts", "cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n");
+	put("proc/self/cgroup", "0::/its/own\n");
+	put("sys/fs/cgroup/its/own/memory.stat",
+		"anon 5\nkernel 7000\nkernel_stack 3\npagetables 2\nsec_pagetables 4096\n");
+	headroom_open(&h, root);
+	assert_true(headroom_kernel(&h, &bytes, &tables));
+	assert_int_equal(bytes, 7000);
+	assert_int_equal(tables, 4096);
+	headroom_close(&h);
+	/* The root group's figures are those of the whole machine. */
+	put("proc/self/cgroup", "0::/\n");
+	put("sys/fs/cgroup/memory.stat", "kernel 7000\n");
+	headroom_open(&h, root);
+	assert_false(headroom_kernel(&h, &bytes, &tables));
+	headroom_close(&h);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_root, remove_root)
 
 int main(void)
@@ -240,6 +262,7 @@ int main(void)
 		TEST(test_container),
 		TEST(test_long_name),
 		TEST(test_nonsense),
+		TEST(test_kernel),
 		cmocka_unit_test(test_here),
 	};
 

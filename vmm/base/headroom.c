@@ -229,3 +229,15 @@ void headroom_look(const struct headroom *h, struct headroom_left *out)
 			out->where, sizeof(out->where), "the control group '%s'", h->group[i].name);
 	}
 }
+
+bool headroom_kernel(const struct headroom *h, uint64_t *bytes, uint64_t *tables)
+{
+	char text[8192];
+
+	if (h->v1 || !h->n || !strcmp(h->group[0].name, "/") ||
+		!read_file(h->group[0].dir, "memory.stat", text, sizeof(text)))
+		return false;
+	*bytes = value_of(text, "kernel ");
+	*tables = value_of(text, "sec_pagetables ");
+	return *bytes;
+}

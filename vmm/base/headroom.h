@@ -41,4 +41,10 @@ void headroom_close(struct headroom *h);
 /* Reads the limits again, since they may change at any time. Any thread may call it. */
 void headroom_look(const struct headroom *h, struct headroom_left *out);
 
+/* The memory that the kernel itself has for the process's control group, KVM's included; and how
+ * much of it are second-level page tables of KVM (Linux 6.1). False: unknown, because the process
+ * is in the root group, or the kernel is older than 5.18, or control groups are of version 1.
+ */
+bool headroom_kernel(const struct headroom *h, uint64_t *bytes, uint64_t *tables);
+
 #endif
