@@ -141,6 +141,10 @@ struct ramet_family_stat {
 	/* What sets that limit: "the host" or "the control group '/x'". */
 	char headroom_of[RAMET_HEADROOM_OF_MAX];
 	uint64_t forks, resets, resolved_spans, taken_back_spans;
+	/* The most CPU time that a thread of this process has used at a real-time priority without
+	 * a rest, in ns: how long another thread may have waited for it. vCPUs' threads and fault
+	 * threads are not counted. */
+	uint64_t realtime_max_ns;
 };
 
 /* What one fork cost. The time when a child became ready is in the child's stat. */

@@ -7,11 +7,12 @@
 #include "vmm/bench/benches.h"
 
 static const struct command benches[] = {
-	{ "clone", cmd_bench_clone, "forks of a VM, compared with fork(2) and a copy" },
-	{ "reset", cmd_bench_reset, "putting a clone back to its birth" },
-	{ "recover", cmd_bench_recover, "how fast parent and child write again after a fork" },
-	{ "churn", cmd_bench_churn, "making and stopping clones again and again" },
-	{ "tables", cmd_bench_tables, "the table library alone, at each level of sharing" },
+	{ "clone", cmd_bench_clone, "forks of a VM, compared with fork(2) and a copy", false },
+	{ "reset", cmd_bench_reset, "putting a clone back to its birth", false },
+	{ "recover", cmd_bench_recover, "how fast parent and child write again after a fork",
+		false },
+	{ "churn", cmd_bench_churn, "making and stopping clones again and again", false },
+	{ "tables", cmd_bench_tables, "the table library alone, at each level of sharing", false },
 	{ 0 },
 };
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/base/priority.h"
 #include "vmm/cli/command.h"
 
 #include <errno.h>
@@ -114,6 +115,8 @@ int command_run(const struct command *table, const char *prog, int argc, char **
 	snprintf(name, sizeof(name), "%s %s", prog, cmd->name);
 	argv[1] = name;
 	argp_err_exit_status = EXIT_USAGE;
+	if (cmd->hurried)
+		hurry_for_good(HURRY_PRIORITY);
 	return cmd->run(argc - 1, argv + 1);
 }
 

@@ -18,6 +18,9 @@ struct command {
 	const char *name;
 	int (*run)(int argc, char **argv);
 	const char *summary;
+	/* Asks a family something, or waits for it: runs at a real-time priority, if that is
+	 * allowed, so that busy guests do not take the CPU from it. */
+	bool hurried;
 };
 
 /* Returns the command of that name, or NULL. The table ends with a NULL name. */

@@ -14,18 +14,18 @@
 #include "vmm/cmd/commands.h"
 
 static const struct command commands[] = {
-	{ "run", cmd_run, "launch a VM" },
-	{ "fork", cmd_fork, "fork a running VM" },
-	{ "list", cmd_list, "draw all VMs as a tree of forks" },
-	{ "stat", cmd_stat, "show one VM in full" },
-	{ "console", cmd_console, "attach to a VM's serial console" },
-	{ "pause", cmd_pause, "stop VMs' vCPUs for now" },
-	{ "resume", cmd_resume, "let paused VMs continue" },
-	{ "stop", cmd_stop, "stop VMs for ever" },
-	{ "reset", cmd_reset, "put clones back to the moment they were born" },
-	{ "wait", cmd_wait, "wait until a VM is ready, has stopped, ..." },
-	{ "dump", cmd_dump, "write guest memory to stdout" },
-	{ "bench", cmd_bench, "measure what forks cost" },
+	{ "run", cmd_run, "launch a VM", false },
+	{ "fork", cmd_fork, "fork a running VM", true },
+	{ "list", cmd_list, "draw all VMs as a tree of forks", true },
+	{ "stat", cmd_stat, "show one VM in full", true },
+	{ "console", cmd_console, "attach to a VM's serial console", false },
+	{ "pause", cmd_pause, "stop VMs' vCPUs for now", true },
+	{ "resume", cmd_resume, "let paused VMs continue", true },
+	{ "stop", cmd_stop, "stop VMs for ever", true },
+	{ "reset", cmd_reset, "put clones back to the moment they were born", true },
+	{ "wait", cmd_wait, "wait until a VM is ready, has stopped, ...", true },
+	{ "dump", cmd_dump, "write guest memory to stdout", false },
+	{ "bench", cmd_bench, "measure what forks cost", false },
 	{ 0 },
 };
 

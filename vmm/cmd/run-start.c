@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "vmm/base/limits.h"
+#include "vmm/base/priority.h"
 #include "vmm/cli/client.h"
 #include "vmm/cli/command.h"
 #include "vmm/cmd/launch-watch.h"
@@ -69,6 +70,8 @@ int run_serve(struct host *host, int signals)
 		{ .fd = host->done, .events = POLLIN },
 	};
 
+	/* The family's guests must not starve this thread, which ends the process. */
+	hurry_for_good(HURRY_PRIORITY);
 	while (poll(fds, 2, -1) < 0)
 		;
 	return ending_signal(signals);

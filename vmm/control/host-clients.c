@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "vmm/base/clock.h"
+#include "vmm/base/priority.h"
 #include "vmm/control/host.h"
 #include "vmm/control/rundir.h"
 
@@ -76,6 +77,8 @@ static void *client_main(void *arg)
 	struct client *c = arg;
 	struct host *host = c->host;
 
+	/* Guests must not starve the family's clients. */
+	hurry_for_good(HURRY_PRIORITY);
 	host->serve(host, &c->wire, c->reserved);
 	lock_take(&host->lock);
 	close(c->wire.fd);

@@ -10,6 +10,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/lock.h"
+#include "vmm/base/priority.h"
 #include "vmm/control/rundir.h"
 
 static void close_events(struct host *host)
@@ -246,6 +247,7 @@ static void *keeper_main(void *arg)
 		{ .fd = host->leave, .events = POLLIN },
 	};
 
+	hurry_for_good(HURRY_PRIORITY);
 	while (!fds[1].revents) {
 		if (poll(fds, 2, -1) < 0)
 			continue;

@@ -84,7 +84,8 @@ json_t *stat_json(const struct ramet_stat *st)
 
 json_t *family_json(const struct ramet_family_stat *st)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:I}",
+	return json_pack(
+		"{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:I}",
 		"vms", (json_int_t)st->vms, "shells_ready", (json_int_t)st->shells_ready,
 		"generations", (json_int_t)st->generations, "pool_bytes",
 		(json_int_t)st->pool_bytes, "pool_resident_bytes",
@@ -93,7 +94,8 @@ json_t *family_json(const struct ramet_family_stat *st)
 		(json_int_t)st->duplicate_bytes, "headroom_bytes", (json_int_t)st->headroom_bytes,
 		"headroom_of", st->headroom_of, "forks", (json_int_t)st->forks, "resets",
 		(json_int_t)st->resets, "resolved_spans", (json_int_t)st->resolved_spans,
-		"taken_back_spans", (json_int_t)st->taken_back_spans);
+		"taken_back_spans", (json_int_t)st->taken_back_spans, "realtime_max_ns",
+		(json_int_t)st->realtime_max_ns);
 }
 
 /* The value of a "Key:  123 kB" line of a file in /proc, in bytes. 0: there is no such line. */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "vmm/base/clock.h"
+#include "vmm/base/priority.h"
 #include "vmm/control/ops.h"
 
 /* How long a client may send no request, or take no reply, in ms. CROWDED: when only reserved
@@ -53,20 +54,21 @@ static json_t *op_stop_all(struct session *s, json_t *req)
 static const struct {
 	const char *name;
 	op_fn *fn;
-	bool brief; /* may be asked for in a reserved place */
+	bool brief;	/* may be asked for in a reserved place */
+	bool unhurried; /* moves as many bytes as the client likes: not at a real-time priority */
 } operations[] = {
-	{ "hello", op_hello, true },
-	{ "list", op_list, true },
-	{ "stat", op_stat, true },
-	{ "fork", op_fork, false },
-	{ "pause", op_pause, true },
-	{ "resume", op_resume, true },
-	{ "reset", op_reset, true },
-	{ "stop", op_stop, true },
-	{ "stop-all", op_stop_all, true },
-	{ "wait", op_wait, false },
-	{ "read", op_read, false },
-	{ "console", op_console, false },
+	{ "hello", op_hello, true, false },
+	{ "list", op_list, true, false },
+	{ "stat", op_stat, true, false },
+	{ "fork", op_fork, false, false },
+	{ "pause", op_pause, true, false },
+	{ "resume", op_resume, true, false },
+	{ "reset", op_reset, true, false },
+	{ "stop", op_stop, true, false },
+	{ "stop-all", op_stop_all, true, false },
+	{ "wait", op_wait, false, false },
+	{ "read", op_read, false, true },
+	{ "console", op_console, false, true },
 };
 
 static json_t *no_place_for(const char *op)
@@ -80,6 +82,19 @@ static json_t *no_place_for(const char *op)
 	return reply;
 }
 
+static json_t *carry_out(struct session *s, json_t *req, op_fn *fn, bool unhurried)
+{
+	struct hurry hurry;
+	json_t *reply;
+
+	if (unhurried)
+		hurry = hurry_lower(0);
+	reply = fn(s, req);
+	if (unhurried)
+		hurry_end(&hurry);
+	return reply;
+}
+
 static json_t *dispatch(struct session *s, json_t *req)
 {
 	const json_t *op = json_object_get(req, "op");
@@ -90,7 +105,7 @@ static json_t *dispatch(struct session *s, json_t *req)
 			continue;
 		if (s->reserved && !operations[i].brief)
 			return no_place_for(name);
-		return operations[i].fn(s, req);
+		return carry_out(s, req, operations[i].fn, operations[i].unhurried);
 	}
 	if (name)
 		return error_json(EPROTO, "bad request: there is no operation '%.64s'", name);
@@ -174,6 +189,7 @@ static void serve(struct session *s)
 		if (!s->answered && answer(s, reply))
 			return;
 		s->over |= s->reserved;
+		hurry_rest();
 	}
 }
 

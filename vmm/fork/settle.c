@@ -82,7 +82,9 @@ static int settle_some(struct generation *g, span_t first, uint64_t n)
 		if (has[i]) {
 			generation_take_ahead(g, span_add(first, i));
 			r = generation_resolve(g, span_add(first, i), NULL);
+			hurry_rest();
 		}
+	hurry_rest();
 	return r;
 }
 

@@ -109,6 +109,7 @@ static void *settler_thread(void *arg)
 {
 	struct settler *w = arg;
 
+	hurry_for_good(BACKGROUND_PRIORITY);
 	lock_take(&w->lock);
 	for (;;) {
 		w->busy = true;

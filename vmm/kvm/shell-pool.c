@@ -120,6 +120,7 @@ static void *maker(void *arg)
 	struct shell_pool *p = arg;
 	bool idle = false;
 
+	hurry_for_good(BACKGROUND_PRIORITY);
 	lock_take(&p->lock);
 	while (!p->quit) {
 		struct machine_state *pattern = NULL;
@@ -139,6 +140,7 @@ static void *maker(void *arg)
 			pattern = machine_state_get(p->pattern);
 		lock_release(&p->lock);
 		made = refill(p, used, drop, pattern);
+		hurry_rest();
 		lock_take(&p->lock);
 		if (made) {
 			made->next = p->ready;
@@ -198,13 +200,14 @@ void shell_pool_pattern(struct shell_pool *p, struct machine_state *state)
 }
 
 /* Makes a shell now, from a used one or a new one. That takes a millisecond, and a fork may need
- * thousands. So it is not done at a real-time priority, which would block the CPU for seconds. */
+ * thousands: this is background work, and the thread rests. */
 static int make_now(struct shell_pool *p, struct shell *used, struct shell **out)
 {
-	struct hurry hurry = hurry_pause();
+	struct hurry hurry = hurry_lower(BACKGROUND_PRIORITY);
 	struct shell *sh = used ? refill(p, used, false, NULL) : NULL;
 	int r = sh ? 0 : shell_new(p->machine, &sh);
 
+	hurry_rest();
 	hurry_end(&hurry);
 	if (!r)
 		*out = sh;

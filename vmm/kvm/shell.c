@@ -82,9 +82,9 @@ static int complete_io(struct vcpu *vcpu, bool runnable)
 void vcpu_ordinary(struct vcpu *vcpu, uint64_t slice_ns)
 {
 	hurry_slice(slice_ns);
-	/* The thread that stops this vCPU may just have made it real-time: do not undo that. */
+	/* As in hurry_end(). */
 	if (atomic_load(&vcpu->shell->stop))
-		hurry_thread(0, true);
+		hurry_self(true);
 }
 
 static int run_until_stopped(struct vcpu *vcpu)
@@ -213,9 +213,11 @@ void *vcpu_thread(void *arg)
 	struct shell *sh = vcpu->shell;
 
 	atomic_store(&vcpu->tid, gettid());
-	hurry_thread(0, true);
 	/* The first KVM_RUN of a vCPU allocates memory: do that now, not in the pause of a VM. */
 	vcpu_flush(vcpu->fd, vcpu->run);
+	vcpu->hurry.stop = &sh->stop;
+	hurry_vcpu = &vcpu->hurry;
+	hurry_self(true);
 	for (;;) {
 		unsigned cmd = atomic_load(&vcpu->cmd);
 		int r = 0;
@@ -226,7 +228,7 @@ void *vcpu_thread(void *arg)
 		}
 		atomic_store(&vcpu->cmd, 0);
 		if (cmd & VCPU_QUIT)
-			return NULL;
+			break;
 		if (cmd & VCPU_RUN) {
 			run(vcpu, cmd & VCPU_LOAD);
 		} else if (cmd & VCPU_LOAD) {
@@ -238,6 +240,8 @@ void *vcpu_thread(void *arg)
 			r = save(vcpu);
 		acknowledge(sh, r);
 	}
+	hurry_self(false); /* the end of a thread is work, and of no hurry */
+	return NULL;
 }
 
 /* ---- commands ---- */
@@ -361,7 +365,7 @@ int shell_stop_then(
 	}
 	/* Real-time: a vCPU thread that waits for a CPU gets one at once. */
 	for (unsigned i = 0; i < sh->machine->cpus; i++)
-		hurry_thread(atomic_load(&sh->vcpu[i].tid), true);
+		hurry_thread(atomic_load(&sh->vcpu[i].tid), &sh->vcpu[i].hurry);
 	return shell_await(sh);
 }
 
@@ -402,7 +406,8 @@ void shell_rehearse(struct shell *sh, struct machine_state *scratch)
 	assert(sh->state == SHELL_IDLE);
 	/* One vCPU is enough: all vCPUs use nearly the same code and data. */
 	pthread_kill(pthread_self(), KICK_SIGNAL);
-	hurry_thread(atomic_load(&sh->vcpu[0].tid), true); /* it is real-time already */
+	hurry_thread(
+		atomic_load(&sh->vcpu[0].tid), &sh->vcpu[0].hurry); /* it is real-time already */
 	if (!vcpu_save_idle(host, sh->vcpu[0].fd, &scratch->vcpu[0]) &&
 		!machine_save(host, sh->vm_fd, scratch))
 		machine_load(host, sh->vm_fd, scratch);

@@ -42,6 +42,7 @@
 
 #include "include/ramet/gpa.h"
 #include "vmm/base/lock.h"
+#include "vmm/base/priority.h"
 #include "vmm/kvm/state.h"
 #include "vmm/memory/view.h"
 
@@ -69,6 +70,7 @@ struct vcpu {
 	pthread_t thread;
 	bool has_thread;
 	_Atomic pid_t tid;
+	struct hurry_vcpu hurry;
 	atomic_uint cmd; /* futex: VCPU_* bits to do; 0: idle */
 };
 

@@ -129,6 +129,7 @@ static void unlock_and_trim(struct memory *m)
 		if (!keeps_memory(m, n)) {
 			lock_release(&m->lock);
 			punch(m, first, n);
+			hurry_rest();
 			lock_take(&m->lock);
 		}
 		pool_free(&m->pool, first.v, n);

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 
 #include "vmm/base/clock.h"
+#include "vmm/base/priority.h"
 
 /* PAGEMAP_SCAN of Linux 6.7, as in include/uapi/linux/fs.h: the headers of the oldest distribution
  * that we support lack it. */
@@ -203,6 +204,7 @@ static void empty(struct view *view)
 		n = len - off < step ? len - off : step;
 		madvise(view->base + off, n, MADV_DONTNEED);
 		took = now_ns() - start;
+		hurry_rest();
 		if (took > EMPTY_NS && step > SPAN_SIZE)
 			step /= 2;
 		else if (took < EMPTY_NS / 4 && (step < EMPTY_AT_ONCE || step < len / 16))

@@ -167,6 +167,7 @@ void ramet_family_stat_quick(struct ramet_family *f, struct ramet_family_stat *s
 		.resets = atomic_load(&f->resets),
 		.resolved_spans = atomic_load(&f->generations.resolved),
 		.taken_back_spans = atomic_load(&f->generations.taken_back),
+		.realtime_max_ns = hurry_longest(),
 	};
 
 	family_alive(f, &s);

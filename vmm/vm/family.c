@@ -186,6 +186,7 @@ int ramet_launch(const struct ramet_config *cfg, struct ramet_family **family,
 
 void ramet_family_stop(struct ramet_family *f)
 {
+	struct hurry hurry = hurry_begin();
 	struct ramet_vm *vm;
 
 	while ((vm = family_leaf(f))) {
@@ -198,10 +199,16 @@ void ramet_family_stop(struct ramet_family *f)
 			futex_wait(&vm->told, 0, 0);
 		ramet_vm_put(vm);
 	}
+	hurry_end(&hurry);
 }
 
 void ramet_family_destroy(struct ramet_family *f)
 {
+	struct hurry hurry;
+
 	ramet_family_stop(f);
+	/* To close KVM VMs takes long, and there is no guest that could starve this thread. */
+	hurry = hurry_lower(0);
 	stop_family(f);
+	hurry_end(&hurry);
 }

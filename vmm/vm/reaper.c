@@ -26,10 +26,8 @@ struct reaper {
 static void reap(struct ramet_vm *vm)
 {
 	struct ramet_family *f = vm->family;
-	struct hurry hurry = hurry_begin();
 
 	f->reaper->stop(vm);
-	hurry_end(&hurry);
 	ramet_vm_put(vm);
 	atomic_fetch_add(&f->reaper->done, 1);
 	settler_retry(&f->settler);
@@ -39,6 +37,7 @@ static void *reaper_thread(void *arg)
 {
 	struct reaper *r = arg;
 
+	hurry_for_good(HURRY_PRIORITY);
 	lock_take(&r->lock);
 	for (;;) {
 		struct ramet_vm *vm = STAILQ_FIRST(&r->ended);
@@ -47,6 +46,7 @@ static void *reaper_thread(void *arg)
 			STAILQ_REMOVE_HEAD(&r->ended, next_ended);
 			lock_release(&r->lock);
 			reap(vm);
+			hurry_rest();
 			lock_take(&r->lock);
 		} else if (r->quit) {
 			break;
