@@ -167,15 +167,32 @@ void ramet_family_stop(struct ramet_family *family);
 void ramet_family_destroy(struct ramet_family *family);
 /* Recomputes every count. 0, or -EUCLEAN with the first discrepancy in err. VMs keep running. */
 int ramet_family_check(struct ramet_family *family, struct ramet_err *err);
-/* Waits for no operation on a VM, like ramet_family_each(). */
+/*
+ * Counts the memory of VMs, one after another, until limit_ns have passed (UINT64_MAX: all VMs),
+ * but of at least 8, or of all if there are fewer. The time for each grows with what it has mapped.
+ * The next call begins after the last VM that was counted. Waits for no operation: a VM on which
+ * one is under way keeps its last count. -ENOMEM: nothing was counted.
+ */
+int ramet_family_count(struct ramet_family *family, uint64_t limit_ns);
+/* Counts the memory of all VMs, then does the same as ramet_family_stat_quick(). */
 void ramet_family_stat(struct ramet_family *family, struct ramet_family_stat *st);
-/* The same with duplicate_bytes 0: cheap enough to call in a loop. */
+/* Counts nothing: cheap enough to call in a loop. duplicate_bytes is what was counted last. */
 void ramet_family_stat_quick(struct ramet_family *family, struct ramet_family_stat *st);
-/* Calls fn for every VM, parents before their children, until fn returns non-zero. A stopped VM is
- * included as long as one of its descendants lives. fn must not call functions of the family. The
- * call waits for no operation: while one is under way on a VM, fn gets the last count of its
- * memory. */
+/* Counts the memory of all VMs, then does the same as ramet_family_each_quick(). */
 int ramet_family_each(
+	struct ramet_family *family, int (*fn)(void *arg, const struct ramet_stat *st), void *arg);
+/*
+ * The memory, in bytes, that the kernel itself has for the control group of this process: what KVM
+ * has for its VMs, kernel stacks, page tables and so on. *tables: how much of it are KVM's
+ * second-level page tables. Includes what other processes of the group use. False: it cannot be
+ * known, in the root group, with control groups of version 1, or before Linux 5.18.
+ */
+bool ramet_family_kernel(struct ramet_family *family, uint64_t *bytes, uint64_t *tables);
+/* Calls fn for every VM, parents before their children, until fn returns non-zero. A stopped VM is
+ * included as long as one of its descendants lives. fn must not call functions of the family. It
+ * gets the last count of each VM's memory; before the first one, what a clone has at its birth. The
+ * call waits for no operation. */
+int ramet_family_each_quick(
 	struct ramet_family *family, int (*fn)(void *arg, const struct ramet_stat *st), void *arg);
 
 /* Returns a reference to the VM of that name, or NULL. */

@@ -194,12 +194,17 @@ void ramet_family_stat_quick(struct ramet_family *f, struct ramet_family_stat *s
 	unlock(f);
 }
 
-void ramet_family_stat(struct ramet_family *f, struct ramet_family_stat *st)
+int ramet_family_count(struct ramet_family *f, uint64_t limit_ns)
 {
-	ramet_family_stat_quick(f, st);
+	return 0;
 }
 
-int ramet_family_each(
+bool ramet_family_kernel(struct ramet_family *f, uint64_t *bytes, uint64_t *tables)
+{
+	return false;
+}
+
+int ramet_family_each_quick(
 	struct ramet_family *f, int (*fn)(void *arg, const struct ramet_stat *st), void *arg)
 {
 	int r = 0;

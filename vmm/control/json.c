@@ -118,13 +118,23 @@ json_t *memory_json(struct ramet_family *family, struct ramet_vm *vm)
 	struct ramet_family_stat fs;
 	struct ramet_stat st;
 
-	ramet_family_stat(family, &fs);
+	ramet_family_count(family, 0);
+	ramet_family_stat_quick(family, &fs);
 	ramet_vm_stat(vm, &st);
 	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "vms", (json_int_t)fs.vms,
 		"mapped_bytes", (json_int_t)st.memory, "table_bytes", (json_int_t)fs.table_bytes,
 		"vm_table_bytes", (json_int_t)(st.table_bytes + st.tables_shared * PAGE),
 		"host_table_bytes", (json_int_t)proc_kb("/proc/self/status", "VmPTE:"),
 		"free_bytes", (json_int_t)proc_kb("/proc/meminfo", "MemAvailable:"));
+}
+
+void json_put_kernel(json_t **family, struct ramet_family *f)
+{
+	uint64_t bytes = 0, tables = 0;
+	bool known = ramet_family_kernel(f, &bytes, &tables);
+
+	json_put(family, "kernel_bytes", u64_if(known, bytes));
+	json_put(family, "kernel_table_bytes", u64_if(known, tables));
 }
 
 void json_put(json_t **obj, const char *key, json_t *value)

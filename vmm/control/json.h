@@ -12,6 +12,8 @@ const char *state_name(enum ramet_state state);
 /* A field that does not apply is null. So are the fields about memory unless it was counted. */
 json_t *stat_json(const struct ramet_stat *st);
 json_t *family_json(const struct ramet_family_stat *st);
+/* Adds what the kernel has for the family, or null. */
+void json_put_kernel(json_t **family, struct ramet_family *f);
 /* Memory of the family and the host, to compare before and after a fork of vm. */
 json_t *memory_json(struct ramet_family *family, struct ramet_vm *vm);
 

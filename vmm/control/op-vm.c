@@ -7,6 +7,9 @@
 #include "vmm/control/ops.h"
 #include "vmm/control/session-console.h"
 
+/* A list begins no further count of memory after this time. */
+#define LIST_COUNT_NS 5000000u
+
 static int append_stat(void *arg, const struct ramet_stat *st)
 {
 	json_append(arg, stat_json(st));
@@ -37,9 +40,10 @@ json_t *op_list(struct session *s, json_t *req)
 		return reply;
 	vms = json_array();
 	reply = ok_json();
-	ramet_family_each(s->host->family, append_stat, &vms);
+	ramet_family_count(s->host->family, LIST_COUNT_NS);
+	ramet_family_each_quick(s->host->family, append_stat, &vms);
 	host_each_ended(s->host, append_ended, &vms);
-	ramet_family_stat(s->host->family, &fs);
+	ramet_family_stat_quick(s->host->family, &fs);
 	json_put(&reply, "vms", vms);
 	json_put(&reply, "family", family_json(&fs));
 	return reply;
@@ -69,7 +73,7 @@ json_t *op_stat(struct session *s, json_t *req)
 	struct ramet_family_stat fs;
 	struct ramet_stat st;
 	struct ramet_vm *vm;
-	json_t *refusal, *reply;
+	json_t *refusal, *reply, *family;
 
 	if (!only_name(req, &name, &refusal))
 		return refusal;
@@ -80,10 +84,13 @@ json_t *op_stat(struct session *s, json_t *req)
 	if (vm)
 		ramet_vm_stat(vm, &st);
 	ramet_vm_put(vm);
-	ramet_family_stat(s->host->family, &fs);
+	ramet_family_count(s->host->family, 0);
+	ramet_family_stat_quick(s->host->family, &fs);
 	reply = ok_json();
+	family = family_json(&fs);
+	json_put_kernel(&family, s->host->family);
 	json_put(&reply, "vm", stat_json(&st));
-	json_put(&reply, "family", family_json(&fs));
+	json_put(&reply, "family", family);
 	return reply;
 }
 

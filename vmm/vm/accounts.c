@@ -7,8 +7,13 @@
 
 #include "vmm/vm/accounts.h"
 #include "vmm/base/futex.h"
+#include "vmm/base/priority.h"
+#include "vmm/vm/guard.h"
 #include "vmm/vm/life.h"
 #include "vmm/vm/lineage.h"
+
+/* However little time it may take, a count of a family's memory counts this many VMs. */
+#define COUNT_MIN 8u
 
 void ramet_vm_stat_quick(struct ramet_vm *vm, struct ramet_stat *st)
 {
@@ -141,25 +146,6 @@ void ramet_vm_stat(struct ramet_vm *vm, struct ramet_stat *st)
 	put_count(st, &count);
 }
 
-/* Like ramet_vm_stat(), but during an operation on the VM the memory is that of the last count. */
-static void stat_at_once(struct ramet_vm *vm, struct ramet_stat *st)
-{
-	bool counts = try_counting(vm);
-	struct vm_count count;
-
-	ramet_vm_stat_quick(vm, st);
-	if (counts) {
-		count = vm_count(vm);
-		end_counting(vm);
-	}
-	lock_take(&vm->family->lock);
-	if (counts)
-		vm->counted = count;
-	count = vm->counted;
-	lock_release(&vm->family->lock);
-	put_count(st, &count);
-}
-
 void ramet_family_stat_quick(struct ramet_family *f, struct ramet_family_stat *st)
 {
 	struct ramet_family_stat s = {
@@ -171,6 +157,10 @@ void ramet_family_stat_quick(struct ramet_family *f, struct ramet_family_stat *s
 	};
 
 	family_alive(f, &s);
+	lock_take(&f->generations.lock);
+	for (struct generation *g = f->generations.all; g; g = g->all)
+		s.duplicate_bytes += generation_duplicates(g) * PAGE_SIZE;
+	lock_release(&f->generations.lock);
 	s.generations = generations_count(&f->generations);
 	s.shells_ready = shell_pool_ready(&f->shells);
 	memory_stat(&f->memory, &s);
@@ -178,54 +168,61 @@ void ramet_family_stat_quick(struct ramet_family *f, struct ramet_family_stat *s
 	*st = s;
 }
 
-/* Counts the pages that a VM has copied or taken back, and has not written to since. During an
- * operation on the VM, returns the last count. */
-static uint64_t vm_duplicates(struct ramet_vm *vm)
+/* Counts the memory of a VM, and the pages that it has copied or taken back and has not written to
+ * since. During an operation on the VM the last counts stay. */
+static void recount(struct ramet_vm *vm)
 {
-	bool counts = try_counting(vm);
-	uint64_t pages = 0;
+	struct vm_count count;
+	uint64_t duplicates = 0;
 
-	if (counts && vm->shell && vm->shell->view->source)
-		pages = generation_view_duplicates(vm->shell->view, vm->birth);
-	if (counts)
-		end_counting(vm);
+	if (!try_counting(vm))
+		return;
+	count = vm_count(vm);
+	if (vm->shell && vm->shell->view->source)
+		duplicates = generation_view_duplicates(vm->shell->view, vm->birth);
 	lock_take(&vm->family->lock);
-	if (counts)
-		vm->duplicates = pages;
-	pages = vm->duplicates;
+	vm->counted = count;
+	vm->duplicates = duplicates;
 	lock_release(&vm->family->lock);
-	return pages;
+	end_counting(vm);
 }
 
-static uint64_t view_duplicates(struct ramet_family *f)
+int ramet_family_count(struct ramet_family *f, uint64_t limit_ns)
 {
-	unsigned n;
+	uint64_t until = limit_ns == UINT64_MAX ? UINT64_MAX : now_ns() + limit_ns;
+	unsigned n, counted = 0, first;
 	struct ramet_vm **all = family_snapshot(f, &n);
-	uint64_t pages = 0;
+	struct hurry hurry;
 
-	for (unsigned i = 0; all && i < n; i++) {
-		pages += vm_duplicates(all[i]);
-		ramet_vm_put(all[i]);
+	if (!all)
+		return -ENOMEM;
+	/* To count one VM with much memory may take long. */
+	hurry = hurry_lower(BACKGROUND_PRIORITY);
+	first = n ? atomic_load(&f->count_next) % n : 0;
+	while (counted < n && (counted < COUNT_MIN || now_ns() < until)) {
+		recount(all[(first + counted++) % n]);
+		hurry_rest();
 	}
+	hurry_end(&hurry);
+	atomic_store(&f->count_next, counted < n ? first + counted : 0);
+	for (unsigned i = 0; i < n; i++)
+		ramet_vm_put(all[i]);
 	free(all);
-	return pages;
+	return 0;
 }
 
 void ramet_family_stat(struct ramet_family *f, struct ramet_family_stat *st)
 {
-	struct ramet_family_stat s;
-	uint64_t pages = view_duplicates(f);
-
-	ramet_family_stat_quick(f, &s);
-	lock_take(&f->generations.lock);
-	for (struct generation *g = f->generations.all; g; g = g->all)
-		pages += generation_duplicates(g);
-	lock_release(&f->generations.lock);
-	s.duplicate_bytes = pages * PAGE_SIZE;
-	*st = s;
+	ramet_family_count(f, UINT64_MAX);
+	ramet_family_stat_quick(f, st);
 }
 
-int ramet_family_each(
+bool ramet_family_kernel(struct ramet_family *f, uint64_t *bytes, uint64_t *tables)
+{
+	return guard_kernel(f, bytes, tables);
+}
+
+int ramet_family_each_quick(
 	struct ramet_family *f, int (*fn)(void *arg, const struct ramet_stat *st), void *arg)
 {
 	unsigned n;
@@ -234,13 +231,26 @@ int ramet_family_each(
 
 	for (unsigned i = 0; all && i < n; i++) {
 		struct ramet_stat st;
+		struct vm_count count;
 
 		if (!r) {
-			stat_at_once(all[i], &st);
+			ramet_vm_stat_quick(all[i], &st);
+			lock_take(&f->lock);
+			count = all[i]->counted;
+			lock_release(&f->lock);
+			put_count(&st, &count);
 			r = fn(arg, &st);
 		}
 		ramet_vm_put(all[i]);
 	}
 	free(all);
 	return r;
+}
+
+int ramet_family_each(
+	struct ramet_family *f, int (*fn)(void *arg, const struct ramet_stat *st), void *arg)
+{
+	int r = ramet_family_count(f, UINT64_MAX);
+
+	return r ? r : ramet_family_each_quick(f, fn, arg);
 }

@@ -42,7 +42,26 @@ struct guard {
 	uint64_t cpus;
 	struct headroom headroom;
 	uint64_t mercy_ns; /* no VM fails before this time */
+	/* For a list of all VMs. It grows while there is enough memory. When memory is short, it
+	 * must not grow: malloc()'s lock inherits no priority, and there might be no memory. And
+	 * then no fork begins that would need a longer list. */
+	struct ramet_vm **list;
+	unsigned room;
 };
+
+static void make_room(struct ramet_family *f, struct guard *g)
+{
+	unsigned n = family_size(f);
+	struct ramet_vm **list;
+
+	if (n <= g->room)
+		return;
+	list = realloc(g->list, 2 * n * sizeof(struct ramet_vm *));
+	if (!list)
+		return;
+	g->list = list;
+	g->room = 2 * n;
+}
 
 static uint64_t reserve(const struct guard *g, const struct headroom_left *now)
 {
@@ -96,11 +115,11 @@ static struct ramet_vm *lock_heaviest(struct ramet_vm **vm, unsigned n, uint64_t
 
 static bool fail_heaviest(struct ramet_family *f, const struct headroom_left *now)
 {
-	unsigned n;
-	struct ramet_vm **all = family_snapshot(f, &n), *vm;
+	struct guard *g = f->guard;
+	unsigned n = family_fill(f, g->list, g->room);
 	uint64_t bytes;
+	struct ramet_vm *vm = lock_heaviest(g->list, n, &bytes);
 
-	vm = all ? lock_heaviest(all, n, &bytes) : NULL;
 	if (vm) {
 		vm_fail(vm,
 			"%s had %llu MiB of its %llu MiB left, and this VM had the most private "
@@ -110,9 +129,8 @@ static bool fail_heaviest(struct ramet_family *f, const struct headroom_left *no
 		shell_interrupt(vm->shell);
 		lock_release(&vm->op);
 	}
-	for (unsigned i = 0; all && i < n; i++)
-		ramet_vm_put(all[i]);
-	free(all);
+	for (unsigned i = 0; i < n; i++)
+		ramet_vm_put(g->list[i]);
 	return vm;
 }
 
@@ -124,6 +142,7 @@ static unsigned look(struct ramet_family *f, struct guard *g)
 	struct headroom_left now;
 	uint64_t keep, ms;
 
+	make_room(f, g);
 	headroom_look(&g->headroom, &now);
 	keep = reserve(g, &now);
 	budget_set(&f->budget, &now, now.left < keep);
@@ -193,6 +212,12 @@ void guard_stop(struct ramet_family *f)
 	headroom_close(&g->headroom);
 	budget_destroy(&f->budget);
 	close(g->quit);
+	free(g->list);
 	free(g);
 	f->guard = NULL;
+}
+
+bool guard_kernel(const struct ramet_family *f, uint64_t *bytes, uint64_t *tables)
+{
+	return headroom_kernel(&f->guard->headroom, bytes, tables);
 }

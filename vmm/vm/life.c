@@ -120,6 +120,10 @@ void vm_release(struct ramet_vm *vm)
 {
 	struct shell *sh = vm->shell;
 
+	lock_take(&vm->family->lock);
+	vm->counted = (struct vm_count){ 0 };
+	vm->duplicates = 0;
+	lock_release(&vm->family->lock);
 	vm_quiesce(vm);
 	vm->shell = NULL;
 	if (sh)

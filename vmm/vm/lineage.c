@@ -83,20 +83,44 @@ static struct ramet_vm *next_vm(struct ramet_vm *vm)
 	return vm ? vm->sibling : NULL;
 }
 
-struct ramet_vm **family_snapshot(struct ramet_family *f, unsigned *n)
+unsigned family_size(struct ramet_family *f)
 {
-	struct ramet_vm **all;
-	unsigned i = 0;
+	unsigned n = 0;
 
 	lock_take(&f->lock);
 	for (struct ramet_vm *vm = f->root; vm; vm = next_vm(vm))
-		i++;
-	all = calloc(i + 1, sizeof(*all));
-	*n = 0;
-	for (struct ramet_vm *vm = f->root; all && vm; vm = next_vm(vm))
-		all[(*n)++] = ramet_vm_get(vm);
+		n++;
 	lock_release(&f->lock);
-	return all;
+	return n;
+}
+
+unsigned family_fill(struct ramet_family *f, struct ramet_vm **list, unsigned room)
+{
+	unsigned n = 0;
+
+	lock_take(&f->lock);
+	for (struct ramet_vm *vm = f->root; vm && n < room; vm = next_vm(vm))
+		list[n++] = ramet_vm_get(vm);
+	lock_release(&f->lock);
+	return n;
+}
+
+struct ramet_vm **family_snapshot(struct ramet_family *f, unsigned *n)
+{
+	struct ramet_vm **all;
+	unsigned room;
+
+	/* Memory is taken without the lock, which the guard needs. The tree may grow meanwhile. */
+	for (;;) {
+		room = family_size(f) + 1;
+		all = calloc(room, sizeof(struct ramet_vm *));
+		*n = all ? family_fill(f, all, room) : 0;
+		if (*n < room)
+			return all;
+		for (unsigned i = 0; i < room; i++)
+			ramet_vm_put(all[i]);
+		free(all);
+	}
 }
 
 struct ramet_vm *ramet_find(struct ramet_family *f, const char *name)
@@ -128,13 +152,14 @@ struct ramet_vm *family_leaf(struct ramet_family *f)
 
 void family_alive(struct ramet_family *f, struct ramet_family_stat *st)
 {
-	st->vms = st->failed = 0;
+	st->vms = st->failed = st->duplicate_bytes = 0;
 	lock_take(&f->lock);
 	for (struct ramet_vm *vm = f->root; vm; vm = next_vm(vm)) {
 		enum ramet_state state = vm->state;
 
 		st->vms += state == RAMET_RUNNING || state == RAMET_PAUSED;
 		st->failed += state == RAMET_FAILED;
+		st->duplicate_bytes += vm->duplicates * PAGE_SIZE;
 	}
 	lock_release(&f->lock);
 }

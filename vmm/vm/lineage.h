@@ -11,6 +11,11 @@ void vm_link(struct ramet_vm *vm);
  * if the VM is still needed in the tree, or is not in it, or if the embedder has not yet been told
  * of its end. */
 void vm_unlink(struct ramet_vm *vm);
+/* The number of VMs in the tree. */
+unsigned family_size(struct ramet_family *f);
+/* Fills a list of the caller's with references to the first VMs of the tree, parents first. Returns
+ * their number, `room` at most. Allocates nothing. */
+unsigned family_fill(struct ramet_family *f, struct ramet_vm **list, unsigned room);
 /* Returns references to all VMs, parents first, so that the caller can use them without the lock.
  * The caller frees the array. NULL: no memory. */
 struct ramet_vm **family_snapshot(struct ramet_family *f, unsigned *n);

@@ -105,6 +105,8 @@ struct ramet_family {
 	uint64_t next_id;
 	_Atomic uint64_t living; /* VMs in the tree that run or are paused */
 	_Atomic uint64_t forks, resets;
+	atomic_uint
+		count_next; /* the VM, in the order of the tree, to be counted first next time */
 
 	struct budget budget; /* set by the guard */
 	struct shell_pool shells;
