@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "vmm/fork/fill.h"
+#include "vmm/fork/populate.h"
 
 #define SPANS 4u
 #define MAGIC 0x5a

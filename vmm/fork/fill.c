@@ -15,9 +15,6 @@
 /* A span in more pieces than this is copied into a view, not mapped: a mapping costs a VMA, and
  * about as much time as copying two pages. */
 #define PIECES_PER_SPAN 64u
-/* Mappings in all views: well below the default vm.max_map_count (65530). */
-#define PIECES_MAX  40000u
-#define LIST_PIECES 64u /* mappings that a view starts with */
 
 /* Copies n runs of a span into a view as private pages. Used when there must be no more mappings.
  */
@@ -109,7 +106,8 @@ static int map_span(struct view *view, struct memory *m, span_t span, struct spa
 
 	if (view_state(view, span) == VIEW_PARTIAL)
 		n = cut_placed(runs->run, n, view_placed(view, span));
-	if (n > PIECES_PER_SPAN || (n > 1 && atomic_load(&view->arena->pieces) + n > PIECES_MAX))
+	if (n > PIECES_PER_SPAN ||
+		(n > 1 && atomic_load(&view->arena->pieces) + n > view_pieces_max(view->arena)))
 		r = copy_runs(view, m, runs->run, n);
 	else
 		r = map_runs(view, m, runs->run, n);
@@ -240,7 +238,7 @@ void generation_take_ahead(struct generation *g, span_t span)
 	lock_take(&heir->lock);
 	if (heir->source == &g->source && may_take(heir, g, span) &&
 		atomic_load(&g->span[span.v]) == GEN_DEFERRED &&
-		atomic_load(&heir->arena->pieces) < PIECES_MAX)
+		atomic_load(&heir->arena->pieces) < view_pieces_max(heir->arena))
 		generation_fill(heir, span, -1, TOUCH_WRITE);
 	lock_release(&heir->lock);
 	hurry_end(&hurry);
@@ -265,60 +263,5 @@ int generation_touch(struct view *view, span_t span, int page)
 		view_wake(view, span_off(span), SPAN_SIZE);
 	lock_release(&view->lock);
 	hurry_end(&hurry);
-	return r;
-}
-
-/* The RAM offset where a list ends. The list must not be empty. */
-static ram_off_t list_end(const struct frame_list *l)
-{
-	return run_end(&l->run[l->n - 1]);
-}
-
-static struct frame_list *make_list(struct generation *g)
-{
-	struct frame_list *l = malloc(sizeof(*l) + LIST_PIECES * sizeof(l->run[0]));
-	ram_off_t end = ram_off(g->set->ram->size), next;
-
-	if (!l)
-		return NULL;
-	l->n = memory_runs(g->set->memory, g->root, ram_off(0), end, l->run, LIST_PIECES, &next);
-	l->whole = next.v == end.v;
-	/* The limit may have cut the list within a span: end it where this span begins. */
-	while (!l->whole && l->n && page_of(list_end(l))) {
-		struct frame_run *last = &l->run[l->n - 1];
-		ram_off_t whole = span_off(span_of(list_end(l)));
-
-		if (whole.v > last->off.v)
-			last->n_pages = (whole.v - last->off.v) / PAGE_SIZE;
-		else
-			l->n--;
-	}
-	return l;
-}
-
-int generation_populate(struct view *view, struct generation *g)
-{
-	struct frame_list *l, *none = NULL;
-	int r = 0;
-
-	if (!atomic_load(&g->settled))
-		return 0; /* every span is filled when it is touched */
-	l = atomic_load(&g->list);
-	if (!l) {
-		l = make_list(g);
-		if (!l)
-			return -ENOMEM;
-		if (!atomic_compare_exchange_strong(&g->list, &none, l)) {
-			free(l);
-			l = none;
-		}
-	}
-	if (atomic_load(&view->arena->pieces) + l->n > PIECES_MAX)
-		return 0;
-	for (unsigned i = 0; i < l->n && !r; i++)
-		r = view_map(view, l->run[i].off, l->run[i].frame, l->run[i].n_pages, false);
-	/* The list has whole spans, from the first one on. */
-	for (span_t s = span_nr(0); l->n && !r && span_off(s).v < list_end(l).v; s.v++)
-		view_complete(view, s);
 	return r;
 }

@@ -9,6 +9,7 @@
 #include "vmm/base/futex.h"
 #include "vmm/base/priority.h"
 #include "vmm/devices/device.h"
+#include "vmm/fork/frame-list.h"
 
 void generations_init(struct generations *set, struct memory *memory, const struct ram_layout *ram,
 	struct shell_pool *shells, const struct view_source *source)
@@ -21,6 +22,7 @@ void generations_init(struct generations *set, struct memory *memory, const stru
 
 void generations_destroy(struct generations *set)
 {
+	frame_list_put(set->ahead);
 	lock_destroy(&set->lock);
 }
 
@@ -95,7 +97,7 @@ void generation_free(struct generation *g)
 	free(g->devices);
 	machine_state_put(g->state);
 	memory_put_root(g->set->memory, g->root);
-	free(g->list);
+	frame_list_put(g->list);
 	free((void *)g->span);
 	free(g->kept);
 	free(g);

@@ -50,9 +50,11 @@ struct generations {
 	void *idle_arg;
 	struct view_source source; /* of the views of VMs that are born from any of them */
 
-	struct lock lock; /* guards all and n */
+	struct lock lock; /* guards all, n, ahead and ahead_written */
 	struct generation *all;
 	uint64_t n;
+	struct frame_list *ahead; /* what the maker maps into shells; see vmm/fork/populate.h */
+	bool ahead_written;	  /* a VM still writes to these frames */
 	_Atomic uint64_t resolved, taken_back; /* spans since the family began */
 };
 
@@ -103,12 +105,6 @@ static inline struct generation *generation_of(struct view_source *source)
 {
 	return (struct generation *)source;
 }
-
-struct frame_list {
-	unsigned n;
-	bool whole; /* the list has all of RAM; otherwise the rest stays ABSENT in a view */
-	struct frame_run run[];
-};
 
 /* Makes a generation with this root, which it takes over on success, one reference, and no state.
  */

@@ -140,6 +140,8 @@ static void *maker(void *arg)
 			pattern = machine_state_get(p->pattern);
 		lock_release(&p->lock);
 		made = refill(p, used, drop, pattern);
+		if (made)
+			p->prepare(p->prepare_arg, made);
 		hurry_rest();
 		lock_take(&p->lock);
 		if (made) {

@@ -12,6 +12,9 @@
 struct shell_pool {
 	struct machine *machine;
 	const struct budget *budget;
+	/* Called by the maker for each shell that it has made ready, without a lock. */
+	void (*prepare)(void *arg, struct shell *sh);
+	void *prepare_arg;
 	bool cold; /* no shell is kept ready: each is made when it is taken */
 
 	struct lock lock;	       /* guards all fields below */

@@ -149,6 +149,8 @@ static struct view *slot_claim(struct view_arena *arena)
 		}
 	}
 	lock_release(&arena->lock);
+	if (v)
+		atomic_fetch_add(&arena->n_used, 1);
 	return v;
 }
 
@@ -157,6 +159,7 @@ static void slot_release(struct view *view)
 	lock_take(&view->arena->lock);
 	view->in_use = false;
 	lock_release(&view->arena->lock);
+	atomic_fetch_sub(&view->arena->n_used, 1);
 }
 
 int view_new(struct view_arena *arena, struct view **out)

@@ -184,6 +184,7 @@ static int remap_anonymous(struct view *view)
 		set_state(view, span_nr(i), VIEW_ABSENT);
 	memset(view->flags, 0, view_spans(view->arena));
 	view->closed = true;
+	view->ahead = 0;
 	view->poisoned = false;
 	view->n_placed = 0;
 	view->written_next = span_nr(0);

@@ -30,9 +30,16 @@ struct view_arena {
 	int uffd, pool_fd, pagemap_fd;
 	bool moves_pieces;  /* mremap moves several mappings at once: Linux 6.17 */
 	atomic_uint pieces; /* upper bound of the mappings in all views: neighbours may merge */
+	unsigned each;	    /* mappings of the VM of a view besides those in the view */
+	atomic_uint n_used; /* views that are not free */
 	struct lock lock;   /* guards used[] and view.in_use */
 	struct view **used; /* [slots]; NULL: never used */
 };
+
+/* Mappings in all views, and mappings in all that belongs to the VMs of the views: well below the
+ * default vm.max_map_count (65530). */
+#define VIEW_PIECES_MAX 40000u
+#define VIEW_TOTAL_MAX	60000u
 
 enum view_span { VIEW_ABSENT, VIEW_PARTIAL, VIEW_PRESENT, VIEW_POISONED };
 
@@ -76,6 +83,7 @@ struct view {
 	bool closed;		    /* nothing is mapped, a touch fails */
 	bool unserved;		    /* a thread waits for a span, and there was no source */
 	unsigned pieces;	    /* mappings that were made: an upper bound */
+	uint64_t ahead;		    /* see vmm/fork/populate.h; 0: nothing was mapped ahead */
 	_Atomic uint8_t *span;	    /* enum view_span of each span; also read without the lock */
 	uint8_t *flags;		    /* VIEW_SPLIT etc. of each span */
 	struct {
@@ -105,6 +113,15 @@ static inline uint8_t *view_at(const struct view *view, ram_off_t off)
 
 /* Reserves address space for views of `len` bytes of the pool's file, which stays the caller's. */
 int view_arena_init(struct view_arena *arena, uint64_t len, int pool_fd);
+/* The number of mappings that all views together may have now. */
+static inline unsigned view_pieces_max(const struct view_arena *arena)
+{
+	uint64_t others = (uint64_t)arena->each * atomic_load(&arena->n_used);
+	uint64_t left = others < VIEW_TOTAL_MAX ? VIEW_TOTAL_MAX - others : 0;
+
+	return left < VIEW_PIECES_MAX ? (unsigned)left : VIEW_PIECES_MAX;
+}
+
 void view_arena_destroy(struct view_arena *arena);
 
 /* A view with every span ABSENT and no source. -ENOMEM: no slot or no memory. */

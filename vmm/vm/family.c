@@ -9,7 +9,9 @@
 #include "vmm/base/limits.h"
 #include "vmm/base/lock.h"
 #include "vmm/base/priority.h"
+#include "vmm/fork/populate.h"
 #include "vmm/kvm/kvm-kind.h"
+#include "vmm/kvm/shell-make.h"
 #include "vmm/vm/accounts.h"
 #include "vmm/vm/config.h"
 #include "vmm/vm/events.h"
@@ -58,6 +60,7 @@ static int start_family(struct ramet_family *f, struct ramet_err *err)
 		return r;
 	f->stage = MEMORY;
 	r = view_arena_init(&f->machine.arena, f->ram.size, f->memory.fd);
+	f->machine.arena.each = (unsigned)shell_needs(1, f->cfg.cpus).maps;
 	if (r == -EPERM)
 		return err_set(err, r,
 			"userfaultfd is not allowed for this user: run as root, or set "
@@ -82,6 +85,8 @@ static int start_family(struct ramet_family *f, struct ramet_err *err)
 		return r;
 	f->stage = REAPER;
 	r = shell_pool_start(&f->shells, &f->machine, &f->budget, f->cfg.cold ? 0 : f->cfg.shells);
+	f->shells.prepare = generations_prepare;
+	f->shells.prepare_arg = &f->generations;
 	if (!r)
 		f->stage = SHELLS;
 	return r;
@@ -172,6 +177,7 @@ int ramet_launch(const struct ramet_config *cfg, struct ramet_family **family,
 	/* Locked, so that the reaper does not stop the VM while it is being started: the guard may
 	 * fail a linked VM, and its guest may end a running one. */
 	vm_lock(vm);
+	generations_expect(&f->generations, vm->birth);
 	vm->counted = vm_count(vm);
 	f->tables = vm->counted.table_bytes / PAGE_SIZE + vm->counted.tables_shared;
 	vm_new_birth(vm, now_ns(), true);

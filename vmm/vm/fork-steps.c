@@ -7,6 +7,7 @@
 
 #include "vmm/base/futex.h"
 #include "vmm/fork/fill.h"
+#include "vmm/fork/populate.h"
 #include "vmm/vm/accounts.h"
 #include "vmm/vm/events.h"
 #include "vmm/vm/life.h"
@@ -32,16 +33,6 @@ static int prepare_generation(struct fork *fork)
 	return fork->gen->state ? 0 : -ENOMEM;
 }
 
-/*
- * Maps resolved spans ahead. But while the VM that booted still writes to its frames, they must not
- * be touched through another view. In a used shell KVM might do that, to fetch a page for the
- * shell's former VM. Such a view is filled on demand.
- */
-static int map_ahead(const struct fork *fork, struct shell *sh)
-{
-	return !fork->reuse && sh->used ? 0 : generation_populate(sh->view, fork->gen);
-}
-
 static int prepare_child(struct fork *fork, struct ramet_vm **out)
 {
 	struct ramet_vm *c;
@@ -58,7 +49,7 @@ static int prepare_child(struct fork *fork, struct ramet_vm **out)
 	if (r)
 		return r;
 	c->shell = sh;
-	return map_ahead(fork, sh);
+	return generation_enter(sh, fork->gen, !fork->reuse);
 }
 
 /* The children are locked until they have stopped. Otherwise the reaper might stop one that has
@@ -76,8 +67,8 @@ static int prepare(struct fork *fork)
 
 	if (!r && !fork->reuse)
 		r = shell_pool_take(&fork->vm->family->shells, &fork->shell);
-	if (!r && fork->shell && !fork->deferred)
-		r = map_ahead(fork, fork->shell);
+	if (!r && fork->shell)
+		r = generation_enter(fork->shell, fork->gen, !fork->reuse);
 	for (unsigned i = 0; i < fork->n && !r; i++)
 		r = prepare_child(fork, &fork->child[i]);
 	if (!r && fork->running)
@@ -309,6 +300,8 @@ int fork_steps(struct fork *fork, bool run)
 	if (r)
 		discard_children(fork);
 	generation_put(fork->gen);
+	/* A paused VM is a template now, if it stays so. */
+	generations_expect(&vm->family->generations, fork->running ? NULL : vm->birth);
 	shell_pool_make(&vm->family->shells);
 	return r;
 }

@@ -11,6 +11,7 @@
 #include "vmm/base/futex.h"
 #include "vmm/base/priority.h"
 #include "vmm/fork/fill.h"
+#include "vmm/fork/populate.h"
 #include "vmm/vm/events.h"
 #include "vmm/vm/life.h"
 
@@ -98,7 +99,7 @@ static int reset_in_new_shell(struct ramet_vm *vm)
 
 	if (r)
 		return r;
-	r = generation_populate(sh->view, vm->home);
+	r = generation_enter(sh, vm->home, false);
 	if (r) {
 		shell_pool_give(&vm->family->shells, sh);
 		return r;
