@@ -54,7 +54,7 @@ static int copy_runs(struct view *view, struct memory *m, const struct frame_run
 
 /* Cuts the blocks that are already placed in a view out of the n runs of a span. Returns the new
  * number of runs. */
-static unsigned cut_placed(struct frame_run *run, unsigned n, uint32_t blocks)
+static unsigned cut_placed(struct frame_run *run, unsigned n, uint64_t blocks)
 {
 	struct frame_run old[SPAN_PAGES];
 	unsigned kept = 0;
@@ -138,7 +138,7 @@ static int take_span(struct view *view, struct generation *g, span_t span)
 static int place_block(struct view *view, struct generation *g, span_t span, unsigned page)
 {
 	struct view *overlay;
-	bool present;
+	bool present; /* the whole block */
 	int r = 1;
 
 	if (!g->span || !generation_claim(g, span))
@@ -146,7 +146,7 @@ static int place_block(struct view *view, struct generation *g, span_t span, uns
 	/* While a span is BUSY, the overlay stays. */
 	overlay = g->overlay->view;
 	generation_lock_overlay(g);
-	present = view_state(overlay, span) == VIEW_PRESENT;
+	present = view_has_page(overlay, span, page);
 	lock_release(&overlay->lock);
 	if (present)
 		r = view_place(view, span, page, view_at(overlay, span_off(span)));

@@ -69,13 +69,13 @@ void view_complete(struct view *view, span_t span)
 	set_state(view, span, VIEW_PRESENT);
 }
 
-uint32_t view_placed(const struct view *view, span_t span)
+uint64_t view_placed(const struct view *view, span_t span)
 {
-	uint32_t blocks = 0;
+	uint64_t blocks = 0;
 
 	for (unsigned i = 0; i < view->n_placed; i++)
 		if (view->placed[i].span.v == span.v)
-			blocks |= 1u << view->placed[i].block;
+			blocks |= 1ull << view->placed[i].block;
 	return blocks;
 }
 

@@ -51,8 +51,8 @@ enum {
 };
 
 /* Pages are placed in blocks, which are aligned to their size. In the end each block costs two
- * mappings. */
-#define VIEW_BLOCK_PAGES 16u
+ * mappings. Smaller blocks are copied earlier, larger ones cost fewer faults (docs/fork.md). */
+#define VIEW_BLOCK_PAGES 8u
 #define VIEW_BLOCKS_MAX	 8u /* in all spans, until the view is blanked */
 
 struct view;
@@ -144,7 +144,7 @@ int view_map(struct view *view, ram_off_t off, frame_t frame, uint64_t n_pages, 
 /* Whether a page is there, in a span of any state. */
 bool view_has_page(const struct view *view, span_t span, unsigned page);
 /* Blocks placed in a PARTIAL span: bit i for block i. */
-uint32_t view_placed(const struct view *view, span_t span);
+uint64_t view_placed(const struct view *view, span_t span);
 /*
  * Places the block that a page is in, in an ABSENT or PARTIAL span, which is PARTIAL then. The
  * block's pages are copied from src + their offset in the span. -ENOSPC: there are too many blocks,
