@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <string.h>
 
+#include "vmm/base/heap.h"
 #include "vmm/base/limits.h"
 #include "vmm/base/priority.h"
 #include "vmm/cli/client.h"
@@ -12,6 +13,10 @@
 #include "vmm/cmd/launch-watch.h"
 #include "vmm/cmd/sandbox.h"
 #include "vmm/control/serve.h"
+
+/* The number of clients at once for which stacks are ready, however busy the guests are. With 8 MiB
+ * each, the C library keeps no more than 5. */
+#define CLIENTS_AT_ONCE 4u
 
 static int no_name(const char *name, int ret, const struct ramet_err *err)
 {
@@ -33,6 +38,8 @@ int run_start(struct host *host, struct run_options *o, int caller, int *signals
 	struct ramet_vm *vm;
 	int ret;
 
+	heap_keep();
+	stacks_keep(CLIENTS_AT_ONCE);
 	/* Paused, so that no output is lost before the console is attached. */
 	o->cfg.paused = true;
 	ret = host_init(host, o->cfg.name, control_session, &err);

@@ -60,7 +60,11 @@ static int make_vcpu(struct shell *sh, unsigned index)
 	vcpu->fd = ioctl(sh->vm_fd, KVM_CREATE_VCPU, (unsigned long)index);
 	if (vcpu->fd < 0)
 		return -errno;
-	vcpu->run = mmap(NULL, m->host.run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
+	/* Touched now: a vCPU's thread that touches a page of it for the first time needs the lock
+	 * of the process's memory map, for which it may wait as long as guests keep the CPUs busy.
+	 */
+	vcpu->run = mmap(NULL, m->host.run_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
+		vcpu->fd, 0);
 	if (vcpu->run == MAP_FAILED) {
 		vcpu->run = NULL;
 		return -errno;
