@@ -173,7 +173,7 @@ static void write_spans(struct view *view)
 	memset(page_at(view, 1, 100), MAGIC, 8 * PAGE_SIZE);
 	memset(page_at(view, 2, 0), MAGIC, SPAN_SIZE);
 	lock_take(&view->lock);
-	view_copy_ahead(view, span_nr(3));
+	view_copy_ahead(view, span_off(span_nr(3)), SPAN_SIZE);
 	lock_release(&view->lock);
 	*page_at(view, 3, 511) = MAGIC;
 }

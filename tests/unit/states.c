@@ -61,7 +61,7 @@ static void save_running(void)
 static void start_twice(void)
 {
 	shell.state = SHELL_STARTING;
-	shell_start_async(&shell, NULL, NULL);
+	shell_start_async(&shell, NULL, NULL, SHELL_FREE);
 }
 
 static void await_nothing(void)
@@ -78,7 +78,7 @@ static void free_running(void)
 static void command_before_all_obeyed(void)
 {
 	atomic_store(&shell.pending, 1);
-	shell_start_async(&shell, NULL, NULL);
+	shell_start_async(&shell, NULL, NULL, SHELL_FREE);
 }
 
 static void await_a_start(void)
@@ -88,8 +88,19 @@ static void await_a_start(void)
 		abort();
 }
 
+/* The commander lets a held shell go once; later calls do nothing. */
+static void release(void)
+{
+	atomic_store(&shell.held, SHELL_HELD);
+	shell_release(&shell);
+	if (atomic_load(&shell.held))
+		abort();
+	shell_release(&shell);
+}
+
 static void test_shell(void **state)
 {
+	assert_int_equal(run(release), 0);
 	assert_int_equal(run(stop_idle), SIGABRT);
 	assert_int_equal(run(save_running), SIGABRT);
 	assert_int_equal(run(start_twice), SIGABRT);

@@ -201,7 +201,7 @@ static int fill_span(
 		memory_span_runs(m, g->root, span, &runs);
 	r = map_span(view, m, span, &runs);
 	if (!r && touch == TOUCH_WRITE && view_writes_on(view, span) && memory_charge(m, SPAN_SIZE))
-		view_copy_ahead(view, span);
+		view_copy_ahead(view, span_off(span), SPAN_SIZE);
 	return r;
 }
 
@@ -242,6 +242,14 @@ void generation_take_ahead(struct generation *g, span_t span)
 		generation_fill(heir, span, -1, TOUCH_WRITE);
 	lock_release(&heir->lock);
 	hurry_end(&hurry);
+}
+
+void generation_write_page(struct view *view, span_t span, unsigned page)
+{
+	lock_take(&view->lock);
+	if (view_state(view, span) == VIEW_PRESENT)
+		view_copy_ahead(view, off_add(span_off(span), page * PAGE_SIZE), PAGE_SIZE);
+	lock_release(&view->lock);
 }
 
 int generation_touch(struct view *view, span_t span, int page)

@@ -78,6 +78,13 @@ struct generation {
 	/* What the guest had told through the doorbell, and its number of births, when frozen. */
 	uint32_t phase, counter;
 	uint64_t births;
+	/* Addresses that the vCPUs of a VM born from it need first: the root of their page tables,
+	 * their code and their stack, which they write to. */
+	struct {
+		gpa_t gpa;
+		bool written;
+	} first[RAMET_CPUS_MAX * 3];
+	unsigned n_first;
 
 	atomic_bool settled; /* no span is deferred, base and overlay are gone */
 	struct generation *base;

@@ -98,8 +98,12 @@ static bool step(struct settler *w)
 	g = w->settle;
 	if (!g)
 		return false;
-	if (!full(w) && !w->draining && !w->quit && now < g->settle_ns)
+	if (full(w) || w->draining || w->quit)
+		settle_one(w, g);
+	else if (now < g->settle_ns)
 		wait_ns(w, g->settle_ns - now);
+	else if (newborns_first(w->newborns))
+		wait_ns(w, NEWBORNS_LOOK_NS);
 	else
 		settle_one(w, g);
 	return true;
@@ -137,9 +141,10 @@ static void settler_free(void *arg, struct generation *g)
 	lock_release(&w->lock);
 }
 
-int settler_start(struct settler *w, struct generations *set,
+int settler_start(struct settler *w, struct generations *set, const struct newborns *newborns,
 	bool (*others_idle)(void *others, unsigned *queued), void *others)
 {
+	w->newborns = newborns;
 	lock_init(&w->lock, LOCK_SETTLER);
 	cond_init(&w->cond);
 	pthread_cond_init(&w->idle, NULL);

@@ -4,6 +4,7 @@
 #define RAMET_VMM_FORK_SETTLER_H
 
 #include "vmm/base/lock.h"
+#include "vmm/base/newborns.h"
 #include "vmm/fork/generation.h"
 
 struct settler {
@@ -12,6 +13,8 @@ struct settler {
 	 * thread has been given work. */
 	bool (*others_idle)(void *others, unsigned *queued);
 	void *others;
+	const struct newborns
+		*newborns; /* the settler waits for them, unless a thread waits for it */
 
 	struct lock lock; /* guards all below */
 	pthread_cond_t cond, idle;
@@ -26,7 +29,7 @@ struct settler {
 };
 
 /* 0 or -errno. */
-int settler_start(struct settler *w, struct generations *set,
+int settler_start(struct settler *w, struct generations *set, const struct newborns *newborns,
 	bool (*others_idle)(void *others, unsigned *queued), void *others);
 void settler_stop(struct settler *w);
 /* Settles g later, unless it is freed before. Uses up a place that was reserved. */

@@ -104,6 +104,13 @@ static bool wait_idle(struct shell_pool *p, uint64_t ns)
 	return cond_wait_until(&p->cond, &p->lock, &until) == ETIMEDOUT && p->n_taken == taken;
 }
 
+static void wait_for_newborns(struct shell_pool *p)
+{
+	struct timespec until = timespec_of(now_ns() + NEWBORNS_LOOK_NS);
+
+	cond_wait_until(&p->cond, &p->lock, &until);
+}
+
 /* The lock is held on entry and exit. */
 static void free_one(struct shell_pool *p)
 {
@@ -127,6 +134,11 @@ static void *maker(void *arg)
 		struct shell *used, *made;
 		bool drop;
 
+		/* If memory is tight, the pages of used shells are wanted at once. */
+		if (newborns_first(p->newborns) && !budget_tight(p->budget)) {
+			wait_for_newborns(p);
+			continue;
+		}
 		if (!p->used && p->n_ready >= p->want) {
 			idle = wait_idle(p, idle ? FREE_NS : IDLE_NS);
 			if (idle && p->n_ready > p->want && !p->quit)
@@ -159,9 +171,10 @@ static void *maker(void *arg)
 	return NULL;
 }
 
-int shell_pool_start(
-	struct shell_pool *p, struct machine *machine, const struct budget *budget, unsigned want)
+int shell_pool_start(struct shell_pool *p, struct machine *machine, const struct budget *budget,
+	const struct newborns *newborns, unsigned want)
 {
+	p->newborns = newborns;
 	p->machine = machine;
 	p->budget = budget;
 	p->want = want;

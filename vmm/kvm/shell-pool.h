@@ -6,12 +6,14 @@
 #include <pthread.h>
 
 #include "vmm/base/lock.h"
+#include "vmm/base/newborns.h"
 #include "vmm/kvm/shell.h"
 #include "vmm/memory/budget.h"
 
 struct shell_pool {
 	struct machine *machine;
 	const struct budget *budget;
+	const struct newborns *newborns; /* the maker waits for them */
 	/* Called by the maker for each shell that it has made ready, without a lock. */
 	void (*prepare)(void *arg, struct shell *sh);
 	void *prepare_arg;
@@ -31,9 +33,9 @@ struct shell_pool {
 };
 
 /* Starts the maker, which keeps `want` shells ready; want 0: none. Returns 0 or -errno. */
-int shell_pool_start(
-	struct shell_pool *p, struct machine *machine, const struct budget *budget, unsigned want);
 void shell_pool_stop(struct shell_pool *p); /* frees all shells */
+int shell_pool_start(struct shell_pool *p, struct machine *machine, const struct budget *budget,
+	const struct newborns *newborns, unsigned want);
 int shell_pool_take(struct shell_pool *p, struct shell **out);
 /* Starts to replace the shells that were taken. Do not call it during the pause of a VM: making a
  * shell interrupts all CPUs, which would make the pause longer. */

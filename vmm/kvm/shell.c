@@ -79,6 +79,18 @@ static int complete_io(struct vcpu *vcpu, bool runnable)
 	return -ELOOP;
 }
 
+static void await_release(struct shell *sh)
+{
+	uint64_t asleep = now_ns() + AWAKE_NS;
+	unsigned hold;
+
+	while ((hold = atomic_load(&sh->held)) != SHELL_FREE)
+		if (hold == SHELL_SOON && now_ns() < asleep)
+			sched_yield();
+		else
+			futex_wait(&sh->held, hold, 0);
+}
+
 void vcpu_ordinary(struct vcpu *vcpu, uint64_t slice_ns)
 {
 	hurry_slice(slice_ns);
@@ -200,6 +212,7 @@ static void run(struct vcpu *vcpu, bool loads)
 	 * vCPU may set it just after the vCPU has stopped. */
 	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 	acknowledge(sh, r);
+	await_release(sh);
 	if (!r)
 		unfinished = run_until_stopped(vcpu);
 	else
@@ -305,11 +318,19 @@ int shell_await(struct shell *sh)
 	return atomic_load(&sh->error);
 }
 
-void shell_start_async(struct shell *sh, void *owner, const struct machine_state *state)
+void shell_release(struct shell *sh)
+{
+	if (atomic_exchange(&sh->held, SHELL_FREE) != SHELL_FREE)
+		futex_wake_all(&sh->held);
+}
+
+void shell_start_async(
+	struct shell *sh, void *owner, const struct machine_state *state, enum shell_hold hold)
 {
 	int r = 0;
 
 	move(sh, SHELL_STARTING);
+	atomic_store(&sh->held, hold);
 	sh->owner = owner;
 	sh->load = state;
 	sh->save = NULL;
@@ -326,7 +347,7 @@ void shell_start_async(struct shell *sh, void *owner, const struct machine_state
 
 int shell_start(struct shell *sh, void *owner, const struct machine_state *state)
 {
-	shell_start_async(sh, owner, state);
+	shell_start_async(sh, owner, state, SHELL_FREE);
 	return shell_await(sh);
 }
 
@@ -358,6 +379,7 @@ int shell_stop_then(
 	atomic_store(&sh->pending, sh->machine->cpus);
 	atomic_store(&sh->stop, 1);
 	futex_wake_all(&sh->stop);
+	shell_release(sh);
 	for (unsigned i = 0; i < sh->machine->cpus; i++) {
 		/* Before the signal: a signal that comes outside KVM_RUN must not be missed. */
 		__atomic_store_n(&sh->vcpu[i].run->immediate_exit, 1, __ATOMIC_SEQ_CST);

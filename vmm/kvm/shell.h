@@ -26,6 +26,7 @@
  *   pending     number of vCPUs: each command     one less: the vCPU has obeyed; at 0 await returns
  *   error       0, or the commander's own -errno  the first -errno
  *   stop        0: start; 1: stop                 only read
+ *   held        start, as told; FREE: release     only read
  *   loaded      0: start                          one more: loaded. Waits for all, then enters
  *   stopped     0: start                          one more: has left. Waits for all, then saves
  *   saved       0: start                          one more: saved; the last one saves the machine,
@@ -76,6 +77,10 @@ struct vcpu {
 
 enum shell_state { SHELL_IDLE, SHELL_STARTING, SHELL_RUNNING, SHELL_STOPPING, SHELL_COMMANDED };
 
+/* Whether vCPUs that are started wait for shell_release() when they have been loaded. SOON: it
+ * comes within some microseconds, so the vCPUs yield for a while before they sleep. */
+enum shell_hold { SHELL_FREE, SHELL_SOON, SHELL_HELD };
+
 struct shell {
 	const struct machine *machine;
 	enum shell_state state; /* see above */
@@ -87,6 +92,7 @@ struct shell {
 	struct machine_state *has;	  /* state that an idle shell was preloaded with, or NULL */
 	void (*then)(void *arg);	  /* see shell_stop_then() */
 	void *then_arg;
+	atomic_uint held;	  /* futex: enum shell_hold */
 	atomic_uint loaded;	  /* futex: number of vCPUs that are loaded, before a run */
 	atomic_uint stop;	  /* futex: 1 tells vCPUs to leave the guest */
 	atomic_uint stopped;	  /* futex: number of vCPUs that have left the guest */
@@ -125,20 +131,19 @@ void shell_preload(struct shell *sh, struct machine_state *state);
  * then lets the vCPUs run for `owner`. stop() makes the vCPUs leave the guest at an instruction
  * boundary, with I/O completed, and saves into `state` if it is given. Both wait until this is
  * done; start_async() does not wait, await() waits later. save() is for vCPUs that are stopped
- * already.
+ * already. If start_async() is told to hold the vCPUs, they load, which completes the command, but
+ * enter the guest only after release(); stop() releases them, too.
  *
  * They return 0 or -errno. If start() could not load all of `state`, no vCPU has entered the guest,
  * and stop() must still be called. If stop() fails, the vCPUs are stopped nevertheless. If the
  * shell is then `broken`, a vCPU is in the middle of an instruction, which only start() can
  * complete.
  */
-void shell_start_async(struct shell *sh, void *owner, const struct machine_state *state);
+void shell_start_async(
+	struct shell *sh, void *owner, const struct machine_state *state, enum shell_hold hold);
+/* Lets a held shell go. Any number of times, by the thread that commands the shell. */
+void shell_release(struct shell *sh);
 int shell_await(struct shell *sh);
-/* Whether shell_await() would return at once. */
-static inline bool shell_has_answered(const struct shell *sh)
-{
-	return !atomic_load(&sh->pending);
-}
 int shell_start(struct shell *sh, void *owner, const struct machine_state *state);
 int shell_load(struct shell *sh, const struct machine_state *state);
 int shell_stop(struct shell *sh, struct machine_state *state);

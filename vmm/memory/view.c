@@ -164,11 +164,11 @@ bool view_writes_on(struct view *view, span_t span)
 	return view->written_row >= WRITTEN_ROW;
 }
 
-void view_copy_ahead(struct view *view, span_t span)
+void view_copy_ahead(struct view *view, ram_off_t off, uint64_t len)
 {
 	/* Even a call that fails may have copied some pages. */
-	madvise(view_at(view, span_off(span)), SPAN_SIZE, MADV_POPULATE_WRITE);
-	view->flags[span.v] |= VIEW_COPIES;
+	madvise(view_at(view, off), len, MADV_POPULATE_WRITE);
+	view->flags[span_of(off).v] |= VIEW_COPIES;
 }
 
 static int remap_anonymous(struct view *view)

@@ -160,9 +160,9 @@ void view_complete(struct view *view, span_t span);
 
 /* Records a write fault on a span. Returns true if it continues a sequential run. */
 bool view_writes_on(struct view *view, span_t span);
-/* Copies all of a PRESENT span into private pages. That is 20 times cheaper than one write fault a
- * page in a guest. A page that cannot be copied now is copied when the guest writes to it. */
-void view_copy_ahead(struct view *view, span_t span);
+/* Copies a part of a PRESENT span into private pages. That is 20 times cheaper than one write fault
+ * a page in a guest. A page that cannot be copied now is copied when the guest writes to it. */
+void view_copy_ahead(struct view *view, ram_off_t off, uint64_t len);
 
 /* Drops all pages. A touch fails (EFAULT) from then on, also of threads that wait already. */
 int view_close(struct view *view);

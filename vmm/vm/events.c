@@ -37,6 +37,12 @@ void vm_input_room(struct ramet_vm *vm)
 		wake_watches(vm, RAMET_WATCH_INPUT);
 }
 
+void vm_grown(struct ramet_vm *vm)
+{
+	if (atomic_load(&vm->newborn) && atomic_exchange(&vm->newborn, false))
+		newborns_less(&vm->family->newborns);
+}
+
 void ramet_watch(struct ramet_vm *vm, struct ramet_watch *watch)
 {
 	lock_take(&vm->watch_lock);

@@ -9,6 +9,8 @@
 void vm_event(struct ramet_vm *vm);
 /* Wakes the threads that wait for room: the VM may now take input that it refused before. */
 void vm_input_room(struct ramet_vm *vm);
+/* The VM, if it was newborn, has been seen to run, or has ended. */
+void vm_grown(struct ramet_vm *vm);
 /* The source that fills the views of VMs. */
 extern const struct view_source vm_view_source;
 /* The guest has ended its VM. The calling vCPU does not run again. */

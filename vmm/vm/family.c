@@ -76,7 +76,7 @@ static int start_family(struct ramet_family *f, struct ramet_err *err)
 	if (r)
 		return r;
 	f->stage = FAULTS;
-	r = settler_start(&f->settler, &f->generations, reaper_idle, f);
+	r = settler_start(&f->settler, &f->generations, &f->newborns, reaper_idle, f);
 	if (r)
 		return r;
 	f->stage = SETTLER;
@@ -84,9 +84,10 @@ static int start_family(struct ramet_family *f, struct ramet_err *err)
 	if (r)
 		return r;
 	f->stage = REAPER;
-	r = shell_pool_start(&f->shells, &f->machine, &f->budget, f->cfg.cold ? 0 : f->cfg.shells);
 	f->shells.prepare = generations_prepare;
 	f->shells.prepare_arg = &f->generations;
+	r = shell_pool_start(
+		&f->shells, &f->machine, &f->budget, &f->newborns, f->cfg.cold ? 0 : f->cfg.shells);
 	if (!r)
 		f->stage = SHELLS;
 	return r;

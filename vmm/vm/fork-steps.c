@@ -2,10 +2,12 @@
 #include "vmm/vm/fork-steps.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
 #include "vmm/base/futex.h"
+#include "vmm/base/priority.h"
 #include "vmm/fork/fill.h"
 #include "vmm/fork/populate.h"
 #include "vmm/vm/accounts.h"
@@ -69,8 +71,11 @@ static int prepare(struct fork *fork)
 		r = shell_pool_take(&fork->vm->family->shells, &fork->shell);
 	if (!r && fork->shell)
 		r = generation_enter(fork->shell, fork->gen, !fork->reuse);
-	for (unsigned i = 0; i < fork->n && !r; i++)
+	for (unsigned i = 0; i < fork->n && !r; i++) {
 		r = prepare_child(fork, &fork->child[i]);
+		if (fork->burst)
+			sched_yield(); /* to other threads that serve */
+	}
 	if (!r && fork->running)
 		shell_rehearse(fork->shell, fork->gen->state);
 	return r;
@@ -93,33 +98,63 @@ static void undo(struct fork *fork)
  * A vCPU that continues needs its code, its stack and its page tables at once. If all spans are
  * deferred, each of them would cost a fault. So this asks the stopped VM for their addresses.
  */
-static void note_first_spans(struct fork *fork)
+static void note_first_pages(struct fork *fork)
 {
-	const struct machine_state *s = fork->gen->state;
+	struct generation *g = fork->gen;
 
-	for (unsigned i = 0; i < s->cpus; i++) {
-		const struct vcpu_state *v = &s->vcpu[i];
+	g->n_first = 0;
+	for (unsigned i = 0; i < g->state->cpus; i++) {
+		const struct vcpu_state *v = &g->state->vcpu[i];
 		uint64_t linear[] = { v->regs.rip, v->regs.rsp };
 
-		fork->first[fork->n_first++] = gpa(v->sregs.cr3 & ~0xfffull);
-		for (unsigned j = 0; j < 2; j++) {
-			struct kvm_translation t = { .linear_address = linear[j] };
+		g->first[g->n_first++].gpa = gpa(v->sregs.cr3 & ~0xfffull);
+		for (unsigned stack = 0; stack < 2; stack++) {
+			struct kvm_translation t = { .linear_address = linear[stack] };
 
-			if (ioctl(fork->old_shell->vcpu[i].fd, KVM_TRANSLATE, &t) == 0 && t.valid)
-				fork->first[fork->n_first++] = gpa(t.physical_address);
+			if (ioctl(fork->old_shell->vcpu[i].fd, KVM_TRANSLATE, &t) < 0 || !t.valid)
+				continue;
+			g->first[g->n_first].gpa = gpa(t.physical_address);
+			g->first[g->n_first++].written = stack;
 		}
 	}
 }
 
-static void fill_first_spans(const struct fork *fork, struct ramet_vm *vm)
+/* Whether the VM lacks the page, or, in a burst, must have a copy of its own. */
+static bool lacks(const struct fork *fork, const struct view *view, unsigned i, ram_off_t *off)
 {
-	for (unsigned i = 0; i < fork->n_first; i++) {
+	const struct generation *g = fork->gen;
+
+	if (!ram_offset(&fork->vm->family->ram, g->first[i].gpa, 1, off))
+		return false;
+	return view_state(view, span_of(*off)) != VIEW_PRESENT ||
+	       (fork->burst && g->first[i].written);
+}
+
+static bool lacks_first_pages(const struct fork *fork, const struct view *view)
+{
+	ram_off_t off;
+
+	for (unsigned i = 0; i < fork->gen->n_first; i++)
+		if (lacks(fork, view, i, &off))
+			return true;
+	return false;
+}
+
+static void fill_first_pages(const struct fork *fork, struct view *view)
+{
+	struct hurry hurry = hurry_begin_at(FILL_PRIORITY); /* once for all */
+
+	for (unsigned i = 0; i < fork->gen->n_first; i++) {
 		ram_off_t off;
 
+		if (!lacks(fork, view, i, &off))
+			continue;
 		/* Errors are ignored: the vCPU hits such a span again, and it is reported then. */
-		if (ram_offset(&vm->family->ram, fork->first[i], 1, &off))
-			generation_touch(vm->shell->view, span_of(off), (int)page_of(off));
+		generation_touch(view, span_of(off), (int)page_of(off));
+		if (fork->burst && fork->gen->first[i].written)
+			generation_write_page(view, span_of(off), page_of(off));
 	}
+	hurry_end(&hurry);
 }
 
 /* Moves the parent to a new shell, where it continues from the generation like a child. */
@@ -151,7 +186,7 @@ static int move_parent(struct fork *fork)
 	vm_new_birth(vm, fork->request_ns, false);
 	device_set_attach(&vm->devices);
 	if (fork->running)
-		shell_start_async(vm->shell, vm, fork->gen->state);
+		shell_start_async(vm->shell, vm, fork->gen->state, SHELL_FREE);
 	return 0;
 }
 
@@ -194,7 +229,7 @@ static int freeze(struct fork *fork)
 	if (r && fork->running)
 		vm_run_on(vm);
 	else if (fork->running)
-		device_set_unquiesce(&vm->devices); /* admit_when_loaded() lets input in */
+		device_set_unquiesce(&vm->devices); /* await_parent() lets input in */
 	return r;
 }
 
@@ -202,15 +237,14 @@ static int freeze(struct fork *fork)
 static void after_freeze(struct fork *fork)
 {
 	shell_pool_pattern(&fork->vm->family->shells, fork->gen->state);
-	if (fork->deferred)
-		note_first_spans(fork);
+	note_first_pages(fork);
 	/* From here on this view is not filled any more; its private pages do not change. */
 	view_set_source(fork->old_shell->view, NULL);
-	generation_put(fork->old_birth);
 }
 
 static int start_child(struct fork *fork, struct ramet_vm *c, bool run)
 {
+	enum shell_hold hold = SHELL_FREE;
 	int r = device_set_clone(fork->gen->devices, &c->port, &c->devices);
 
 	if (r)
@@ -225,21 +259,39 @@ static int start_child(struct fork *fork, struct ramet_vm *c, bool run)
 	r = device_set_born(&c->devices);
 	if (r)
 		return r;
-	fill_first_spans(fork, c);
 	c->counted = vm_count_at_birth(c->family);
 	c->ran = run;
+	if (lacks_first_pages(fork, c->shell->view))
+		hold = SHELL_SOON;
+	if (run) {
+		atomic_store(&c->newborn, true);
+		newborns_more(&c->family->newborns);
+		vm_move(c, RAMET_RUNNING);
+		/* The vCPUs load while this thread fills. */
+		shell_start_async(c->shell, c, fork->gen->state, fork->burst ? SHELL_HELD : hold);
+	}
+	if (hold == SHELL_SOON)
+		fill_first_pages(fork, c->shell->view);
 	if (!run)
 		return shell_load(c->shell, fork->gen->state);
-	vm_move(c, RAMET_RUNNING);
-	shell_start_async(c->shell, c, fork->gen->state);
+	if (!fork->burst)
+		shell_release(c->shell);
 	return 0;
 }
 
-/* Lets input in again if the parent's vCPUs have been loaded. Earlier, an interrupt for the input
- * would be lost: the state that is still being loaded lacks it. */
-static void admit_when_loaded(const struct fork *fork)
+/* Waits until the parent runs again. Before that an interrupt for input would be lost: the state
+ * that is still being loaded lacks it. */
+static void await_parent(struct fork *fork)
 {
-	if (!fork->reuse && fork->running && shell_has_answered(fork->vm->shell))
+	int r;
+
+	if (fork->reuse || !fork->running || fork->parent_runs)
+		return;
+	r = shell_await(fork->vm->shell);
+	fork->parent_runs = true;
+	if (r)
+		vm_fail(fork->vm, "its state could not be loaded after a fork: %s", strerror(-r));
+	else
 		vm_admit_input(fork->vm);
 }
 
@@ -248,20 +300,17 @@ static int born(struct fork *fork, bool run)
 	unsigned started = 0;
 	int r = 0;
 
+	newborns_expect(&fork->vm->family->newborns, fork->n);
+	/* To start many children takes long: the parent must not wait for a CPU meanwhile. */
+	if (fork->burst)
+		await_parent(fork);
 	while (started < fork->n && !r) {
 		r = start_child(fork, fork->child[started], run);
 		started += !r;
-		admit_when_loaded(fork);
+		if (fork->burst)
+			sched_yield(); /* to other threads that serve */
 	}
-	if (!fork->reuse && fork->running) {
-		int e = shell_await(fork->vm->shell);
-
-		if (e)
-			vm_fail(fork->vm, "its state could not be loaded after a fork: %s",
-				strerror(-e));
-		else
-			vm_admit_input(fork->vm);
-	}
+	await_parent(fork);
 	/* Wait for all of them, even if they must be stopped at once: a shell takes one command at
 	 * a time. */
 	for (unsigned i = 0; i < started && run; i++) {
@@ -288,8 +337,12 @@ int fork_steps(struct fork *fork, bool run)
 		undo(fork);
 		return r;
 	}
-	if (!fork->reuse)
+	if (!fork->reuse) {
+		/* If there is only one CPU, the parent's vCPUs wait for it, and the pause has not
+		 * ended. */
+		sched_yield();
 		after_freeze(fork);
+	}
 	r = born(fork, run);
 	if (fork->deferred) {
 		settler_settle(&vm->family->settler, fork->gen);
@@ -299,6 +352,8 @@ int fork_steps(struct fork *fork, bool run)
 	}
 	if (r)
 		discard_children(fork);
+	if (!fork->reuse)
+		generation_put(fork->old_birth);
 	generation_put(fork->gen);
 	/* A paused VM is a template now, if it stays so. */
 	generations_expect(&vm->family->generations, fork->running ? NULL : vm->birth);

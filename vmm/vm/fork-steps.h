@@ -20,6 +20,10 @@ struct fork {
 	bool reserved; /* has a place among the unsettled generations */
 	/* The VM has not run since its birth, so its birth generation is used again. */
 	bool reuse;
+	/* The children enter their guest together, when all of them have been loaded and are in the
+	 * family. Otherwise the first ones would take the CPUs, and locks of the memory map, from
+	 * the thread that makes the others. */
+	bool burst;
 
 	/* For the steps, and their result. */
 	struct generation *gen;
@@ -27,15 +31,14 @@ struct fork {
 	struct generation *old_birth;	 /* the parent's */
 	int error;			 /* result of hand_over() */
 	uint64_t stop_ns;		 /* when the parent's vCPUs were told to stop */
-	gpa_t first[RAMET_CPUS_MAX * 3]; /* addresses that its vCPUs need first */
-	unsigned n_first;
 	/* The VM has a view over its birth generation; this view becomes the overlay. */
 	bool deferred;
+	bool parent_runs; /* the fork has waited until the parent ran */
 };
 
-/* Does all of it. The VM is locked, and the request is filled in. On success the children are
- * locked, and not in the family's tree yet. 0 or -errno: then there are no children, and the VM
- * continues. */
+/* Does all steps of a fork. The VM is locked, and the request is filled in. On success the
+ * children are locked, and, in a burst, held; they are not in the family's tree yet. 0 or -errno:
+ * then there are no children, and the VM continues. */
 int fork_steps(struct fork *fork, bool run);
 
 #endif

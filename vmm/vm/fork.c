@@ -15,6 +15,10 @@
 #include "vmm/vm/life.h"
 #include "vmm/vm/lineage.h"
 
+/* From this number on, the children of a fork wait for each other. A few children run at once: the
+ * first instruction of each comes some microseconds earlier. */
+#define BURST_MIN 8u
+
 static int explain(struct ramet_err *err, const struct ramet_vm *vm, unsigned n, int r)
 {
 	char why[BUDGET_HINT];
@@ -66,6 +70,10 @@ static void release_children(struct fork *fork, struct ramet_vm **children)
 	for (unsigned i = 0; i < fork->n; i++) {
 		vm_link(fork->child[i]);
 		children[i] = fork->child[i];
+	}
+	for (unsigned i = 0; i < fork->n; i++) {
+		if (fork->burst)
+			shell_release(fork->child[i]->shell);
 		lock_release(&fork->child[i]->op);
 	}
 	atomic_fetch_add(&fork->vm->family->forks, 1);
@@ -102,7 +110,7 @@ static int fork_all(struct fork *fork, unsigned flags, struct ramet_vm **childre
 int ramet_fork(struct ramet_vm *vm, unsigned n, unsigned flags, struct ramet_vm **children,
 	struct ramet_fork_times *times, struct ramet_err *err)
 {
-	struct fork fork = { .vm = vm, .n = n, .request_ns = now_ns() };
+	struct fork fork = { .vm = vm, .n = n, .burst = n >= BURST_MIN, .request_ns = now_ns() };
 	struct hurry hurry;
 	int r;
 

@@ -120,6 +120,7 @@ void vm_release(struct ramet_vm *vm)
 {
 	struct shell *sh = vm->shell;
 
+	vm_grown(vm);
 	lock_take(&vm->family->lock);
 	vm->counted = (struct vm_count){ 0 };
 	vm->duplicates = 0;

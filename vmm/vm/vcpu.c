@@ -29,9 +29,18 @@ static void note_ready(struct vcpu *vcpu)
 
 	if (!atomic_load_explicit(&vm->ready_ns, memory_order_relaxed) &&
 		atomic_compare_exchange_strong(&vm->ready_ns, &none, now_ns())) {
+		vm_grown(vm);
 		vcpu_ordinary(vcpu, 0);
 		vm_event(vm);
 	}
+}
+
+/* A guest that has not run yet comes first. Otherwise it would wait until all others have used up
+ * their time slices. */
+static void give_way(const struct ramet_vm *vm)
+{
+	if (newborns_first(&vm->family->newborns))
+		sched_yield();
 }
 
 static void port_io(struct vcpu *vcpu)
@@ -66,11 +75,13 @@ static bool handle_exit(struct vcpu *vcpu)
 	case KVM_EXIT_IO:
 		note_ready(vcpu);
 		port_io(vcpu);
+		give_way(vm);
 		break;
 	case KVM_EXIT_MMIO:
 		note_ready(vcpu);
 		vm_io(vm, vcpu, SPACE_MMIO, run->mmio.phys_addr, run->mmio.is_write, run->mmio.data,
 			run->mmio.len);
+		give_way(vm);
 		break;
 	case KVM_EXIT_INTR:
 	case KVM_EXIT_IRQ_WINDOW_OPEN:

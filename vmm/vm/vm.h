@@ -9,6 +9,7 @@
 #include "include/ramet/abi.h"
 #include "include/ramet/ramet.h"
 #include "vmm/base/lock.h"
+#include "vmm/base/newborns.h"
 #include "vmm/boot/boot.h"
 #include "vmm/devices/device.h"
 #include "vmm/devices/doorbell.h"
@@ -72,6 +73,7 @@ struct ramet_vm {
 	uint8_t genid[16];
 	_Atomic uint64_t born_ns;
 	_Atomic uint64_t ready_ns;
+	atomic_bool newborn; /* counted in the family's `newborns` */
 
 	/* What the guest has written to the doorbell. */
 	_Atomic uint64_t heartbeats;
@@ -108,6 +110,7 @@ struct ramet_family {
 	atomic_uint
 		count_next; /* the VM, in the order of the tree, to be counted first next time */
 
+	struct newborns newborns;
 	struct budget budget; /* set by the guard */
 	struct shell_pool shells;
 	struct generations generations;
