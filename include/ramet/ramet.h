@@ -27,7 +27,8 @@
 #define RAMET_CPUS_MAX	      8u
 #define RAMET_MEMORY_MIN      (16ull << 20)
 #define RAMET_MEMORY_MAX      (64ull << 30)
-#define RAMET_FORK_MAX	      4096u /* children of one fork */
+#define RAMET_FORK_MAX	      4096u		    /* children of one fork */
+#define RAMET_SHELLS_MAX      (RAMET_FORK_MAX + 1u) /* for all children and the parent */
 #define RAMET_DISKS_MAX	      4u
 
 struct ramet_family;
@@ -63,9 +64,11 @@ struct ramet_config {
 	const char *initrd;
 	struct ramet_disk disks[RAMET_DISKS_MAX];
 	unsigned n_disks;
-	unsigned shells; /* number of shells kept ready (default 2); to keep none, set `cold` */
-	bool cold;	 /* keep no shell ready: every fork makes its own (to measure that) */
-	bool paused;	 /* do not start the VM */
+	/* Number of shells kept ready, up to RAMET_SHELLS_MAX; default 2. To keep none, set `cold`.
+	 */
+	unsigned shells;
+	bool cold;   /* keep no shell ready: every fork makes its own (to measure that) */
+	bool paused; /* do not start the VM */
 	/* An i8254 timer, for guests that need one. Making and closing a VM then takes longer. */
 	bool pit;
 	enum ramet_reseed reseed;

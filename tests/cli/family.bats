@@ -58,7 +58,7 @@ load common.bash
 	done
 	[ "$(ramet stat web --json | field family shells_ready)" -ge 5 ]
 	ramet fork web --count 3
-	fails 2 "shells: 65 is out of range" ramet run --shells 65 --guest count
+	fails 2 "shells: 4098 is out of range" ramet run --shells 4098 --guest count
 }
 
 @test "stopping one VM leaves the others alone; the last one ends the process" {

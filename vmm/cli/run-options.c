@@ -40,7 +40,7 @@ static const struct argp_option options[] = {
 		"make",
 		0 },
 	{ "shells", OPT_SHELLS, "N", 0,
-		"KVM VMs kept ready for forks, 1 to 64 (2): a fork uses one for each clone and "
+		"KVM VMs kept ready for forks, 1 to 4097 (2): a fork uses one for each clone and "
 		"one for the parent, and waits 1 ms for each missing one",
 		0 },
 	{ "no-sandbox", OPT_NO_SANDBOX, NULL, 0,
@@ -153,7 +153,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		cfg->pit = true;
 		return 0;
 	case OPT_SHELLS:
-		cfg->shells = (unsigned)opt_number(state, "--shells", arg, 1, 64);
+		cfg->shells = (unsigned)opt_number(state, "--shells", arg, 1, RAMET_SHELLS_MAX);
 		return 0;
 	case OPT_NO_SANDBOX:
 		o->no_sandbox = true;

@@ -98,6 +98,7 @@ int config_copy(struct ramet_config *to, const struct ramet_config *from, struct
 		c.memory = c.kernel ? MEMORY_KERNEL : MEMORY_DEFAULT;
 	c.cpus = c.cpus ? c.cpus : 1;
 	c.shells = c.shells ? c.shells : SHELLS_DEFAULT;
+	c.shells = c.shells < RAMET_SHELLS_MAX ? c.shells : RAMET_SHELLS_MAX;
 	c.reseed_ms = c.reseed_ms ? c.reseed_ms : RESEED_MS_DEFAULT;
 	r = check_config(&c, err);
 	if (r)
