@@ -164,7 +164,8 @@ const char *ramet_guest_help(unsigned i);
 /* Launches a family. *vm is the VM that boots; the caller gets a reference to that VM. */
 int ramet_launch(const struct ramet_config *cfg, struct ramet_family **family, struct ramet_vm **vm,
 	struct ramet_err *err);
-/* Stops every VM, also those that are forked meanwhile. */
+/* Stops every VM, also those that are forked meanwhile. All of them stand still before the first
+ * one is freed. Their memory is freed by ramet_family_destroy(), which should follow soon. */
 void ramet_family_stop(struct ramet_family *family);
 /* Stops every VM and frees the family. All VM references must have been put before. */
 void ramet_family_destroy(struct ramet_family *family);

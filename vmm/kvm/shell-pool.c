@@ -184,19 +184,25 @@ int shell_pool_start(struct shell_pool *p, struct machine *machine, const struct
 	return -pthread_create(&p->maker, NULL, maker, p);
 }
 
-void shell_pool_stop(struct shell_pool *p)
+void shell_pool_end(struct shell_pool *p)
 {
-	struct shell *sh;
-
 	lock_take(&p->lock);
 	p->quit = true;
 	pthread_cond_signal(&p->cond);
 	lock_release(&p->lock);
+}
+
+void shell_pool_await(struct shell_pool *p)
+{
 	lock_may_wait_for(WAIT_END);
 	pthread_join(p->maker, NULL);
-	while ((sh = pop(&p->ready)))
-		shell_free(sh);
-	while ((sh = pop(&p->used)))
+}
+
+void shell_pool_destroy(struct shell_pool *p)
+{
+	struct shell *sh;
+
+	while ((sh = pop(&p->ready)) || (sh = pop(&p->used)))
 		shell_free(sh);
 	machine_state_put(p->pattern);
 	pthread_cond_destroy(&p->cond);

@@ -33,9 +33,14 @@ struct shell_pool {
 };
 
 /* Starts the maker, which keeps `want` shells ready; want 0: none. Returns 0 or -errno. */
-void shell_pool_stop(struct shell_pool *p); /* frees all shells */
 int shell_pool_start(struct shell_pool *p, struct machine *machine, const struct budget *budget,
 	const struct newborns *newborns, unsigned want);
+/* The maker ends: it prepares no shell for VMs that will not come. */
+void shell_pool_end(struct shell_pool *p);
+/* Waits until it has ended. After that no view of an idle shell changes. */
+void shell_pool_await(struct shell_pool *p);
+/* Frees all shells. The maker has been waited for. */
+void shell_pool_destroy(struct shell_pool *p);
 int shell_pool_take(struct shell_pool *p, struct shell **out);
 /* Starts to replace the shells that were taken. Do not call it during the pause of a VM: making a
  * shell interrupts all CPUs, which would make the pause longer. */

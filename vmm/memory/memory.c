@@ -82,6 +82,8 @@ static const struct mmu_ops mmu_ops = {
  * user does not wait for the kernel to zero them. The caller holds the lock. */
 static bool keeps_memory(const struct memory *m, uint64_t n)
 {
+	if (atomic_load(&m->ending))
+		return true;
 	return n >= POOL_BLOCK_FRAMES && m->pool.n_free < KEEP_BLOCKS && !atomic_load(&m->sparing);
 }
 
@@ -187,6 +189,11 @@ int memory_init(struct memory *m, const struct ram_layout *ram, uint64_t max_byt
 	}
 	mmu_init(&m->mmu, &mmu_ept, &mmu_ops, m);
 	return 0;
+}
+
+void memory_end(struct memory *m)
+{
+	atomic_store(&m->ending, true);
 }
 
 void memory_destroy(struct memory *m)

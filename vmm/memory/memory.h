@@ -35,6 +35,7 @@ struct memory {
 	struct mmu mmu;
 	_Atomic int64_t granted; /* see memory_grant() */
 	atomic_bool sparing;	 /* see memory_spare() */
+	atomic_bool ending;	 /* see memory_end() */
 	/* Tables and their descriptors: sparse arrays; table i has "physical address" i * 4096. */
 	_Atomic uint64_t (*table)[MMU_SLOTS];
 	struct mmu_table *descriptor;
@@ -47,6 +48,9 @@ extern const struct mmu_attr memory_ram_attr;
 
 /* Makes a pool of at most max_bytes (0: as much as the host could ever hold). */
 int memory_init(struct memory *m, const struct ram_layout *ram, uint64_t max_bytes);
+/* memory_destroy() will follow. From now on free frames keep their memory: to give it back run by
+ * run takes time for each view that maps it. */
+void memory_end(struct memory *m);
 void memory_destroy(struct memory *m);
 
 /* Makes an address space of new frames for all RAM: one run from *frame on, which reads as zero. 0

@@ -109,6 +109,17 @@ int view_arena_init(struct view_arena *arena, uint64_t len, int pool_fd)
 	return 0;
 }
 
+void view_arena_end(struct view_arena *arena)
+{
+	struct uffdio_range all = { (uintptr_t)arena->base, arena->slots * arena->stride };
+
+	if (mmap(arena->base, all.len, PROT_NONE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
+		return; /* the views will be unmapped one by one */
+	ioctl(arena->uffd, UFFDIO_WAKE, &all);
+	atomic_store(&arena->ended, true);
+}
+
 void view_arena_destroy(struct view_arena *arena)
 {
 	for (unsigned i = 0; i < arena->slots; i++)
@@ -182,7 +193,8 @@ void view_free(struct view *view)
 {
 	if (!view)
 		return;
-	view_close(view);
+	if (!atomic_load(&view->arena->ended))
+		view_close(view);
 	slot_release(view);
 }
 

@@ -32,6 +32,7 @@ struct view_arena {
 	atomic_uint pieces; /* upper bound of the mappings in all views: neighbours may merge */
 	unsigned each;	    /* mappings of the VM of a view besides those in the view */
 	atomic_uint n_used; /* views that are not free */
+	atomic_bool ended;  /* see view_arena_end() */
 	struct lock lock;   /* guards used[] and view.in_use */
 	struct view **used; /* [slots]; NULL: never used */
 };
@@ -122,6 +123,11 @@ static inline unsigned view_pieces_max(const struct view_arena *arena)
 	return left < VIEW_PIECES_MAX ? (unsigned)left : VIEW_PIECES_MAX;
 }
 
+/* Unmaps all views at once: the kernel tells every KVM VM of the process about each change of a
+ * mapping, so to unmap them one by one takes time in proportion to the square of their number. No
+ * view is used any more; each must still be freed. Threads that wait for a page of a view are
+ * woken. */
+void view_arena_end(struct view_arena *arena);
 void view_arena_destroy(struct view_arena *arena);
 
 /* A view with every span ABSENT and no source. -ENOMEM: no slot or no memory. */

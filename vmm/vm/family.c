@@ -103,8 +103,15 @@ static void stop_family(struct ramet_family *f)
 		settler_stop(&f->settler);
 	if (f->stage >= REAPER)
 		reaper_free(f);
+	/* The maker must not open a view again that has been unmapped. */
+	if (f->stage >= SHELLS) {
+		shell_pool_end(&f->shells);
+		shell_pool_await(&f->shells);
+	}
+	if (f->stage >= VIEWS)
+		view_arena_end(&f->machine.arena);
 	if (f->stage >= SHELLS)
-		shell_pool_stop(&f->shells);
+		shell_pool_destroy(&f->shells);
 	if (f->stage >= FAULTS)
 		faults_stop(&f->faults);
 	if (f->stage >= GUARD)
@@ -191,11 +198,30 @@ int ramet_launch(const struct ramet_config *cfg, struct ramet_family **family,
 	return 0;
 }
 
+/* Makes all VMs stand still. Otherwise the guests of those that have not been stopped yet would
+ * take the CPUs from the thread that stops them. Without memory for the list, nothing is done. */
+static void halt_all(struct ramet_family *f)
+{
+	unsigned n;
+	struct ramet_vm **all = family_snapshot(f, &n);
+
+	for (unsigned i = 0; all && i < n; i++) {
+		vm_halt(all[i]);
+		ramet_vm_put(all[i]);
+		hurry_rest();
+	}
+	free(all);
+}
+
 void ramet_family_stop(struct ramet_family *f)
 {
 	struct hurry hurry = hurry_begin();
 	struct ramet_vm *vm;
 
+	shell_pool_end(&f->shells);
+	generations_expect(&f->generations, NULL);
+	memory_end(&f->memory);
+	halt_all(f);
 	while ((vm = family_leaf(f))) {
 		/* Twice: a VM that has failed stays until it is stopped again. */
 		ramet_stop(vm, NULL);

@@ -299,6 +299,17 @@ int ramet_stop(struct ramet_vm *vm, struct ramet_err *err)
 	return 0;
 }
 
+void vm_halt(struct ramet_vm *vm)
+{
+	vm_lock(vm);
+	if (vm->state == RAMET_RUNNING) {
+		vm_quiesce(vm);
+		shell_stop(vm->shell, NULL); /* an error does not matter: it will never run again */
+		vm_move(vm, RAMET_PAUSED);
+	}
+	vm_unlock(vm);
+}
+
 void vm_reap(struct ramet_vm *vm)
 {
 	stop(vm, false);

@@ -70,6 +70,8 @@ void vm_release(struct ramet_vm *vm);
 /* Stops a VM that its guest has ended, or that has failed, unless another thread has stopped it.
  * For the reaper. */
 void vm_reap(struct ramet_vm *vm);
+/* Makes a running VM stand still for ever: the caller will stop it soon. */
+void vm_halt(struct ramet_vm *vm);
 /* Stops and frees a VM that was never linked, and releases its op, which the caller holds. The
  * reaper may wait for op, since the VM may have ended. It finds that the VM has stopped. */
 void vm_discard(struct ramet_vm *vm);
