@@ -299,3 +299,16 @@ load common.bash
 	[ "$(field held 10 tables <h)" -eq "$(field held 0 tables <h)" ]
 	[ "$(field held 10 pool_bytes <h)" -eq "$(field held 0 pool_bytes <h)" ]
 }
+
+@test "a fork that would meet a limit is refused whole, and the parent runs on" {
+	need_kvm
+	(
+		ulimit -n 4096
+		ramet run --detach --guest count --args rate=100 --cpus 8 --memory 16M --name few
+	)
+	fails 1 "into 4096: it needs .* more open files, .* limit is 4096 \(ulimit -n\); the VM continues" \
+		ramet fork few --count 4096
+	[ "$(ramet stat few --json | field family vms)" -eq 1 ]
+	ramet wait few --heartbeats 5 --timeout 20
+	ramet stop --all few
+}

@@ -238,3 +238,17 @@ void fail_now(struct ramet_vm *vm)
 		shell_interrupt(vm->shell);
 	vm_unlock(vm);
 }
+
+void await_shells(struct ramet_family *family, uint64_t least, uint64_t most)
+{
+	double end = now_s() + WAIT_MS / 1000.0;
+	struct ramet_family_stat st;
+
+	do {
+		ramet_family_stat_quick(family, &st);
+		if (st.shells_ready >= least && st.shells_ready <= most)
+			return;
+		usleep(20000);
+	} while (now_s() < end);
+	fail_msg("%lu shells are ready, not %lu to %lu", st.shells_ready, least, most);
+}

@@ -50,6 +50,9 @@ void await_failure(struct ramet_vm *vm, struct ramet_stat *st);
 /* Waits until the VM has sent n more heartbeats. */
 void await_beats(struct ramet_vm *vm, uint64_t n);
 
+/* Waits until `least` to `most` shells are ready. */
+void await_shells(struct ramet_family *family, uint64_t least, uint64_t most);
+
 /* The seed is RAMET_SEED or the time; it is printed once. Each thread has its own sequence. */
 uint64_t rnd(uint64_t below);
 /* Sleeps a random time below max_us. */

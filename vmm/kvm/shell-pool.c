@@ -291,3 +291,13 @@ unsigned shell_pool_ready(struct shell_pool *p)
 	lock_release(&p->lock);
 	return n;
 }
+
+unsigned shell_pool_has(struct shell_pool *p)
+{
+	unsigned n;
+
+	lock_take(&p->lock);
+	n = p->cold ? 0 : p->n_ready + (p->n_used > SHELLS_BEHIND ? p->n_used - SHELLS_BEHIND : 0);
+	lock_release(&p->lock);
+	return n;
+}

@@ -51,5 +51,7 @@ void shell_pool_pattern(struct shell_pool *p, struct machine_state *state);
  * dropped in the background. */
 void shell_pool_give(struct shell_pool *p, struct shell *sh);
 unsigned shell_pool_ready(struct shell_pool *p);
+/* The number of shells that can be taken without making one. */
+unsigned shell_pool_has(struct shell_pool *p);
 
 #endif

@@ -42,6 +42,11 @@ void budget_stat(struct budget *b, struct ramet_family_stat *st)
 	memcpy(st->headroom_of, now.where, sizeof(st->headroom_of));
 }
 
+uint64_t budget_left(struct budget *b)
+{
+	return left_now(b).left;
+}
+
 const char *budget_hint(struct budget *b, char buf[BUDGET_HINT])
 {
 	struct headroom_left now;

@@ -30,6 +30,8 @@ static inline bool budget_tight(const struct budget *b)
 	return atomic_load_explicit(&b->tight, memory_order_relaxed);
 }
 
+/* The bytes that were left when the guard looked last. UINT64_MAX: unknown. */
+uint64_t budget_left(struct budget *b);
 /* Fills in the headroom. */
 void budget_stat(struct budget *b, struct ramet_family_stat *st);
 /* When memory is short: ": the host has 3 MiB of its 128 MiB left"; otherwise "". */

@@ -5,12 +5,14 @@
  * fork-steps.c has the steps.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "vmm/base/clock.h"
 #include "vmm/base/limits.h"
 #include "vmm/base/priority.h"
+#include "vmm/kvm/shell-make.h"
 #include "vmm/vm/fork-steps.h"
 #include "vmm/vm/life.h"
 #include "vmm/vm/lineage.h"
@@ -56,6 +58,32 @@ static int lock_to_fork(struct fork *fork, struct ramet_err *err)
 		if (r)
 			return explain(err, vm, fork->n, r);
 	}
+}
+
+/* Refuses a fork into many that would meet a limit, before it takes seconds to make shells. Without
+ * this check the fork would be refused when it meets the limit. */
+static int check_room(const struct fork *fork, struct ramet_err *err)
+{
+	struct ramet_family *f = fork->vm->family;
+	unsigned has = shell_pool_has(&f->shells), missing = fork->n + 1 - has;
+	uint64_t bytes = missing * (SHELL_BYTES + (uint64_t)f->cfg.cpus * SHELL_VCPU_BYTES);
+	struct needs needs = shell_needs(missing, f->cfg.cpus);
+	char why[224];
+	int r;
+
+	if (!fork->burst || has > fork->n || atomic_load(&fork->vm->state) > RAMET_PAUSED)
+		return 0;
+	r = limits_check(&needs, why, sizeof(why));
+	if (!r && bytes > budget_left(&f->budget)) {
+		r = -ENOMEM;
+		snprintf(why, sizeof(why),
+			"%u more KVM VMs need %llu MiB at least, and %llu MiB are left", missing,
+			(unsigned long long)bytes >> 20,
+			(unsigned long long)budget_left(&f->budget) >> 20);
+	}
+	return r ? err_set(err, r, "cannot fork '%s' into %u: %s; the VM continues unchanged",
+			   fork->vm->name, fork->n, why)
+		 : 0;
 }
 
 static bool may_fork(const struct ramet_vm *vm)
@@ -117,6 +145,9 @@ int ramet_fork(struct ramet_vm *vm, unsigned n, unsigned flags, struct ramet_vm 
 	if (!n || n > RAMET_FORK_MAX || flags & ~RAMET_FORK_RUN)
 		return err_set(err, -EINVAL, "cannot fork '%s' into %u: 1 to %u at once", vm->name,
 			n, RAMET_FORK_MAX);
+	r = check_room(&fork, err);
+	if (r)
+		return r;
 	fork.child = calloc(n, sizeof(*fork.child));
 	if (!fork.child)
 		return explain(err, vm, n, -ENOMEM);
