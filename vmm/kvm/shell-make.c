@@ -54,6 +54,8 @@ static int make_vcpu(struct shell *sh, unsigned index)
 {
 	struct machine *m = (struct machine *)sh->machine;
 	struct vcpu *vcpu = &sh->vcpu[index];
+	/* A vCPU that waits for its SIPI could not warm up. */
+	struct kvm_mp_state runnable = { .mp_state = KVM_MP_STATE_RUNNABLE };
 	pthread_attr_t attr;
 	int r = 0;
 
@@ -72,6 +74,8 @@ static int make_vcpu(struct shell *sh, unsigned index)
 	r = kvm_setup_vcpu(&m->host, vcpu->fd, index, m->cpus);
 	if (r)
 		return r;
+	if (ioctl(vcpu->fd, KVM_SET_MP_STATE, &runnable) < 0)
+		return -errno;
 	lock_take(&m->lock);
 	if (!m->msrs_probed) {
 		r = kvm_probe_msrs(&m->host, vcpu->fd);

@@ -220,17 +220,42 @@ static void run(struct vcpu *vcpu, bool loads)
 	finish_stop(vcpu, unfinished);
 }
 
+/*
+ * The first KVM_RUN of a vCPU allocates memory, and the first entry into the guest more, for page
+ * tables (mmu_topup_memory_caches() in arch/x86/kvm/mmu/mmu.c). This is done now, when no VM waits
+ * for it. If a signal is pending that the vCPU does not block, KVM leaves between this preparation
+ * and the first instruction (kvm_vcpu_exit_request() in x86.c).
+ */
+static void warm_up(struct vcpu *vcpu)
+{
+	/* struct kvm_signal_mask: the mask's length, and the mask, which blocks no signal. */
+	const uint32_t none[] = { sizeof(uint64_t), 0, 0 };
+	sigset_t kick;
+
+	sigemptyset(&kick);
+	sigaddset(&kick, KICK_SIGNAL);
+	pthread_sigmask(SIG_BLOCK, &kick, NULL);
+	pthread_kill(pthread_self(), KICK_SIGNAL);
+	if (!ioctl(vcpu->fd, KVM_SET_SIGNAL_MASK, none)) {
+		vcpu->run->immediate_exit = 0;
+		ioctl(vcpu->fd, KVM_RUN, 0);
+		ioctl(vcpu->fd, KVM_SET_SIGNAL_MASK, NULL);
+	}
+	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+	/* Completes an exit, should there be one. */
+	vcpu_flush(vcpu->fd, vcpu->run);
+}
+
 void *vcpu_thread(void *arg)
 {
 	struct vcpu *vcpu = arg;
 	struct shell *sh = vcpu->shell;
 
 	atomic_store(&vcpu->tid, gettid());
-	/* The first KVM_RUN of a vCPU allocates memory: do that now, not in the pause of a VM. */
-	vcpu_flush(vcpu->fd, vcpu->run);
 	vcpu->hurry.stop = &sh->stop;
 	hurry_vcpu = &vcpu->hurry;
 	hurry_self(true);
+	warm_up(vcpu);
 	for (;;) {
 		unsigned cmd = atomic_load(&vcpu->cmd);
 		int r = 0;

@@ -14,7 +14,7 @@
 static int set_entry(struct ramet_family *f, struct shell *sh, const struct boot_memory *mem)
 {
 	for (unsigned i = 0; i < f->cfg.cpus; i++) {
-		struct kvm_mp_state mp = { .mp_state = KVM_MP_STATE_RUNNABLE };
+		struct kvm_mp_state mp;
 		struct boot_vcpu b = { .wait_for_sipi = false };
 		int fd = sh->vcpu[i].fd, r = 0;
 
@@ -26,11 +26,12 @@ static int set_entry(struct ramet_family *f, struct shell *sh, const struct boot
 			boot_guest_vcpu(&f->cfg, i, &b);
 		if (r)
 			return r;
+		mp.mp_state = b.wait_for_sipi ? KVM_MP_STATE_UNINITIALIZED : KVM_MP_STATE_RUNNABLE;
+		if (ioctl(fd, KVM_SET_MP_STATE, &mp) < 0)
+			return -errno;
 		if (b.wait_for_sipi)
-			continue; /* KVM's initial state is right for it */
-		if (ioctl(fd, KVM_SET_MP_STATE, &mp) < 0 ||
-			ioctl(fd, KVM_SET_SREGS, &b.sregs) < 0 ||
-			ioctl(fd, KVM_SET_REGS, &b.regs) < 0)
+			continue; /* KVM's initial registers are right for it */
+		if (ioctl(fd, KVM_SET_SREGS, &b.sregs) < 0 || ioctl(fd, KVM_SET_REGS, &b.regs) < 0)
 			return -errno;
 	}
 	return 0;
