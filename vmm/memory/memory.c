@@ -146,7 +146,11 @@ static void *sparse(size_t len)
 	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	return p == MAP_FAILED ? NULL : p;
+	if (p == MAP_FAILED)
+		return NULL;
+	/* To zero a huge page would take longer than all else that a fork does. */
+	madvise(p, len, MADV_NOHUGEPAGE);
+	return p;
 }
 
 /* Room for the guest and for all pages that its clones can dirty. This is more than the host has:
