@@ -300,6 +300,26 @@ load common.bash
 	[ "$(field held 10 pool_bytes <h)" -eq "$(field held 0 pool_bytes <h)" ]
 }
 
+@test "bench burst: clones that run, a family that answers, and nothing left behind" {
+	need_kvm
+	cd "$BATS_TEST_TMPDIR"
+	ramet bench burst --count 12 --memory 16M --reps 1 --probes 2 --json j --csv c --plot p.svg >t
+	grep -q '^busy *prepared' t
+	grep -q '^sleeping *made' t
+	for k in guests shells clones command_ms started_ms ready_ms all_ready_ms stop_all_ms gone_ms \
+		baseline_ms pause_ms answer_stat_ms answer_list_ms answer_pause_ms answer_stop_ms \
+		answer_fork_ms private_bytes_per_clone host_bytes_per_clone; do
+		field 3 "$k" <j >/dev/null
+	done
+	[ "$(field 0 clones <j)" -eq 12 ]
+	[ "$(wc -l <c)" -eq 5 ]
+	grep -q '</svg>' p.svg
+	[ -z "$(ls -d /tmp/ramet-burst.* 2>/dev/null)" ]
+	fails 2 "neither busy nor sleeping" ramet bench burst --guests lazy
+	fails 1 "cannot write" ramet bench burst --count 1 --memory 16M --reps 1 --probes 0 --guests busy \
+		--shells made --json /nonexistent/x
+}
+
 @test "a fork that would meet a limit is refused whole, and the parent runs on" {
 	need_kvm
 	(

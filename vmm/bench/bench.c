@@ -124,6 +124,58 @@ int output_close(FILE *f, const char *file)
 	return bad ? complain("cannot write %s: %s", file, strerror(errno)) : EXIT_OK;
 }
 
+static void csv_value(FILE *f, const json_t *v)
+{
+	if (json_is_string(v))
+		fputs(json_string_value(v), f);
+	else if (json_is_boolean(v))
+		fputs(json_is_true(v) ? "1" : "0", f);
+	else if (json_is_number(v))
+		fprintf(f, "%.10g", json_number_value(v));
+}
+
+/* Writes a JSON object as a row, or the names of its columns. A distribution has three columns. */
+static void csv_row(FILE *f, json_t *o, bool names)
+{
+	static const char *const parts[] = { "p50", "p99", "max" };
+	const char *key, *sep = "";
+	json_t *v;
+
+	json_object_foreach (o, key, v) {
+		size_t len = strlen(key);
+		bool spread =
+			len > 3 && (!strcmp(key + len - 3, "_us") || !strcmp(key + len - 3, "_ms"));
+
+		for (unsigned i = 0; i < (spread ? 3 : 1); i++, sep = ",") {
+			fputs(sep, f);
+			if (names)
+				fprintf(f, spread ? "%s_%s" : "%s", key, parts[i]);
+			else
+				csv_value(f, spread ? json_object_get(v, parts[i]) : v);
+		}
+	}
+	fputc('\n', f);
+}
+
+int csv_write(json_t *rows, const char *file)
+{
+	FILE *f = output_open(file);
+	json_t *row;
+	size_t i;
+
+	if (!f) {
+		json_decref(rows);
+		return EXIT_TROUBLE;
+	}
+	json_array_foreach (rows, i, row) {
+		if (!i)
+			csv_row(f, row, true);
+		csv_row(f, row, false);
+	}
+	json_decref(rows);
+	return output_close(f, file);
+}
+
 /* The CPUID leaf with the hypervisor's name; QEMU target/i386/cpu.c. */
 bool machine_emulated(void)
 {

@@ -69,5 +69,9 @@ int plot_close(FILE *plot, const char *file);
 /* Opens `file` for writing; "-" is stdout. NULL: an error, which has been printed. */
 FILE *output_open(const char *file);
 int output_close(FILE *f, const char *file);
+/* Writes an array of flat objects with the same keys as CSV, and drops it. A distribution (the key
+ * ends with _us or _ms) has three columns. EXIT_OK, or EXIT_TROUBLE: an error, which has been
+ * printed. */
+int csv_write(json_t *rows, const char *file);
 
 #endif

@@ -9,6 +9,7 @@ int cmd_bench_clone(int argc, char **argv);
 int cmd_bench_reset(int argc, char **argv);
 int cmd_bench_recover(int argc, char **argv);
 int cmd_bench_churn(int argc, char **argv);
+int cmd_bench_burst(int argc, char **argv);
 int cmd_bench_tables(int argc, char **argv);
 
 #endif

@@ -142,53 +142,9 @@ json_t *clone_json(struct clone_result *results)
 	return all;
 }
 
-static void csv_value(FILE *f, const json_t *v)
-{
-	if (json_is_string(v))
-		fputs(json_string_value(v), f);
-	else if (json_is_boolean(v))
-		fputs(json_is_true(v) ? "1" : "0", f);
-	else if (json_is_number(v))
-		fprintf(f, "%.10g", json_number_value(v));
-}
-
-/* Writes a JSON object as a row, or the names of its columns. A distribution has three columns. */
-static void csv_row(FILE *f, json_t *o, bool names)
-{
-	static const char *const parts[] = { "p50", "p99", "max" };
-	const char *key, *sep = "";
-	json_t *v;
-
-	json_object_foreach (o, key, v) {
-		size_t len = strlen(key);
-		bool spread = len > 3 && !strcmp(key + len - 3, "_us");
-
-		for (unsigned i = 0; i < (spread ? 3 : 1); i++, sep = ",") {
-			fputs(sep, f);
-			if (names)
-				fprintf(f, spread ? "%s_%s" : "%s", key, parts[i]);
-			else
-				csv_value(f, spread ? json_object_get(v, parts[i]) : v);
-		}
-	}
-	fputc('\n', f);
-}
-
 int clone_write_csv(struct clone_result *results, const char *file)
 {
-	FILE *f = output_open(file);
-
-	if (!f)
-		return EXIT_TROUBLE;
-	for (struct clone_result *r = results; r; r = r->next) {
-		json_t *o = result_json(r);
-
-		if (r == results)
-			csv_row(f, o, true);
-		csv_row(f, o, false);
-		json_decref(o);
-	}
-	return output_close(f, file);
+	return csv_write(clone_json(results), file);
 }
 
 /* --- the picture ------------------------------------------------------------------------------ */

@@ -12,6 +12,8 @@ static const struct command benches[] = {
 	{ "recover", cmd_bench_recover, "how fast parent and child write again after a fork",
 		false },
 	{ "churn", cmd_bench_churn, "making and stopping clones again and again", false },
+	{ "burst", cmd_bench_burst, "one fork into a thousand running clones, and their end",
+		false },
 	{ "tables", cmd_bench_tables, "the table library alone, at each level of sharing", false },
 	{ 0 },
 };
