@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include "vmm/base/clock.h"
-#include "vmm/base/heap.h"
 #include "vmm/control/ops.h"
 
 #define READY_WAIT_MS	  10000 /* for the first sign of life of all clones */
@@ -15,9 +14,6 @@ struct fork_request {
 	int64_t count, ready_timeout_ms;
 	bool run, wait, memory;
 };
-
-/* Memory for the reply, for each clone: about 3 KiB of values, and twice 1 KiB of text. */
-#define REPLY_BYTES 8192u
 
 /* Waits until every clone that should run has run. All clones share one timeout. Returns the number
  * of clones that had not run by then. */
@@ -85,7 +81,6 @@ static json_t *fork_vm(struct session *s, struct ramet_vm *vm, const struct fork
 	struct ramet_fork_times t;
 	int ret = -ENOMEM;
 
-	heap_reserve((size_t)r->count * REPLY_BYTES);
 	if (clones)
 		ret = ramet_fork(
 			vm, (unsigned)r->count, r->run ? RAMET_FORK_RUN : 0, clones, &t, &err);

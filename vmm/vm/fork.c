@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "vmm/base/clock.h"
+#include "vmm/base/heap.h"
 #include "vmm/base/limits.h"
 #include "vmm/base/priority.h"
 #include "vmm/kvm/shell-make.h"
@@ -20,6 +21,9 @@
 /* From this number on, the children of a fork wait for each other. A few children run at once: the
  * first instruction of each comes some microseconds earlier. */
 #define BURST_MIN 8u
+/* Heap for each child, for what other threads will allocate while the children run: about 7 KiB for
+ * its part of a reply, 4 KiB for the shell that replaces its own. */
+#define HEAP_EACH 16384u
 
 static int explain(struct ramet_err *err, const struct ramet_vm *vm, unsigned n, int r)
 {
@@ -99,6 +103,10 @@ static void release_children(struct fork *fork, struct ramet_vm **children)
 		vm_link(fork->child[i]);
 		children[i] = fork->child[i];
 	}
+	/* Otherwise malloc() might change the memory map, for which it may wait, with its own lock
+	 * held, as long as the children keep the CPUs busy. */
+	if (fork->burst)
+		heap_reserve((size_t)fork->n * HEAP_EACH);
 	for (unsigned i = 0; i < fork->n; i++) {
 		if (fork->burst)
 			shell_release(fork->child[i]->shell);
