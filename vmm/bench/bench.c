@@ -176,6 +176,18 @@ int csv_write(json_t *rows, const char *file)
 	return output_close(f, file);
 }
 
+int json_write(json_t *value, const char *file)
+{
+	FILE *f = output_open(file);
+
+	if (f) {
+		json_dumpf(value, f, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
+		fputc('\n', f);
+	}
+	json_decref(value);
+	return f ? output_close(f, file) : EXIT_TROUBLE;
+}
+
 /* The CPUID leaf with the hypervisor's name; QEMU target/i386/cpu.c. */
 bool machine_emulated(void)
 {

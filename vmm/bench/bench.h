@@ -73,5 +73,7 @@ int output_close(FILE *f, const char *file);
  * ends with _us or _ms) has three columns. EXIT_OK, or EXIT_TROUBLE: an error, which has been
  * printed. */
 int csv_write(json_t *rows, const char *file);
+/* Writes a JSON value to a file, and drops the reference to the value. EXIT_OK or EXIT_TROUBLE. */
+int json_write(json_t *value, const char *file);
 
 #endif

@@ -76,19 +76,12 @@ static int measure_apart(struct burst_result *list, const struct burst_options *
 static int report(struct burst_result *list, const struct options *o)
 {
 	bool quiet = (o->json && !strcmp(o->json, "-")) || (o->csv && !strcmp(o->csv, "-"));
-	FILE *f = o->json ? output_open(o->json) : NULL;
-	int ret = o->json && !f ? EXIT_TROUBLE : EXIT_OK;
+	int ret = EXIT_OK;
 
 	if (!quiet)
 		burst_print_table(list, &o->burst);
-	if (f) {
-		json_t *all = burst_json(list, &o->burst);
-
-		json_dumpf(all, f, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
-		fputc('\n', f);
-		json_decref(all);
-		ret |= output_close(f, o->json);
-	}
+	if (o->json)
+		ret |= json_write(burst_json(list, &o->burst), o->json);
 	if (o->csv)
 		ret |= burst_write_csv(list, &o->burst, o->csv);
 	if (o->plot)

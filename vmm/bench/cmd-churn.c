@@ -228,7 +228,6 @@ static void print_table(const struct churn *c)
 
 static int write_json(const struct churn *c)
 {
-	FILE *f = output_open(c->o->json);
 	json_t *looks = json_array(), *all;
 
 	for (unsigned i = 0; i < c->looks; i++) {
@@ -245,12 +244,7 @@ static int write_json(const struct churn *c)
 		(json_int_t)(c->o->memory >> 20), "threads", (int)c->o->threads, "batch",
 		(int)c->o->batch, "clones", (int)atomic_load(&c->stopped), "clones_per_s",
 		per_second(c), "held", looks);
-	if (f) {
-		json_dumpf(all, f, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
-		fputc('\n', f);
-	}
-	json_decref(all);
-	return f ? output_close(f, c->o->json) : EXIT_TROUBLE;
+	return json_write(all, c->o->json);
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)

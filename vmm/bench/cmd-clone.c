@@ -89,17 +89,8 @@ static int report(struct clone_result *list, const struct options *o)
 
 	if (!quiet)
 		clone_print_table(list);
-	if (o->json) {
-		FILE *f = output_open(o->json);
-		json_t *all = clone_json(list);
-
-		if (f) {
-			json_dumpf(all, f, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
-			fputc('\n', f);
-		}
-		json_decref(all);
-		ret |= f ? output_close(f, o->json) : EXIT_TROUBLE;
-	}
+	if (o->json)
+		ret |= json_write(clone_json(list), o->json);
 	if (o->csv)
 		ret |= clone_write_csv(list, o->csv);
 	if (o->plot)

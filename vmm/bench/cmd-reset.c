@@ -142,20 +142,14 @@ static void print_table(struct result *results)
 
 static int write_json(struct result *results, const char *file)
 {
-	FILE *f = output_open(file);
 	json_t *all = json_array();
 
-	if (!f)
-		return EXIT_TROUBLE;
 	for (unsigned i = 0; i < N_STEPS; i++)
 		json_array_append_new(
 			all, json_pack("{s:i, s:o, s:f}", "dirty_pages", (int)dirty_pages[i], "us",
 				     series_json(&results[i].reset), "resets_per_s",
 				     per_second(&results[i])));
-	json_dumpf(all, f, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
-	fputc('\n', f);
-	json_decref(all);
-	return output_close(f, file);
+	return json_write(all, file);
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
